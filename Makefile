@@ -1,0 +1,38 @@
+# The same commands run on a developer's machine and in CI. Each target makes the environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Nothing is fetched once the environment stands.
+OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+
+.PHONY: install check test test-floor bench clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=$(abspath constraints.txt) $(BIN)/pip install --quiet -e ".[dev]"
+	touch $@
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(INSTALLED)
+	$(OFFLINE) $(BIN)/pytest -n 2
+
+# The oldest Transformers that pyproject.toml allows, in an environment of its own.
+test-floor:
+	test -x .venv-floor/bin/python || $(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/pip install --quiet torch==2.13.0 "transformers==5.4.0" accelerate==1.15.0 \
+		pytest==9.2.0 pytest-xdist==3.8.0 hypothesis==6.170.15 peft
+	.venv-floor/bin/pip install --quiet --no-deps -e .
+	$(OFFLINE) .venv-floor/bin/pytest -n 2
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/pretraining_step.py
+
+clean:
+	rm -rf $(VENV) .venv-floor .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,69 @@
+"""What the classification heads share: the layer they listen to, and their losses.
+
+Shapes: B batch, T frames, H hidden size, N labels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.precision import full_precision
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+
+
+class Wav2Vec2Classifier(Wav2Vec2PreTrainedModel):
+    """Base of the classification heads: the model, and learned layer weights if the configuration asks for them."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        if self.config.add_adapter:
+            raise ValueError(f"add_adapter=True: {type(self).__name__} works on frames, which the adapter merges")
+        self.wav2vec2 = Wav2Vec2Model(self.config)
+        layers = self.config.num_hidden_layers + 1  # every layer's output, and the input of the first
+        if self.config.use_weighted_layer_sum:
+            self.layer_weights = nn.Parameter(torch.empty(layers))
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.config.use_weighted_layer_sum:
+            from transformers import initialization as init
+
+            init.constant_(self.layer_weights, 1 / len(self.layer_weights))
+
+    def weigh_layers(self, last: Tensor, layers: tuple[Tensor, ...] | None) -> Tensor:
+        """The last layer, or the learned mean of all: (B, T, H)."""
+        if not self.config.use_weighted_layer_sum or layers is None:
+            return last
+        weights = self.layer_weights.softmax(-1)
+        total = weights[0] * layers[0]
+        for weight, layer in zip(weights[1:], layers[1:], strict=True):
+            total = total + weight * layer
+        return total
+
+    def wants_layers(self, asked: bool | None) -> bool | None:
+        """Whether the model must keep the output of every layer."""
+        return True if self.config.use_weighted_layer_sum else asked
+
+    def shown_layers(self, asked: bool | None, layers: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+        """The layers' outputs if the caller wants them."""
+        shown = self.config.output_hidden_states if asked is None else asked
+        return layers if shown else None
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+    """Mean over the labels (...) of logits (..., N); with `num_items`, the sum divided by that."""
+    flat, labels = full_precision(logits).flatten(0, -2), labels.flatten()
+    if num_items is None:
+        return F.cross_entropy(flat, labels)
+    return F.cross_entropy(flat, labels, reduction="sum") / num_items
+
+
+def sequence_loss(logits: Tensor, labels: Tensor, problem: str | None, num_items: Tensor | int | None) -> Tensor:
+    """The loss of logits (B, N): regression for N = 1, one label each by default, or several."""
+    if problem == "regression" or (problem is None and logits.shape[1] == 1):
+        return F.mse_loss(full_precision(logits).squeeze(-1), full_precision(labels).squeeze(-1))
+    if problem == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(full_precision(logits), full_precision(labels))
+    return cross_entropy(logits, labels, num_items)

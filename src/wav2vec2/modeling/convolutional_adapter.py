@@ -1,0 +1,74 @@
+"""Strided convolutions after the Transformer (`add_adapter`), for encoder-decoder models.
+
+Shapes: B batch, T frames, C channels.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.feature_encoder import Length, frames_within
+
+_PADDING = 1
+
+
+def adapter_output_length(length: Length, config: Wav2Vec2Config) -> Length:
+    """Frames after the adapter's convolutions, which pad one frame on either side."""
+    for _ in range(config.num_adapter_layers):
+        length = after_one_layer(length, config)
+    return length
+
+
+def after_one_layer(length: Length, config: Wav2Vec2Config) -> Length:
+    """Frames after one of them; no frame gives none."""
+    beyond = length + 2 * _PADDING - config.adapter_kernel_size
+    output = beyond // config.adapter_stride + 1
+    if isinstance(length, Tensor):
+        return output.clamp(min=0).masked_fill(length == 0, 0)
+    return max(output, 0) if length > 0 else 0
+
+
+class Wav2Vec2AdapterLayer(nn.Module):
+    """A strided convolution with a gated linear unit."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        width = config.output_hidden_size or config.hidden_size
+        self.conv = nn.Conv1d(
+            width,
+            2 * width,
+            config.adapter_kernel_size,
+            stride=config.adapter_stride,
+            padding=_PADDING,
+        )
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T / stride)"""
+        return F.glu(self.conv(hidden_states), dim=1)
+
+
+class Wav2Vec2Adapter(nn.Module):
+    """Projection to another width if asked for, then the convolutions. No layer is dropped: each one changes T."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.proj = self.proj_layer_norm = None
+        width = config.output_hidden_size or config.hidden_size
+        if width != config.hidden_size:
+            self.proj = nn.Linear(config.hidden_size, width)
+            self.proj_layer_norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(Wav2Vec2AdapterLayer(config) for _ in range(config.num_adapter_layers))
+
+    def forward(self, hidden_states: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T', C'). Frames from `lengths` (B,) on count as the zeros that pad a single clip."""
+        if self.proj is not None and self.proj_layer_norm is not None:
+            hidden_states = self.proj_layer_norm(self.proj(hidden_states))
+        hidden_states = hidden_states.transpose(1, 2)
+        for layer in self.layers:
+            if lengths is not None:
+                real = frames_within(lengths, hidden_states.shape[2])[:, None]
+                hidden_states = hidden_states.masked_fill(~real, 0.0)
+                lengths = after_one_layer(lengths, self.config)
+            hidden_states = layer(hidden_states)
+        return hidden_states.transpose(1, 2)

@@ -1,0 +1,27 @@
+"""Distractors: for every masked frame, K other masked frames of the same clip, uniformly and with replacement.
+
+Shapes: B batch, T frames, K distractors.
+"""
+
+import torch
+from torch import Tensor
+
+
+def sample_distractors(mask: Tensor, num_distractors: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw frame numbers (B, T, K) within each clip, from the masked frames other than the frame itself.
+
+    Rows of frames that are not masked carry valid but meaningless numbers. Where a clip has a single masked frame
+    there is no other: its rows point at itself, which the loss recognises as equal to the target.
+
+    >>> mask = torch.tensor([[True, False, True, True]])
+    >>> sorted(set(sample_distractors(mask, 64)[0, 2].tolist()))
+    [0, 3]
+    """
+    batch, frames = mask.shape
+    masked_first = (~mask).long().argsort(dim=1, stable=True)  # (B, T): the masked frames in order, then the others
+    count = mask.sum(dim=1)[:, None, None]  # (B, 1, 1)
+    rank = mask.cumsum(dim=1)[:, :, None] - 1  # (B, T, 1): which masked frame this one is
+    draw = torch.randint(2**62, (batch, frames, num_distractors), device=mask.device, generator=generator)
+    other = draw % (count - 1).clamp(min=1)  # uniform over the others, numbered without the frame itself
+    other = (other + (other >= rank)) % count.clamp(min=1)
+    return masked_first.gather(1, other.view(batch, -1)).view_as(other)

@@ -1,0 +1,152 @@
+"""From the waveform to frames: strided convolutions, and the arithmetic of how many frames there are.
+
+Shapes: B batch, S samples, C channels, T frames (at the layer in question).
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.precision import full_precision
+
+Length = TypeVar("Length", int, Tensor)
+
+
+def conv_output_length(length: Length, kernels: Sequence[int], strides: Sequence[int]) -> Length:
+    """Outputs of a stack of convolutions without padding, never below zero.
+
+    >>> [conv_output_length(s, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)) for s in (0, 399, 400, 16000)]
+    [0, 0, 1, 49]
+    """
+    for kernel, stride in zip(kernels, strides, strict=True):
+        length = (length - kernel) // stride + 1
+    return length.clamp(min=0) if isinstance(length, Tensor) else max(length, 0)
+
+
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Samples that one frame sees.
+
+    >>> receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+    400
+    """
+    field = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        field = (field - 1) * stride + kernel
+    return field
+
+
+def frames_within(lengths: Tensor, frames: int) -> Tensor:
+    """Mark the first `lengths` (B,) of `frames` positions: (B, T)."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """Normalises each channel over the real frames of its clip, so that padding has no part in the result."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, C, T) -> (B, C, T); `lengths` (B,) are the real frames, None if all are."""
+        if lengths is None:
+            return super().forward(x)
+        real = frames_within(lengths, x.shape[2])[:, None]  # (B, 1, T)
+        count = lengths.clamp(min=1)[:, None, None]
+        wide = full_precision(x).masked_fill(~real, 0.0)
+        centred = (wide - wide.sum(2, keepdim=True) / count).masked_fill(~real, 0.0)
+        variance = torch.linalg.vector_norm(centred, dim=2, keepdim=True).square() / count
+        scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)  # (B, C, 1)
+        return torch.addcmul(self.bias[:, None].to(centred.dtype), centred, scale).to(x.dtype)
+
+
+class ConvolutionLayer(GradientCheckpointingLayer):
+    """A convolution, its norm if it has one, and the activation."""
+
+    def __init__(self, config: Wav2Vec2Config, index: int) -> None:
+        super().__init__()
+        channels_in = config.conv_dim[index - 1] if index > 0 else 1
+        channels = config.conv_dim[index]
+        self.conv = nn.Conv1d(
+            channels_in,
+            channels,
+            kernel_size=config.conv_kernel[index],
+            stride=config.conv_stride[index],
+            bias=config.conv_bias,
+        )
+        self.norm = "none"
+        if config.feat_extract_norm == "layer":
+            self.norm = "layer"
+            self.layer_norm: nn.Module = nn.LayerNorm(channels)
+        elif index == 0:
+            self.norm = "group"
+            self.layer_norm = MaskedGroupNorm(channels, channels)
+        self.activation = ACT2FN[config.feat_extract_activation]
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, C_in, T_in) -> (B, C, T); `lengths` (B,) are the real output frames, None if all are."""
+        x = self.conv(x)
+        if self.norm == "group":
+            x = self.layer_norm(x, lengths)
+        elif self.norm == "layer":
+            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
+        activated: Tensor = self.activation(x)
+        return activated
+
+
+class Wav2Vec2FeatureEncoder(nn.Module):
+    """Waveform (B, S) -> features (B, C, T), one every 20 ms."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.kernels, self.strides = config.conv_kernel, config.conv_stride
+        self.gradient_multiplier = float(config.feature_grad_mult)
+        self.conv_layers = nn.ModuleList(ConvolutionLayer(config, index) for index in range(len(config.conv_dim)))
+
+    def freeze(self) -> None:
+        """Train no convolution."""
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`lengths` (B,) are the real samples of each clip; None if all are, or if padding is to count."""
+        x = waveform[:, None]
+        if self.training and self.conv_layers[0].gradient_checkpointing:
+            x = x.detach().requires_grad_()  # reentrant checkpoints look at their inputs alone
+        for layer, kernel, stride in zip(self.conv_layers, self.kernels, self.strides, strict=True):
+            if lengths is not None:
+                lengths = conv_output_length(lengths, [kernel], [stride])
+            x = layer(x, lengths)
+        if self.gradient_multiplier != 1.0:
+            x = ScaleGradient.apply(x, self.gradient_multiplier)
+        return x
+
+
+class ScaleGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied (paper, section 4.2: the encoder learns ten times slower)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
+class Wav2Vec2FeatureProjection(nn.Module):
+    """Layer norm, whose output the quantizer sees, and the projection to the Transformer's width."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
+        self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.dropout = Dropout(config.feat_proj_dropout)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C) -> the Transformer's input (B, T, hidden_size), and the normalised features (B, T, C)."""
+        normalised = self.layer_norm(features)
+        return self.dropout(self.projection(normalised)), normalised

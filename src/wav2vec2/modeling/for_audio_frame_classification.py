@@ -1,0 +1,54 @@
+"""Labels per frame: who speaks when, voice activity.
+
+Shapes: B batch, S samples, T frames, N labels.
+"""
+
+from torch import Tensor, nn
+from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.utils.generic import can_return_tuple
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.classification import Wav2Vec2Classifier, cross_entropy
+from wav2vec2.modeling.feature_encoder import frames_within
+
+
+class Wav2Vec2ForAudioFrameClassification(Wav2Vec2Classifier):
+    """A linear layer on every frame."""
+
+    accepts_loss_kwargs = False  # labels are one-hot: Trainer's count of them is not that of frames
+    fresh_parts = (*Wav2Vec2Classifier.fresh_parts, "classifier.", "layer_weights")
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        self.num_labels = self.config.num_labels
+        self.classifier = nn.Linear(self.config.hidden_size, self.config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> TokenClassifierOutput:
+        """`labels` (B, T, N) are one-hot, as stock's; the loss is the mean over real frames."""
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask=attention_mask,
+            output_hidden_states=self.wants_layers(output_hidden_states),
+            output_attentions=output_attentions,
+        )
+        logits = self.classifier(self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states))
+        loss = None
+        if labels is not None:
+            real = frames_within(self.frame_lengths(input_values, attention_mask), logits.shape[1])
+            target = labels.argmax(-1).masked_fill(~real, -100)
+            loss = cross_entropy(logits, target, real.sum().clamp(min=1))
+        return TokenClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=self.shown_layers(output_hidden_states, outputs.hidden_states),
+            attentions=outputs.attentions,
+        )

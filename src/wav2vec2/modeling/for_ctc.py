@@ -1,0 +1,106 @@
+"""Speech recognition: one score per frame and token, trained with CTC.
+
+Shapes: B batch, S samples, T frames, V tokens, U labels.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.utils.generic import can_return_tuple
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.ctc_loss import check_labels, ctc_loss
+from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.language_adapters import LanguageSwitch
+from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+
+
+class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
+    """The model with a linear layer over its vocabulary. The blank is `config.pad_token_id`."""
+
+    accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
+    fresh_parts = (*Wav2Vec2PreTrainedModel.fresh_parts, "lm_head.")
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        config = self.config
+        vocab_size, _ = vocabulary(config)
+        self.wav2vec2 = Wav2Vec2Model(config)
+        self.dropout = Dropout(config.final_dropout)
+        width = config.output_hidden_size if config.add_adapter else None
+        self.lm_head = nn.Linear(width or config.hidden_size, vocab_size)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """As for every model; `target_lang` also switches to that language's adapter and head."""
+        language = kwargs.pop("target_lang", None)
+        with_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        if language is not None:
+            model.set_language(language, **hub_options(kwargs))
+        return (model, info) if with_info else model
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Wav2Vec2CTCOutput:
+        """`labels` (B, U) are padded with -100. `num_items_in_batch` is the number of labels in the whole update; the
+        loss is then the sum divided by it."""
+        vocab_size, blank = vocabulary(self.config)
+        if labels is not None:
+            check_labels(labels, vocab_size, blank)
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask=attention_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        logits = self.lm_head(self.dropout(outputs.last_hidden_state))
+        loss = dropped = None
+        if labels is not None:
+            loss, dropped = ctc_loss(
+                logits,
+                labels.to(logits.device),
+                self.frame_lengths(input_values, attention_mask).to(logits.device),
+                blank=blank,
+                reduction=self.config.ctc_loss_reduction,
+                zero_infinity=self.config.ctc_zero_infinity,
+                drop_infeasible=self.config.ctc_drop_infeasible,
+                num_items_in_batch=num_items_in_batch,
+            )
+        return Wav2Vec2CTCOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            dropped=dropped,
+        )
+
+
+def vocabulary(config: Wav2Vec2Config) -> tuple[int, int]:
+    """Number of tokens, and which one is the blank. Refuse a head without size, or without its blank."""
+    if config.vocab_size is None:
+        raise ValueError("vocab_size=None: CTC needs the number of tokens, the blank included")
+    if config.pad_token_id is None or config.pad_token_id >= config.vocab_size:
+        raise ValueError(
+            f"pad_token_id={config.pad_token_id}: the CTC blank must be one of the vocab_size={config.vocab_size} "
+            "tokens; pass the blank's id as pad_token_id"
+        )
+    return config.vocab_size, config.pad_token_id
+
+
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `from_pretrained` that say where files come from."""
+    names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+    return {name: options[name] for name in names if name in options}

@@ -1,0 +1,140 @@
+"""One vector per clip that tells speakers apart (x-vectors: Snyder et al. 2018; margin loss: Wang et al. 2018).
+
+Shapes: B batch, S samples, T frames, C channels, N speakers, E embedding size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_outputs import XVectorOutput
+from transformers.utils.generic import can_return_tuple
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.classification import Wav2Vec2Classifier, cross_entropy
+from wav2vec2.modeling.feature_encoder import frames_within
+
+
+class TDNNLayer(nn.Module):
+    """A dilated convolution over time whose weight is stored as a linear layer, as in published checkpoints."""
+
+    def __init__(self, config: Wav2Vec2Config, index: int) -> None:
+        super().__init__()
+        self.channels_in = config.tdnn_dim[max(index - 1, 0)]
+        self.channels = config.tdnn_dim[index]
+        self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
+        self.kernel = nn.Linear(self.channels_in * self.kernel_size, self.channels)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C_in) -> (B, T - (kernel - 1) * dilation, C)"""
+        shape = (self.channels, self.kernel_size, self.channels_in)
+        weight = self.kernel.weight.view(shape).transpose(1, 2)
+        x = F.conv1d(x.transpose(1, 2), weight, self.kernel.bias, dilation=self.dilation)
+        activated: Tensor = self.activation(x.transpose(1, 2))
+        return activated
+
+
+class AMSoftmaxLoss(nn.Module):
+    """Softmax over scaled cosines, with a margin that the right speaker must win by."""
+
+    def __init__(self, size: int, num_labels: int, scale: float = 30.0, margin: float = 0.4) -> None:
+        super().__init__()
+        self.scale, self.margin = scale, margin
+        self.weight = nn.Parameter(torch.empty(size, num_labels))
+
+    def forward(self, embeddings: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> Tensor:
+        """The loss of embeddings (B, E) for speakers (B,)."""
+        labels = labels.flatten()
+        cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.weight, dim=0)  # (B, N)
+        margins = F.one_hot(labels, cosines.shape[1]) * self.margin
+        return cross_entropy(self.scale * (cosines - margins), labels, num_items)
+
+
+class Wav2Vec2ForXVector(Wav2Vec2Classifier):
+    """Time-delay layers, mean and standard deviation over a clip's frames, and the embedding."""
+
+    accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
+    fresh_parts = (
+        *Wav2Vec2Classifier.fresh_parts,
+        "layer_weights",
+        "projector.",
+        "tdnn.",
+        "feature_extractor.",
+        "classifier.",
+        "objective.",
+    )
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        config = self.config
+        self.projector = nn.Linear(config.hidden_size, config.tdnn_dim[0])
+        self.tdnn = nn.ModuleList(TDNNLayer(config, i) for i in range(len(config.tdnn_dim)))
+        self.feature_extractor = nn.Linear(config.tdnn_dim[-1] * 2, config.xvector_output_dim)
+        self.classifier = nn.Linear(config.xvector_output_dim, config.xvector_output_dim)
+        self.objective = AMSoftmaxLoss(config.xvector_output_dim, config.num_labels)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, AMSoftmaxLoss):
+            from transformers import initialization as init
+
+            init.normal_(module.weight)
+
+    def _get_tdnn_output_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames left after the time-delay layers, at least one."""
+        return (lengths - self.tdnn_context).clamp(min=1)
+
+    @property
+    def tdnn_context(self) -> int:
+        """Frames that the time-delay layers take away."""
+        config = self.config
+        return sum((k - 1) * d for k, d in zip(config.tdnn_kernel, config.tdnn_dilation, strict=True))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> XVectorOutput:
+        """`labels` (B,) are speaker numbers. A clip too short for the time-delay layers is padded with silence."""
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask=attention_mask,
+            output_hidden_states=self.wants_layers(output_hidden_states),
+            output_attentions=output_attentions,
+        )
+        hidden_states = self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states)
+        lengths = self.frame_lengths(input_values, attention_mask)
+        x = self.projector(hidden_states).masked_fill(~frames_within(lengths, hidden_states.shape[1])[:, :, None], 0.0)
+        x = F.pad(x, (0, 0, 0, max(self.tdnn_context + 1 - x.shape[1], 0)))
+        for layer in self.tdnn:
+            x = layer(x)
+        embeddings = self.feature_extractor(pool_statistics(x, self._get_tdnn_output_lengths(lengths)))
+        logits = self.classifier(embeddings)
+        loss = None
+        if labels is not None:
+            loss = self.objective(logits, labels, num_items_in_batch)
+        return XVectorOutput(
+            loss=loss,
+            logits=logits,
+            embeddings=embeddings,
+            hidden_states=self.shown_layers(output_hidden_states, outputs.hidden_states),
+            attentions=outputs.attentions,
+        )
+
+
+def pool_statistics(x: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and standard deviation of (B, T, C) over the first `lengths` (B,) frames: (B, 2 C)."""
+    real = frames_within(lengths, x.shape[1])[:, :, None]
+    count = lengths[:, None].to(x.dtype)
+    mean = x.masked_fill(~real, 0.0).sum(1) / count
+    centred = (x - mean[:, None]).masked_fill(~real, 0.0)
+    variance = centred.square().sum(1) / (count - 1).clamp(min=1)
+    varies = variance > 0  # the root has no gradient at zero
+    deviation = variance.masked_fill(~varies, 1.0).sqrt().masked_fill(~varies, 0.0)
+    return torch.cat([mean, deviation], dim=-1)

@@ -1,0 +1,93 @@
+"""The product quantizer: one entry from each of G codebooks, chosen through a Gumbel softmax (paper, section 2).
+
+Shapes: B batch, T frames, G groups, V entries per group, D entry size, C channels.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.precision import full_precision, in_full_precision
+
+
+class Quantized(NamedTuple):
+    """What the quantizer made of a batch."""
+
+    vectors: Tensor  # (B, T, G * D)
+    codes: Tensor  # (B, T): the chosen entries of all groups as one number
+    soft_perplexity: Tensor  # (): summed over groups, the one in the diversity loss
+    code_perplexity: Tensor  # (G,): how many codes the most likely choices use
+
+
+def perplexity(distribution: Tensor) -> Tensor:
+    """exp of the entropy over the last dimension: how many equally likely entries it is worth."""
+    return torch.exp(-torch.xlogy(distribution, distribution).sum(dim=-1))
+
+
+def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard Gumbel noise."""
+    return -torch.empty_like(like).exponential_(generator=generator).log()
+
+
+class Wav2Vec2GumbelVectorQuantizer(nn.Module):
+    """Features -> quantized vectors. In training the choice is sampled and has a straight-through gradient."""
+
+    temperature: Tensor
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.num_groups = config.num_codevector_groups
+        self.num_vars = config.num_codevectors_per_group
+        self.initial_temperature = config.gumbel_temperature(config.pretraining_updates)
+        entry = config.codevector_dim // self.num_groups
+        self.codevectors = nn.Parameter(torch.empty(1, self.num_groups * self.num_vars, entry))
+        self.weight_proj = nn.Linear(config.conv_dim[-1], self.num_groups * self.num_vars)
+        # A tensor, so that a compiled graph need not be compiled again when it changes.
+        self.register_buffer("temperature", torch.tensor(self.initial_temperature), persistent=False)
+
+    def forward(self, features: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Quantized:
+        """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T)."""
+        logits = full_precision(self.weight_proj(features)).unflatten(-1, (self.num_groups, -1))
+        with in_full_precision(features):
+            likeliest = logits.argmax(dim=-1)  # (B, T, G)
+            entries = torch.arange(self.num_vars, device=logits.device)
+            usage = masked_mean((likeliest[..., None] == entries).to(logits.dtype), mask)
+            if self.training:
+                noisy = (logits + gumbel_noise(logits, generator)) / self.temperature
+                chosen = noisy.argmax(dim=-1)
+                soft_usage = masked_mean(logits.softmax(dim=-1), mask)
+                vectors = self.look_up(chosen) + self.straight_through(noisy.softmax(dim=-1))
+            else:
+                chosen, soft_usage, vectors = likeliest, usage, self.look_up(likeliest)
+            return Quantized(
+                vectors=vectors.flatten(-2),
+                codes=self.as_one_number(chosen),
+                soft_perplexity=perplexity(soft_usage).sum(),
+                code_perplexity=perplexity(usage),
+            )
+
+    def look_up(self, chosen: Tensor) -> Tensor:
+        """The chosen entries (B, T, G) of the codebooks -> (B, T, G, D)."""
+        offsets = torch.arange(self.num_groups, device=chosen.device) * self.num_vars
+        return F.embedding(chosen + offsets, full_precision(self.codevectors[0]))
+
+    def straight_through(self, soft: Tensor) -> Tensor:
+        """Zero, with the gradient that choosing by `soft` (B, T, G, V) instead of by the maximum would have."""
+        codebooks = full_precision(self.codevectors[0]).detach().unflatten(0, (self.num_groups, -1))
+        return torch.einsum("btgv,gvd->btgd", soft - soft.detach(), codebooks)
+
+    def as_one_number(self, chosen: Tensor) -> Tensor:
+        """(B, T, G) -> (B, T): equal exactly where all groups are."""
+        code = chosen[..., 0]
+        for group in range(1, self.num_groups):
+            code = code * self.num_vars + chosen[..., group]
+        return code
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, T, G, V) over the frames in `mask` (B, T) -> (G, V); zeros where there is no frame."""
+    weights = mask.to(values.dtype) / mask.sum().clamp(min=1)
+    return torch.einsum("bt,btgv->gv", weights, values)

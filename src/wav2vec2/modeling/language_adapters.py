@@ -1,0 +1,147 @@
+"""Switching the language of an MMS model: adapters, head and vocabulary change together, or nothing does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.utils.hub import cached_file
+
+from wav2vec2.modeling.loading import CheckpointError, readable_errors
+from wav2vec2.modeling.transformer_encoder import Wav2Vec2AttnAdapterLayer
+
+
+class LanguageSwitch:
+    """Adds `set_language` to a CTC model whose layers have language adapters."""
+
+    #: The language whose adapters are in place, if one was chosen.
+    target_lang: str | None = None
+
+    def set_language(self, language: str, tokenizer: Any = None, **hub_options: Any) -> None:
+        """Load `adapter.<language>.safetensors` (or `.bin`) from the model's own folder or repository.
+
+        Everything is read and checked first: names, shapes, and against `vocab.json` the number of tokens. A
+        `tokenizer` with `set_target_lang` switches too. If anything does not fit, `CheckpointError` or `ValueError`
+        says what, and model and tokenizer are as they were.
+        """
+        model: Any = self
+        if model.config.adapter_attn_dim is None:
+            raise ValueError(
+                f"set_language({language!r}): this model has no language adapters (adapter_attn_dim is None)"
+            )
+        if not language or Path(language).name != language:
+            raise ValueError(f"{language!r} is not the name of a language, as 'eng' or 'fra'")
+        source = model.config._name_or_path
+        tensors, file = _read_adapter(source, language, hub_options)
+        current = language_parameters(model)
+        _check_fit(file, tensors, current)
+        tokens = tensors["lm_head.weight"].shape[0]
+        _check_vocabulary(source, language, tokens, hub_options)
+        if tokenizer is not None:
+            tokenizer.set_target_lang(language)
+        self._put_in_place(tensors, current, tokens)
+        self.target_lang = language
+
+    def load_adapter(self, target_lang: str, force_load: bool = True, **options: Any) -> Any:
+        """Stock's name for `set_language`. With a `peft_config` or `adapter_name` it loads a PEFT adapter instead."""
+        if "adapter_name" in options or "peft_config" in options:
+            return super().load_adapter(target_lang, **options)  # type: ignore[misc]
+        if force_load or target_lang != self.target_lang:
+            options.pop("use_safetensors", None)
+            self.set_language(target_lang, **options)
+        return None
+
+    def init_adapter_layers(self) -> None:
+        """Start every language adapter and the head afresh, whatever was loaded into them."""
+        model: Any = self
+        for module in model.modules():
+            if isinstance(module, Wav2Vec2AttnAdapterLayer) or module is model.lm_head:
+                for part in module.modules():
+                    for parameter in part.parameters(recurse=False):
+                        setattr(parameter, "_is_hf_initialized", False)  # noqa: B010 (no such attribute is declared)
+                    model._init_weights(part)
+
+    def _put_in_place(self, tensors: dict[str, Tensor], current: dict[str, nn.Parameter], tokens: int) -> None:
+        model: Any = self
+        if tokens != model.lm_head.out_features:
+            old = model.lm_head.weight
+            model.lm_head = nn.Linear(old.shape[1], tokens, device=old.device, dtype=old.dtype)
+            model.config.vocab_size = tokens
+            current = language_parameters(model)
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                current[name].copy_(tensor)
+
+
+def language_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """The parameters of one language: all adapters and the head, by name."""
+    parameters = {
+        f"{prefix}.{name}": parameter
+        for prefix, module in model.named_modules()
+        if isinstance(module, Wav2Vec2AttnAdapterLayer)
+        for name, parameter in module.named_parameters()
+    }
+    return parameters | {f"lm_head.{name}": p for name, p in model.lm_head.named_parameters()}
+
+
+def _read_adapter(source: str, language: str, hub_options: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+    for name in (f"adapter.{language}.safetensors", f"adapter.{language}.bin"):
+        file = _find(source, name, hub_options)
+        if file is None:
+            continue
+        with readable_errors(file):
+            if name.endswith(".safetensors"):
+                from safetensors.torch import load_file
+
+                return load_file(file), file
+            tensors: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+            return tensors, file
+    raise CheckpointError(
+        f"{source or 'this model'} has no adapter for {language!r}: adapter.{language}.safetensors was not found there"
+    )
+
+
+def _find(source: str, name: str, hub_options: dict[str, Any]) -> str | None:
+    if not source:
+        return None
+    found: str | None = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_gated_repo=True,
+        _raise_exceptions_for_missing_entries=False,
+        **hub_options,
+    )
+    return found
+
+
+def _check_fit(file: str, tensors: dict[str, Tensor], current: dict[str, nn.Parameter]) -> None:
+    complaints = [f"{name}: missing" for name in sorted(current.keys() - tensors.keys())]
+    complaints += [f"{name}: unknown" for name in sorted(tensors.keys() - current.keys())]
+    for name in sorted(current.keys() & tensors.keys()):
+        saved, wanted = tuple(tensors[name].shape), tuple(current[name].shape)
+        free = 1 if name.startswith("lm_head.") else 0  # the number of tokens is the language's own
+        if len(saved) != len(wanted) or saved[free:] != wanted[free:]:
+            complaints.append(f"{name}: {saved} in the file, {wanted} in the model")
+    if complaints:
+        listing = "\n  ".join(complaints)
+        raise CheckpointError(f"{file} does not fit this model:\n  {listing}")
+    if tensors["lm_head.weight"].shape[0] != tensors["lm_head.bias"].shape[0]:
+        raise CheckpointError(f"{file}: lm_head.weight and lm_head.bias disagree on the number of tokens")
+
+
+def _check_vocabulary(source: str, language: str, tokens: int, hub_options: dict[str, Any]) -> None:
+    """Compare the head with the language's part of a nested `vocab.json`, where there is one."""
+    file = _find(source, "vocab.json", hub_options)
+    if file is None:
+        return
+    vocabulary = json.loads(Path(file).read_text(encoding="utf-8"))
+    if not any(isinstance(entry, dict) for entry in vocabulary.values()):
+        return
+    if language not in vocabulary:
+        known = ", ".join(sorted(vocabulary)[:10])
+        raise CheckpointError(f"{file} has no vocabulary for {language!r}; it begins with {known}")
+    if len(vocabulary[language]) != tokens:
+        raise CheckpointError(
+            f"{file}: {len(vocabulary[language])} tokens for {language!r}, but its adapter has a head of {tokens}"
+        )

@@ -1,0 +1,68 @@
+"""Relative positions from a wide grouped convolution over time (paper, section 2, after Mohamed et al. 2019).
+
+Its weight is v, scaled so that the norm of every tap over all channels is g ("weight norm over dimension 2"). The
+parameters carry the names that torch's parametrisation gives them, so checkpoints fit, but they belong to plain
+modules: initialisation reaches them, they can be pickled, and sharded training gathers them where they are used.
+
+Shapes: B batch, T frames, C channels, P kernel size.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from wav2vec2.configuration import Wav2Vec2Config
+
+
+class NormalisedWeight(nn.Module):
+    """original0 is g, (1, 1, P); original1 is v, (C, C / groups, P)."""
+
+    def __init__(self, channels: int, groups: int, kernel: int) -> None:
+        super().__init__()
+        self.original0 = nn.Parameter(torch.empty(1, 1, kernel))
+        self.original1 = nn.Parameter(torch.empty(channels, channels // groups, kernel))
+
+    def forward(self) -> Tensor:
+        """The weight g v / |v|, (C, C / groups, P)."""
+        return torch._weight_norm(self.original1, self.original0, 2)
+
+
+def tap_norms(weight: Tensor) -> Tensor:
+    """|v| for every tap: (C, C / groups, P) -> (1, 1, P)."""
+    return torch.linalg.vector_norm(weight, dim=(0, 1), keepdim=True)
+
+
+class WeightNormedConvolution(nn.Module):
+    """A grouped convolution over time that keeps the number of frames."""
+
+    def __init__(self, channels: int, groups: int, kernel: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.padding = (kernel // 2, kernel - 1 - kernel // 2)
+        weight = NormalisedWeight(channels, groups, kernel)
+        self.parametrizations = nn.ModuleDict({"weight": weight})
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T)"""
+        weight = self.parametrizations["weight"]()
+        return F.conv1d(F.pad(x, self.padding), weight, self.bias, groups=self.groups)
+
+
+class Wav2Vec2PositionalConvEmbedding(nn.Module):
+    """What is added to the features so that the Transformer knows their order."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.conv = WeightNormedConvolution(
+            config.hidden_size,
+            config.num_conv_pos_embedding_groups,
+            config.num_conv_pos_embeddings,
+        )
+        self.activation = ACT2FN[config.feat_extract_activation]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        positions: Tensor = self.activation(self.conv(hidden_states.transpose(1, 2)))
+        return positions.transpose(1, 2)

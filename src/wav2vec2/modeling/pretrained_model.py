@@ -1,0 +1,109 @@
+"""What all wav2vec 2.0 models share: loading, initialisation, frame arithmetic, freezing, the training clock."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.convolutional_adapter import adapter_output_length
+from wav2vec2.modeling.feature_encoder import (
+    Length,
+    Wav2Vec2FeatureEncoder,
+    conv_output_length,
+    frames_within,
+)
+from wav2vec2.modeling.initialization import initialize
+from wav2vec2.modeling.layer_drop import LayerDrop
+from wav2vec2.modeling.loading import load_checked
+
+
+class Wav2Vec2PreTrainedModel(PreTrainedModel):
+    """Base of all models. Checkpoints are interchangeable with stock Transformers in both directions."""
+
+    config: Wav2Vec2Config
+    config_class = Wav2Vec2Config
+    base_model_prefix = "wav2vec2"
+    main_input_name = "input_values"
+    input_modalities = "audio"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Wav2Vec2EncoderLayer"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+
+    #: Names or prefixes of parameters that a checkpoint need not have; see `wav2vec2.modeling.loading`.
+    fresh_parts: tuple[str, ...] = (".adapter_layer.",)
+
+    def __init__(self, config: Wav2Vec2Config, *inputs: Any, **kwargs: Any) -> None:
+        config = with_own_fields(config)
+        config.check()
+        super().__init__(config, *inputs, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """As stock's. Raises `CheckpointError` for a damaged file and for a tensor that is missing or misshapen;
+        logs the parts that start afresh and the tensors that this model does not use."""
+        if model_args:
+            raise TypeError("from_pretrained takes keywords after the name")
+        with_info = kwargs.pop("output_loading_info", False)
+        if kwargs.get("config") is not None and not isinstance(kwargs["config"], str):
+            kwargs["config"] = with_own_fields(kwargs["config"])
+        model, info = load_checked(super().from_pretrained, pretrained_model_name_or_path, cls.fresh_parts, **kwargs)
+        return (model, info) if with_info else model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        initialize(module, self.config.initializer_range)
+
+    def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:
+        """Frames that clips of `input_lengths` samples have, after the adapter if there is one."""
+        config = self.config
+        frames = conv_output_length(input_lengths, config.conv_kernel, config.conv_stride)
+        if config.add_adapter if add_adapter is None else add_adapter:
+            frames = adapter_output_length(frames, config)
+        return frames
+
+    def _get_feature_vector_attention_mask(
+        self, feature_vector_length: int, attention_mask: Tensor, add_adapter: bool | None = None
+    ) -> Tensor:
+        """The real frames (B, T), from the real samples (B, S)."""
+        lengths = self._get_feat_extract_output_lengths(attention_mask.long().sum(-1), add_adapter)
+        return frames_within(lengths, feature_vector_length)
+
+    def frame_lengths(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """How many real output frames each clip (B, S) has: (B,)."""
+        batch, samples = input_values.shape
+        if attention_mask is None:
+            count = self._get_feat_extract_output_lengths(samples)
+            return torch.full((batch,), count, device=input_values.device)
+        return self._get_feat_extract_output_lengths(attention_mask.long().sum(-1))
+
+    def freeze_feature_encoder(self) -> None:
+        """Train no convolution of the feature encoder."""
+        for module in self.modules():
+            if isinstance(module, Wav2Vec2FeatureEncoder):
+                module.freeze()
+
+    def freeze_base_model(self) -> None:
+        """Train the head alone."""
+        for parameter in self.base_model.parameters():
+            parameter.requires_grad = False
+
+    def set_update(self, update: int, seed: int = 0) -> None:
+        """Tell the model which update comes next. LayerDrop then follows from (seed, update) alone, equal on all
+        processes and in all micro-batches, and in pretraining the Gumbel temperature follows its schedule."""
+        for module in self.modules():
+            if isinstance(module, LayerDrop):
+                module.pin(seed, update)
+
+
+def with_own_fields(config: Any) -> Wav2Vec2Config:
+    """Our configuration; one of stock's is taken over field by field."""
+    if isinstance(config, Wav2Vec2Config) or getattr(config, "model_type", None) != "wav2vec2":
+        own: Wav2Vec2Config = config
+        return own
+    own = Wav2Vec2Config.from_dict(config.to_dict())
+    own._attn_implementation = config._attn_implementation
+    own.name_or_path = config.name_or_path
+    return own

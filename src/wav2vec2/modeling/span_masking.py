@@ -1,0 +1,42 @@
+"""Which frames (or channels) to mask: spans that start at random and may overlap.
+
+The paper draws a share p of all frames as starts and masks M frames from each; fairseq, whose counts are kept here,
+draws floor(p T + U[0, 1)) distinct starts per clip. Everything is vectorised and stays on its device.
+
+Shapes: B batch, T positions (frames or channels).
+"""
+
+import torch
+from torch import Tensor
+
+
+def sample_span_mask(
+    lengths: Tensor,
+    size: int,
+    probability: float,
+    span: int,
+    min_spans: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw masks (B, size): True inside a span. Positions from `lengths` (B,) on are never masked.
+
+    `probability` is the share of positions that spans would cover if they never overlapped (p M in the paper). A clip
+    gets floor(probability * length / span + U[0, 1)) spans, at least `min_spans`, at most as many as fit side by side;
+    so a clip shorter than one span gets none.
+
+    >>> mask = sample_span_mask(torch.tensor([50, 9]), 50, 0.65, span=10, min_spans=2)
+    >>> mask.shape, bool(mask[0].sum() >= 11), bool(mask[1].any())
+    (torch.Size([2, 50]), True, False)
+    """
+    batch, device = lengths.shape[0], lengths.device
+    rounding = torch.rand(batch, device=device, generator=generator)
+    spans = (lengths * (probability / span) + rounding).floor().long().clamp(min=min_spans)
+    spans = torch.minimum(spans, lengths // span)  # (B,)
+    position = torch.arange(size, device=device)
+    possible = position <= (lengths - span)[:, None]  # (B, T): the whole span lies in the clip
+    order = torch.rand(batch, size, device=device, generator=generator).masked_fill(~possible, 2.0)
+    rank = order.argsort(dim=1).argsort(dim=1)  # distinct starts: the lowest draws win
+    starts = (rank < spans[:, None]) & possible
+    begun = starts.cumsum(dim=1)
+    ended = torch.nn.functional.pad(begun, (span, 0))[:, :size]
+    return begun > ended

@@ -1,0 +1,122 @@
+"""The Transformer: one layer and one stack, in which pre- or post-norm is a flag.
+
+Shapes: B batch, T frames, C channels, H heads.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.attention import FeedForward, Wav2Vec2Attention, mask_for
+from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.layer_drop import LayerDrop, pass_by
+from wav2vec2.modeling.positional_convolution import Wav2Vec2PositionalConvEmbedding
+
+
+class Wav2Vec2AttnAdapterLayer(nn.Module):
+    """A language adapter: a narrow bottleneck at the end of a Transformer layer (MMS)."""
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear_1 = nn.Linear(width, bottleneck)
+        self.act_fn = nn.ReLU()
+        self.linear_2 = nn.Linear(bottleneck, width)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        output: Tensor = self.linear_2(self.act_fn(self.linear_1(self.norm(hidden_states))))
+        return output
+
+
+class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward network, each with a residual connection and a layer norm."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.pre_norm = config.do_stable_layer_norm
+        self.attention = Wav2Vec2Attention(config)
+        self.dropout = Dropout(config.hidden_dropout)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.adapter_layer = None
+        if config.adapter_attn_dim is not None:
+            self.adapter_layer = Wav2Vec2AttnAdapterLayer(config.hidden_size, config.adapter_attn_dim)
+
+    def forward(
+        self, x: Tensor, attention_mask: Any, implementation: str, skip: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the attention weights if the implementation has them."""
+        if skip:
+            return pass_by(self, x), None
+        if self.pre_norm:
+            attended, weights = self.attention(self.layer_norm(x), attention_mask, implementation)
+            x = x + self.dropout(attended)
+            x = x + self.feed_forward(self.final_layer_norm(x))
+        else:
+            attended, weights = self.attention(x, attention_mask, implementation)
+            x = self.layer_norm(x + self.dropout(attended))
+            x = self.final_layer_norm(x + self.feed_forward(x))
+        if self.adapter_layer is not None:
+            x = x + self.adapter_layer(x)
+        return x, weights
+
+
+class Context(NamedTuple):
+    """What the Transformer made of the features."""
+
+    hidden_states: Tensor  # (B, T, C)
+    all_hidden_states: tuple[Tensor, ...] | None  # the input and the output of every layer
+    attentions: tuple[Tensor, ...] | None  # (B, H, T, T) per layer
+
+
+class Wav2Vec2Encoder(nn.Module):
+    """Positions, then the layers. With pre-norm the last layer norm follows them, else it precedes them."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.pos_conv_embed = Wav2Vec2PositionalConvEmbedding(config)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList(Wav2Vec2EncoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.layer_drop = LayerDrop(config.layerdrop, config.num_hidden_layers)
+
+    def forward(
+        self,
+        x: Tensor,
+        frame_mask: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> Context:
+        """(B, T, C) -> (B, T, C) and, on request, what lies between. `frame_mask` (B, T) marks real frames."""
+        implementation = "eager" if output_attentions else self.config._attn_implementation
+        attention_mask = mask_for(implementation, self.config, x, frame_mask)
+        if frame_mask is not None:
+            x = x.masked_fill(~frame_mask[:, :, None], 0.0)
+        x = x + self.pos_conv_embed(x).to(x.device)
+        x = self.dropout(x if self.config.do_stable_layer_norm else self.layer_norm(x))
+        hidden_states, attentions = [x], []
+        skipped = self.layer_drop()
+        for index, layer in enumerate(self.layers):
+            if isinstance(skipped, Tensor):
+                output, weights = layer(x, attention_mask, implementation)
+                x = torch.where(skipped[index], x, output)
+            else:
+                skip = skipped is not None and skipped[index]
+                x, weights = layer(x, attention_mask, implementation, skip)
+            if output_hidden_states:
+                hidden_states.append(x)
+            if output_attentions and weights is not None:
+                attentions.append(weights)
+        if self.config.do_stable_layer_norm:
+            x = self.layer_norm(x)
+        return Context(
+            x,
+            tuple(hidden_states) if output_hidden_states else None,
+            tuple(attentions) if output_attentions else None,
+        )

@@ -1,0 +1,200 @@
+"""The encoder path of wav2vec 2.0: encode, mask, contextualise.
+
+Shapes: B batch, S samples, T frames, C channels of the feature encoder, H hidden size.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_outputs import Wav2Vec2BaseModelOutput
+from transformers.utils.generic import can_return_tuple
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
+from wav2vec2.modeling.feature_encoder import (
+    Wav2Vec2FeatureEncoder,
+    Wav2Vec2FeatureProjection,
+    receptive_field,
+)
+from wav2vec2.modeling.layer_drop import join_with_zero_gradient
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.modeling.requirements_on_tensors import require
+from wav2vec2.modeling.span_masking import sample_span_mask
+from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
+
+
+class Frames(NamedTuple):
+    """A batch of clips as frames."""
+
+    features: Tensor  # (B, T, C): the convolutions' output
+    mask: Tensor | None  # (B, T): which frames are real; None if all are
+    lengths: Tensor  # (B,): how many are
+    num_frames: int  # T, or 0 if the batch is too short for a single frame (T is then 1)
+
+    def trim(self, x: Tensor) -> Tensor:
+        """Leave the frame away that exists only so that there is one: (B, T, ...) -> (B, num_frames, ...)."""
+        return x if self.num_frames == self.features.shape[1] else x[:, : self.num_frames]
+
+    def fit(self, x: Tensor) -> Tensor:
+        """The opposite: (B, num_frames, ...) -> (B, T, ...)."""
+        missing = self.features.shape[1] - x.shape[1]
+        return x if missing == 0 else F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing])
+
+
+class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
+    """Waveforms (B, S), 16 kHz -> context representations (B, T, H), one every 20 ms."""
+
+    def __init__(self, config: Wav2Vec2Config) -> None:
+        super().__init__(config)
+        config = self.config
+        self.receptive_field = receptive_field(config.conv_kernel, config.conv_stride)
+        self.feature_extractor = Wav2Vec2FeatureEncoder(config)
+        self.feature_projection = Wav2Vec2FeatureProjection(config)
+        self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size))
+        self.encoder = Wav2Vec2Encoder(config)
+        self.adapter = Wav2Vec2Adapter(config) if config.add_adapter else None
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        mask_time_indices: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Wav2Vec2BaseModelOutput:
+        """`attention_mask` (B, S) marks real samples, which come first. `mask_time_indices` (B, T) are frames to mask;
+        without them, training masks by the configuration (SpecAugment), from `generator` if given."""
+        frames = self.encode(input_values, attention_mask)
+        hidden_states, normalised = self.feature_projection(frames.features)
+        hidden_states = self.mask(hidden_states, frames, mask_time_indices, generator)
+        context = self.contextualise(hidden_states, frames, output_hidden_states, output_attentions)
+        return Wav2Vec2BaseModelOutput(
+            last_hidden_state=context.last_hidden_state,
+            extract_features=frames.trim(normalised),
+            hidden_states=context.hidden_states,
+            attentions=context.attentions,
+        )
+
+    def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Frames:
+        """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""
+        real = self._check_inputs(input_values, attention_mask)
+        batch, samples = input_values.shape
+        input_values = input_values.to(self.feature_projection.projection.weight.dtype)
+        count = self._get_feat_extract_output_lengths(samples, add_adapter=False)
+        sample_lengths = None if real is None else real.sum(-1)
+        if self.config.padding_invariant_norm and real is not None:
+            input_values = input_values.masked_fill(~real, 0.0)
+        input_values = F.pad(input_values, (0, max(self.receptive_field - samples, 0)))
+        counted = sample_lengths if self.config.padding_invariant_norm else None
+        features = self.feature_extractor(input_values, counted).transpose(1, 2)
+        if sample_lengths is None:
+            lengths = torch.full((batch,), count, device=features.device)
+            return Frames(features, None, lengths, count)
+        lengths = self._get_feat_extract_output_lengths(sample_lengths, add_adapter=False)
+        positions = torch.arange(features.shape[1], device=features.device)
+        return Frames(features, positions < lengths[:, None], lengths, count)
+
+    def mask(
+        self,
+        hidden_states: Tensor,
+        frames: Frames,
+        mask_time_indices: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Replace masked frames of (B, T, H) by the mask embedding, and masked channels by zero."""
+        config = self.config
+        augment = self.training and config.apply_spec_augment
+        if mask_time_indices is not None:
+            mask = frames.fit(mask_time_indices.bool())
+        elif augment and config.mask_time_prob > 0:
+            mask = self.draw_time_mask(frames, generator)
+        else:
+            hidden_states = join_with_zero_gradient(hidden_states, self.masked_spec_embed)
+            mask = None
+        if mask is not None:
+            embedding = self.masked_spec_embed.to(hidden_states.dtype)
+            hidden_states = torch.where(mask[:, :, None], embedding, hidden_states)
+        if augment and config.mask_feature_prob > 0:
+            channels = self.draw_channel_mask(hidden_states, generator)
+            hidden_states = hidden_states.masked_fill(channels[:, None, :], 0.0)
+        return hidden_states
+
+    def draw_time_mask(self, frames: Frames, generator: torch.Generator | None = None) -> Tensor:
+        """Spans of frames to mask (B, T), by the configuration."""
+        config = self.config
+        return sample_span_mask(
+            frames.lengths,
+            frames.features.shape[1],
+            config.mask_time_prob,
+            config.mask_time_length,
+            config.mask_time_min_masks,
+            generator,
+        )
+
+    def draw_channel_mask(self, hidden_states: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Spans of channels to mask (B, H), by the configuration."""
+        config, (batch, _, size) = self.config, hidden_states.shape
+        return sample_span_mask(
+            torch.full((batch,), size, device=hidden_states.device),
+            size,
+            config.mask_feature_prob,
+            config.mask_feature_length,
+            config.mask_feature_min_masks,
+            generator,
+        )
+
+    def contextualise(
+        self,
+        hidden_states: Tensor,
+        frames: Frames,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> Wav2Vec2BaseModelOutput:
+        """The Transformer, and the adapter if there is one: (B, T, H) -> (B, T, H)."""
+        wanted = (
+            _asked(output_hidden_states, self.config.output_hidden_states),
+            _asked(output_attentions, self.config.output_attentions),
+        )
+        context = self.encoder(hidden_states, frames.mask, *wanted)
+        output = frames.trim(context.hidden_states)
+        if self.adapter is not None:
+            lengths = frames.lengths if self._lengths_count(frames) else None
+            adapted = self.adapter(context.hidden_states, lengths)
+            kept = self._get_feat_extract_output_lengths(0) if frames.num_frames == 0 else adapted.shape[1]
+            output = adapted[:, :kept]
+        between = context.all_hidden_states
+        if between is not None:
+            between = tuple(frames.trim(state) for state in between)
+        return Wav2Vec2BaseModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
+
+    def _lengths_count(self, frames: Frames) -> bool:
+        return frames.mask is not None and self.config.padding_invariant_norm
+
+    def _check_inputs(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor | None:
+        """Refuse what is no batch of waveforms; give the mask as booleans."""
+        if input_values.dim() != 2:
+            raise ValueError(
+                f"input_values has shape {tuple(input_values.shape)}: must be (batch, samples), one channel per clip"
+            )
+        if attention_mask is None:
+            return None
+        if attention_mask.shape != input_values.shape:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}: must be that of input_values, "
+                f"{tuple(input_values.shape)}, one value per sample"
+            )
+        real = attention_mask.bool()
+        require(
+            (real[:, 1:] <= real[:, :-1]).all(),
+            "attention_mask: real samples must come first in every row; pad on the right",
+        )
+        return real
+
+
+def _asked(argument: bool | None, default: Any) -> bool:
+    return bool(default if argument is None else argument)

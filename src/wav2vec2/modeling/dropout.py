@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LEVELS = 2**16
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def draw_keep_mask(shape: torch.Size | tuple[int, ...], p: float) -> tuple[Tensor, float]:
-    """A boolean mask on the CPU that is False with probability `p`, and 1 / P(True) exactly as drawn.
+    """Bytes on the CPU, 0 with probability `p` and else -1 (all bits set), and 1 / P(kept) exactly as drawn.
 
     `p` is rounded to a multiple of 2^-16; the factor follows the rounded value, so the expectation is kept exactly.
     """
@@ -23,23 +24,29 @@ def draw_keep_mask(shape: torch.Size | tuple[int, ...], p: float) -> tuple[Tenso
     count = math.prod(shape)
     words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     levels = words.view(torch.int16)[:count]  # uniform over [-2^15, 2^15)
-    keep = levels >= dropped_levels - _LEVELS // 2
+    keep = (levels >= dropped_levels - _LEVELS // 2).view(torch.int8).neg_()
     return keep.view(shape), _LEVELS / (_LEVELS - dropped_levels)
 
 
+def kept(x: Tensor, keep: Tensor) -> Tensor:
+    """x where `keep` is -1, zero where it is 0: one bitwise operation, whatever x holds."""
+    integers = _INTEGERS[x.element_size()]
+    return (x.view(integers) & keep.to(integers)).view(x.dtype)
+
+
 class _KeepAndScale(torch.autograd.Function):
-    """x * keep * factor, remembering one byte per element."""
+    """x where it is kept, times the factor; remembers one byte per element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, factor: float) -> Tensor:
         ctx.save_for_backward(keep)
         ctx.factor = factor
-        return torch.mul(x, keep).mul_(factor)
+        return kept(x, keep).mul_(factor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (keep,) = ctx.saved_tensors
-        return torch.mul(gradients[0], keep).mul_(ctx.factor), None, None
+        return kept(gradients[0], keep).mul_(ctx.factor), None, None
 
 
 def drawn_on_cpu(x: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Attention with dropout on its weights, for training on a CPU.
 
-torch's fused attention has no dropout on a CPU and falls back to a path that keeps three T x T tensors per layer. Here
-the weights are kept once, and whether one was dropped is kept in its sign:
+torch's fused attention has no dropout on a CPU and falls back to a path that keeps three T x T tensors per layer in
+the width of the weights. Here one is kept, and a byte per weight for what was dropped:
 
     P = softmax(s Q K^T),  D = keep * P / (1 - p),  O = D V
 
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wav2vec2.modeling.dropout import draw_keep_mask
+from wav2vec2.modeling.dropout import draw_keep_mask, kept
 
 
 class _DropoutAttention(torch.autograd.Function):
@@ -35,31 +35,21 @@ class _DropoutAttention(torch.autograd.Function):
         weights = torch.softmax(scores, dim=-1)
         del scores
         keep, factor = draw_keep_mask(weights.shape, p)
-        signed = weights.mul_(torch.where(keep, 1.0, -1.0).to(weights.dtype))
-        output = signed.relu() @ value
-        output.mul_(factor)
-        ctx.save_for_backward(query, key, value, output, signed)
+        output = (kept(weights, keep) @ value).mul_(factor)
+        ctx.save_for_backward(query, key, value, output, weights, keep)
         ctx.scale, ctx.factor = scale, factor
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, output, signed = ctx.saved_tensors
+        query, key, value, output, weights, keep = ctx.saved_tensors
         scale, factor = ctx.scale, ctx.factor
         gradient = gradients[0]
-        grad_value = (signed.relu().transpose(-2, -1) @ gradient).mul_(factor)
-        grad_weights = gradient @ value.transpose(-2, -1)  # (B, H, T, T)
-        grad_weights.mul_(signed > 0).mul_(factor)
+        grad_value = (kept(weights, keep).transpose(-2, -1) @ gradient).mul_(factor)
+        grad_scores = gradient @ value.transpose(-2, -1)  # (B, H, T, T): dD, then dP, then dS
         inner = (gradient * output).sum(-1, keepdim=True)
-        grad_scores = grad_weights.sub_(inner).mul_(signed.abs()).mul_(scale)
-        return (
-            grad_scores @ key,
-            grad_scores.transpose(-2, -1) @ query,
-            grad_value,
-            None,
-            None,
-            None,
-        )
+        grad_scores = kept(grad_scores, keep).mul_(factor).sub_(inner).mul_(weights).mul_(scale)
+        return grad_scores @ key, grad_scores.transpose(-2, -1) @ query, grad_value, None, None, None
 
 
 def dropout_attention(

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.convolution import Convolution
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.precision import full_precision
+from wav2vec2.modeling.normalised_convolution import ChannelNorm, FirstConvolution
 
 Length = TypeVar("Length", int, Tensor)
 
@@ -46,52 +48,35 @@ def frames_within(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
-class MaskedGroupNorm(nn.GroupNorm):
-    """Normalises each channel over the real frames of its clip, so that padding has no part in the result."""
-
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, C, T) -> (B, C, T); `lengths` (B,) are the real frames, None if all are."""
-        if lengths is None:
-            return super().forward(x)
-        real = frames_within(lengths, x.shape[2])[:, None]  # (B, 1, T)
-        count = lengths.clamp(min=1)[:, None, None]
-        wide = full_precision(x).masked_fill(~real, 0.0)
-        centred = (wide - wide.sum(2, keepdim=True) / count).masked_fill(~real, 0.0)
-        variance = torch.linalg.vector_norm(centred, dim=2, keepdim=True).square() / count
-        scale = self.weight[:, None] * torch.rsqrt(variance + self.eps)  # (B, C, 1)
-        return torch.addcmul(self.bias[:, None].to(centred.dtype), centred, scale).to(x.dtype)
-
-
 class ConvolutionLayer(GradientCheckpointingLayer):
     """A convolution, its norm if it has one, and the activation."""
 
     def __init__(self, config: Wav2Vec2Config, index: int) -> None:
         super().__init__()
-        channels_in = config.conv_dim[index - 1] if index > 0 else 1
         channels = config.conv_dim[index]
-        self.conv = nn.Conv1d(
-            channels_in,
+        self.norm = config.feat_extract_norm if config.feat_extract_norm == "layer" or index == 0 else "none"
+        self.ignores_padding = config.padding_invariant_norm
+        self.conv = (FirstConvolution if index == 0 else Convolution)(
+            config.conv_dim[index - 1] if index > 0 else 1,
             channels,
             kernel_size=config.conv_kernel[index],
             stride=config.conv_stride[index],
             bias=config.conv_bias,
         )
-        self.norm = "none"
-        if config.feat_extract_norm == "layer":
-            self.norm = "layer"
-            self.layer_norm: nn.Module = nn.LayerNorm(channels)
-        elif index == 0:
-            self.norm = "group"
-            self.layer_norm = MaskedGroupNorm(channels, channels)
+        if self.norm != "none":
+            self.layer_norm = nn.LayerNorm(channels) if self.norm == "layer" else ChannelNorm(channels)
         self.activation = ACT2FN[config.feat_extract_activation]
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, C_in, T_in) -> (B, C, T); `lengths` (B,) are the real output frames, None if all are."""
-        x = self.conv(x)
-        if self.norm == "group":
-            x = self.layer_norm(x, lengths)
-        elif self.norm == "layer":
-            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
+        if self.norm == "group" and self.ignores_padding:
+            x = self.conv(x, lengths, self.layer_norm(), self.layer_norm.eps)
+        else:
+            x = self.conv(x)
+            if self.norm == "group":
+                x = self.layer_norm(x)
+            elif self.norm == "layer":
+                x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
         activated: Tensor = self.activation(x)
         return activated
 
@@ -115,13 +100,21 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         x = waveform[:, None]
         if self.training and self.conv_layers[0].gradient_checkpointing:
             x = x.detach().requires_grad_()  # reentrant checkpoints look at their inputs alone
-        for layer, kernel, stride in zip(self.conv_layers, self.kernels, self.strides, strict=True):
+        for index, layer in enumerate(self.conv_layers):
             if lengths is not None:
-                lengths = conv_output_length(lengths, [kernel], [stride])
-            x = layer(x, lengths)
+                lengths = conv_output_length(lengths, self.kernels[index : index + 1], self.strides[index : index + 1])
+            if index == 0 and self._recomputes_first_layer():
+                x = checkpoint(layer, x, lengths, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, lengths)
         if self.gradient_multiplier != 1.0:
             x = ScaleGradient.apply(x, self.gradient_multiplier)
         return x
+
+    def _recomputes_first_layer(self) -> bool:
+        """Its tensors are by far the tallest, and quickly computed again from the waveform: backward keeps none."""
+        trained = self.conv_layers[0].conv.weight.requires_grad
+        return self.training and trained and not self.conv_layers[0].gradient_checkpointing
 
 
 class ScaleGradient(torch.autograd.Function):

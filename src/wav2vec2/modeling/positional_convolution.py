@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.convolution import convolve
 
 
 class NormalisedWeight(nn.Module):
@@ -47,7 +48,7 @@ class WeightNormedConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T)"""
         weight = self.parametrizations["weight"]()
-        return F.conv1d(F.pad(x, self.padding), weight, self.bias, groups=self.groups)
+        return convolve(F.pad(x, self.padding), weight, self.bias, groups=self.groups)
 
 
 class Wav2Vec2PositionalConvEmbedding(nn.Module):

@@ -6,6 +6,7 @@ Shapes: B batch, T frames, H hidden size, N labels.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.precision import full_precision
@@ -28,8 +29,6 @@ class Wav2Vec2Classifier(Wav2Vec2PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self and self.config.use_weighted_layer_sum:
-            from transformers import initialization as init
-
             init.constant_(self.layer_weights, 1 / len(self.layer_weights))
 
     def weigh_layers(self, last: Tensor, layers: tuple[Tensor, ...] | None) -> Tensor:

@@ -6,6 +6,8 @@ Shapes: B batch, T frames, K distractors.
 import torch
 from torch import Tensor
 
+from wav2vec2.modeling.random_draws import uniform
+
 
 def sample_distractors(mask: Tensor, num_distractors: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw frame numbers (B, T, K) within each clip, from the masked frames other than the frame itself.
@@ -21,7 +23,8 @@ def sample_distractors(mask: Tensor, num_distractors: int, generator: torch.Gene
     masked_first = (~mask).long().argsort(dim=1, stable=True)  # (B, T): the masked frames in order, then the others
     count = mask.sum(dim=1)[:, None, None]  # (B, 1, 1)
     rank = mask.cumsum(dim=1)[:, :, None] - 1  # (B, T, 1): which masked frame this one is
-    draw = torch.randint(2**62, (batch, frames, num_distractors), device=mask.device, generator=generator)
-    other = draw % (count - 1).clamp(min=1)  # uniform over the others, numbered without the frame itself
+    draw = uniform(batch, frames, num_distractors, device=mask.device, generator=generator)
+    other = (draw * (count - 1)).long().clamp(min=0)  # uniform over the others, numbered without the frame itself
+    other = torch.minimum(other, (count - 2).clamp(min=0))  # a product may round up
     other = (other + (other >= rank)) % count.clamp(min=1)
     return masked_first.gather(1, other.view(batch, -1)).view_as(other)

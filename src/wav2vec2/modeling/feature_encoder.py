@@ -113,8 +113,9 @@ class Wav2Vec2FeatureEncoder(nn.Module):
 
     def _recomputes_first_layer(self) -> bool:
         """Its tensors are by far the tallest, and quickly computed again from the waveform: backward keeps none."""
-        trained = self.conv_layers[0].conv.weight.requires_grad
-        return self.training and trained and not self.conv_layers[0].gradient_checkpointing
+        first = self.conv_layers[0]
+        trained = any(parameter.requires_grad for parameter in first.parameters())
+        return self.training and trained and not bool(first.gradient_checkpointing)
 
 
 class ScaleGradient(torch.autograd.Function):

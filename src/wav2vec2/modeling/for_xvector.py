@@ -6,6 +6,7 @@ Shapes: B batch, S samples, T frames, C channels, N speakers, E embedding size.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_outputs import XVectorOutput
 from transformers.utils.generic import can_return_tuple
 
@@ -77,8 +78,6 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, AMSoftmaxLoss):
-            from transformers import initialization as init
-
             init.normal_(module.weight)
 
     def _get_tdnn_output_lengths(self, lengths: Tensor) -> Tensor:

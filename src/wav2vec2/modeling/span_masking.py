@@ -9,6 +9,8 @@ Shapes: B batch, T positions (frames or channels).
 import torch
 from torch import Tensor
 
+from wav2vec2.modeling.random_draws import uniform
+
 
 def sample_span_mask(
     lengths: Tensor,
@@ -29,12 +31,12 @@ def sample_span_mask(
     (torch.Size([2, 50]), True, False)
     """
     batch, device = lengths.shape[0], lengths.device
-    rounding = torch.rand(batch, device=device, generator=generator)
+    rounding = uniform(batch, device=device, generator=generator)
     spans = (lengths * (probability / span) + rounding).floor().long().clamp(min=min_spans)
     spans = torch.minimum(spans, lengths // span)  # (B,)
     position = torch.arange(size, device=device)
     possible = position <= (lengths - span)[:, None]  # (B, T): the whole span lies in the clip
-    order = torch.rand(batch, size, device=device, generator=generator).masked_fill(~possible, 2.0)
+    order = uniform(batch, size, device=device, generator=generator).masked_fill(~possible, 2.0)
     rank = order.argsort(dim=1).argsort(dim=1)  # distinct starts: the lowest draws win
     starts = (rank < spans[:, None]) & possible
     begun = starts.cumsum(dim=1)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_outputs import Wav2Vec2BaseModelOutput
 from transformers.utils.generic import can_return_tuple
 
@@ -56,6 +57,11 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         self.encoder = Wav2Vec2Encoder(config)
         self.adapter = Wav2Vec2Adapter(config) if config.add_adapter else None
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            init.uniform_(self.masked_spec_embed)
 
     @can_return_tuple
     def forward(

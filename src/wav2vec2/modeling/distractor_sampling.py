@@ -21,10 +21,13 @@ def sample_distractors(mask: Tensor, num_distractors: int, generator: torch.Gene
     """
     batch, frames = mask.shape
     masked_first = (~mask).long().argsort(dim=1, stable=True)  # (B, T): the masked frames in order, then the others
-    count = mask.sum(dim=1)[:, None, None]  # (B, 1, 1)
+    others = (mask.sum(dim=1) - 1).clamp(min=0)[:, None, None]  # (B, 1, 1): how many there are to choose from
     rank = mask.cumsum(dim=1)[:, :, None] - 1  # (B, T, 1): which masked frame this one is
     draw = uniform(batch, frames, num_distractors, device=mask.device, generator=generator)
-    other = (draw * (count - 1)).long().clamp(min=0)  # uniform over the others, numbered without the frame itself
-    other = torch.minimum(other, (count - 2).clamp(min=0))  # a product may round up
-    other = (other + (other >= rank)) % count.clamp(min=1)
-    return masked_first.gather(1, other.view(batch, -1)).view_as(other)
+    other = (draw * (others * _BELOW_ONE)).long()  # uniform over the others, numbered without the frame itself
+    other = other + (other >= rank.masked_fill(others == 0, frames))
+    return masked_first.gather(1, other.flatten(1)).view_as(other)
+
+
+#: Keeps a product with a number below 1 from being rounded up to a whole one.
+_BELOW_ONE = 1 - 2**-23

@@ -90,6 +90,11 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         self.gradient_multiplier = float(config.feature_grad_mult)
         self.conv_layers = nn.ModuleList(ConvolutionLayer(config, index) for index in range(len(config.conv_dim)))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the convolutions compute in; quantisation leaves them alone."""
+        return next(self.parameters()).dtype
+
     def freeze(self) -> None:
         """Train no convolution."""
         for parameter in self.parameters():

@@ -53,6 +53,10 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         model, info = load_checked(super().from_pretrained, pretrained_model_name_or_path, cls.fresh_parts, **kwargs)
         return (model, info) if with_info else model
 
+    def get_input_embeddings(self) -> None:
+        """Audio has no embedding table. (PEFT and quantisers ask, and stock raises.)"""
+        return
+
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module, self.config.initializer_range)
 

@@ -90,7 +90,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""
         real = self._check_inputs(input_values, attention_mask)
         batch, samples = input_values.shape
-        input_values = input_values.to(self.feature_projection.projection.weight.dtype)
+        input_values = input_values.to(self.feature_extractor.dtype)
         count = self._get_feat_extract_output_lengths(samples, add_adapter=False)
         sample_lengths = None if real is None else real.sum(-1)
         if self.config.padding_invariant_norm and real is not None:

@@ -19,12 +19,12 @@ class Wav2Vec2Config(PreTrainedConfig):
 
     >>> Wav2Vec2Config(hidden_size=96, num_attention_heads=12).inputs_to_logits_ratio
     320
-    >>> Wav2Vec2Config(hidden_size=100, hidden_dropout=2.0)
+    >>> Wav2Vec2Config(hidden_size=80, hidden_dropout=2.0)
     Traceback (most recent call last):
     ...
     ValueError: Wav2Vec2Config cannot be used:
       hidden_dropout=2.0: must be a probability between 0 and 1
-      hidden_size=100: must be divisible by num_attention_heads=12
+      hidden_size=80: must be divisible by num_attention_heads=12
     """
 
     model_type = "wav2vec2"

@@ -44,7 +44,8 @@ class Wav2Vec2AdapterLayer(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T / stride)"""
-        return F.glu(self.conv(hidden_states), dim=1)
+        short = max(self.conv.kernel_size[0] - 2 * _PADDING - hidden_states.shape[2], 0)
+        return F.glu(self.conv(F.pad(hidden_states, (0, short))), dim=1)
 
 
 class Wav2Vec2Adapter(nn.Module):

@@ -16,6 +16,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.convolution import Convolution
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.normalised_convolution import ChannelNorm, FirstConvolution
+from wav2vec2.modeling.uniform_linear import UniformLinear
 
 Length = TypeVar("Length", int, Tensor)
 
@@ -142,7 +143,7 @@ class Wav2Vec2FeatureProjection(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
-        self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.projection = UniformLinear(config.conv_dim[-1], config.hidden_size)
         self.dropout = Dropout(config.feat_proj_dropout)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

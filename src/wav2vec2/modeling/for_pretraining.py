@@ -6,20 +6,21 @@ Shapes: B batch, S samples, T frames, K distractors, D size of the comparison sp
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.contrastive_loss import Contrast, contrast, diversity_loss
 from wav2vec2.modeling.distractor_sampling import sample_distractors
 from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer
-from wav2vec2.modeling.initialization import uniform_by_inputs
 from wav2vec2.modeling.outputs import Wav2Vec2ForPreTrainingOutput
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.requirements_on_tensors import require
-from wav2vec2.modeling.wav2vec2_model import Frames, Wav2Vec2Model
+from wav2vec2.modeling.uniform_linear import UniformLinear
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
@@ -41,19 +42,13 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         self.wav2vec2 = Wav2Vec2Model(config)
         self.dropout_features = Dropout(config.feat_quantizer_dropout)
         self.quantizer = Wav2Vec2GumbelVectorQuantizer(config)
-        self.project_hid = nn.Linear(config.hidden_size, config.proj_codevector_dim)
-        self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
+        self.project_hid = UniformLinear(config.hidden_size, config.proj_codevector_dim)
+        self.project_q = UniformLinear(config.codevector_dim, config.proj_codevector_dim)
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self:
-            uniform_by_inputs(self.project_hid)
-            uniform_by_inputs(self.project_q)
 
     def set_gumbel_temperature(self, temperature: float) -> None:
         """Set the Gumbel softmax's temperature by hand; `set_update` follows the configuration's schedule."""
-        self.quantizer.temperature.fill_(temperature)
+        self.quantizer.set_temperature(temperature)
 
     def set_update(self, update: int, seed: int = 0) -> None:
         """As for every model; the temperature follows its schedule, and the count is saved with the configuration."""
@@ -74,40 +69,47 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
     ) -> Wav2Vec2ForPreTrainingOutput:
         """`mask_time_indices` (B, T) and `sampled_negative_indices` (B, T, K; frame numbers over the whole batch, as
         stock's) are drawn here, on the device and from `generator`, unless they are given."""
-        frames = self.wav2vec2.encode(input_values, attention_mask)
-        hidden_states, normalised = self.wav2vec2.feature_projection(frames.features)
-        mask = self.choose_mask(frames, mask_time_indices, generator)
-        hidden_states = self.wav2vec2.mask(hidden_states, frames, frames.trim(mask), generator)
-        context = self.wav2vec2.contextualise(hidden_states, frames, output_hidden_states, output_attentions)
-        predictions = self.project_hid(frames.fit(context.last_hidden_state))
-        quantized = self.quantizer(self.dropout_features(normalised), mask, generator)
+        lengths = self.frame_lengths(input_values, attention_mask)
+        num_frames = self._get_feat_extract_output_lengths(input_values.shape[1])
+        mask = self.choose_mask(lengths, num_frames, mask_time_indices, generator)
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask=attention_mask,
+            mask_time_indices=mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            generator=generator,
+        )
+        predictions = self.project_hid(outputs.last_hidden_state)
+        quantized = self.quantizer(self.dropout_features(outputs.extract_features), mask, generator)
         targets = self.project_q(quantized.vectors.to(self.project_q.weight.dtype))
         contrastive = contrast(
             predictions,
             targets,
             quantized.codes,
-            self.choose_distractors(mask, sampled_negative_indices, frames, generator),
+            self.choose_distractors(mask, sampled_negative_indices, generator),
             mask,
             self.config.contrastive_logits_temperature,
         )
+        penalty = mean_square(outputs.conv_features, lengths)
         return Wav2Vec2ForPreTrainingOutput(
-            projected_states=frames.trim(predictions),
-            projected_quantized_states=frames.trim(targets),
+            projected_states=predictions,
+            projected_quantized_states=targets,
             codevector_perplexity=quantized.soft_perplexity,
             code_perplexity=quantized.code_perplexity,
-            hidden_states=context.hidden_states,
-            attentions=context.attentions,
-            **self.losses(contrastive, quantized.soft_perplexity, frames, mask.sum()),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **self.losses(contrastive, quantized.soft_perplexity, penalty, mask.sum()),
         )
 
     def losses(
-        self, contrastive: Contrast, soft_perplexity: Tensor, frames: Frames, num_masked: Tensor
+        self, contrastive: Contrast, soft_perplexity: Tensor, penalty: Tensor, num_masked: Tensor
     ) -> dict[str, Any]:
         """The three losses, each a sum over masked frames, and their weighted total."""
         config = self.config
         num_codes = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = diversity_loss(soft_perplexity, num_codes) * num_masked
-        penalty = mean_square(frames) * num_masked
+        penalty = penalty * num_masked
         loss = contrastive.loss + config.diversity_loss_weight * diversity
         if config.feature_penalty_weight:
             loss = loss + config.feature_penalty_weight * penalty
@@ -121,45 +123,44 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             "num_masked": num_masked,
         }
 
-    def choose_mask(self, frames: Frames, given: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def choose_mask(
+        self, lengths: Tensor, num_frames: int, given: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
         """The frames to predict (B, T)."""
         if given is not None:
-            expected = (frames.features.shape[0], frames.num_frames)
+            expected = (lengths.shape[0], num_frames)
             if tuple(given.shape) != expected:
                 raise ValueError(
                     f"mask_time_indices has shape {tuple(given.shape)}: must be {expected}, (batch, frames)"
                 )
-            return frames.fit(given.bool())
+            return given.bool()
         if self.config.mask_time_prob == 0:
             raise ValueError(
                 "mask_time_prob=0: nothing would be predicted; set it (paper: 0.65) or pass mask_time_indices"
             )
-        return self.wav2vec2.draw_time_mask(frames, generator)
+        return self.wav2vec2.draw_time_mask(lengths, num_frames, generator)
 
-    def choose_distractors(
-        self, mask: Tensor, given: Tensor | None, frames: Frames, generator: torch.Generator | None
-    ) -> Tensor:
+    def choose_distractors(self, mask: Tensor, given: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Distractors as frame numbers within each clip (B, T, K)."""
+        batch, frames = mask.shape
         if given is None:
             return sample_distractors(mask, self.config.num_negatives, generator)
-        if given.dim() != 3 or tuple(given.shape[:2]) != (mask.shape[0], frames.num_frames):
+        if given.dim() != 3 or tuple(given.shape[:2]) != (batch, frames):
             raise ValueError(
-                f"sampled_negative_indices has shape {tuple(given.shape)}: must be "
-                f"({mask.shape[0]}, {frames.num_frames}, distractors)"
+                f"sampled_negative_indices has shape {tuple(given.shape)}: must be ({batch}, {frames}, distractors)"
             )
-        first = torch.arange(mask.shape[0], device=mask.device)[:, None, None] * frames.num_frames
+        first = torch.arange(batch, device=mask.device)[:, None, None] * frames
         within = given.long() - first
         require(
-            ((within >= 0) & (within < frames.num_frames)).all(),
+            ((within >= 0) & (within < frames)).all(),
             "sampled_negative_indices: distractors must be frames of the clip itself, numbered over the whole batch "
             "(clip * frames + frame)",
         )
-        return frames.fit(within)
+        return within
 
 
-def mean_square(frames: Frames) -> Tensor:
-    """Mean of the squared convolution output over the real frames."""
-    squares = full_precision(frames.features).square().mean(dim=2)  # (B, T)
-    if frames.mask is None:
-        return squares.mean() if frames.num_frames else squares.sum() * 0
-    return squares.masked_fill(~frames.mask, 0.0).sum() / frames.lengths.sum().clamp(min=1)
+def mean_square(features: Tensor, lengths: Tensor) -> Tensor:
+    """Mean of the squares of (B, T, C) over the first `lengths` (B,) frames."""
+    squares = full_precision(features).square().mean(dim=2)  # (B, T)
+    real = frames_within(lengths, squares.shape[1])
+    return squares.masked_fill(~real, 0.0).sum() / lengths.sum().clamp(min=1)

@@ -15,23 +15,33 @@ from wav2vec2.modeling.classification import Wav2Vec2Classifier, cross_entropy
 from wav2vec2.modeling.feature_encoder import frames_within
 
 
+class TimeDelayKernel(nn.Linear):
+    """A dilated convolution over time whose weight is stored as that of a linear layer, as in published checkpoints."""
+
+    def __init__(self, channels_in: int, channels: int, kernel_size: int, dilation: int) -> None:
+        super().__init__(channels_in * kernel_size, channels)
+        self.kernel_size, self.dilation = kernel_size, dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C_in) -> (B, T - (kernel - 1) * dilation, C)"""
+        weight = self.weight.unflatten(1, (self.kernel_size, -1)).transpose(1, 2)
+        return F.conv1d(x.transpose(1, 2), weight, self.bias, dilation=self.dilation).transpose(1, 2)
+
+
 class TDNNLayer(nn.Module):
-    """A dilated convolution over time whose weight is stored as a linear layer, as in published checkpoints."""
+    """A time-delay layer: the convolution and its activation."""
 
     def __init__(self, config: Wav2Vec2Config, index: int) -> None:
         super().__init__()
-        self.channels_in = config.tdnn_dim[max(index - 1, 0)]
-        self.channels = config.tdnn_dim[index]
-        self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
-        self.kernel = nn.Linear(self.channels_in * self.kernel_size, self.channels)
+        channels_in = config.tdnn_dim[max(index - 1, 0)]
+        self.kernel = TimeDelayKernel(
+            channels_in, config.tdnn_dim[index], config.tdnn_kernel[index], config.tdnn_dilation[index]
+        )
         self.activation = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C_in) -> (B, T - (kernel - 1) * dilation, C)"""
-        shape = (self.channels, self.kernel_size, self.channels_in)
-        weight = self.kernel.weight.view(shape).transpose(1, 2)
-        x = F.conv1d(x.transpose(1, 2), weight, self.kernel.bias, dilation=self.dilation)
-        activated: Tensor = self.activation(x.transpose(1, 2))
+        activated: Tensor = self.activation(self.kernel(x))
         return activated
 
 
@@ -47,7 +57,7 @@ class AMSoftmaxLoss(nn.Module):
         """The loss of embeddings (B, E) for speakers (B,)."""
         labels = labels.flatten()
         cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.weight, dim=0)  # (B, N)
-        margins = F.one_hot(labels, cosines.shape[1]) * self.margin
+        margins = F.one_hot(labels, cosines.shape[1]).to(cosines.dtype) * self.margin
         return cross_entropy(self.scale * (cosines - margins), labels, num_items)
 
 

@@ -22,9 +22,15 @@ class Quantized(NamedTuple):
     code_perplexity: Tensor  # (G,): how many codes the most likely choices use
 
 
+def float_bits(value: float) -> Tensor:
+    """A float32 as the int32 with the same bits, ()."""
+    return torch.tensor(value, dtype=torch.float32, device="cpu").view(torch.int32)
+
+
 def perplexity(distribution: Tensor) -> Tensor:
     """exp of the entropy over the last dimension: how many equally likely entries it is worth."""
-    return torch.exp(-torch.xlogy(distribution, distribution).sum(dim=-1))
+    tiny = torch.finfo(distribution.dtype).tiny  # the logarithm of zero has no gradient
+    return torch.exp(-(distribution * distribution.clamp(min=tiny).log()).sum(dim=-1))
 
 
 def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -35,7 +41,7 @@ def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tens
 class Wav2Vec2GumbelVectorQuantizer(nn.Module):
     """Features -> quantized vectors. In training the choice is sampled and has a straight-through gradient."""
 
-    temperature: Tensor
+    temperature_bits: Tensor
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
@@ -45,8 +51,19 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         entry = config.codevector_dim // self.num_groups
         self.codevectors = nn.Parameter(torch.empty(1, self.num_groups * self.num_vars, entry))
         self.weight_proj = nn.Linear(config.conv_dim[-1], self.num_groups * self.num_vars)
-        # A tensor, so that a compiled graph need not be compiled again when it changes.
-        self.register_buffer("temperature", torch.tensor(self.initial_temperature), persistent=False)
+        # A tensor, so that a compiled graph need not be compiled again when it changes; the bits of a float32 as an
+        # integer, so that a model cast to 16 bits keeps it exactly.
+        self.register_buffer("temperature_bits", float_bits(self.initial_temperature), persistent=False)
+
+    @property
+    def temperature(self) -> Tensor:
+        """The Gumbel softmax's temperature, ()."""
+        return self.temperature_bits.view(torch.float32)
+
+    @torch.no_grad()
+    def set_temperature(self, temperature: float) -> None:
+        """Change it in place."""
+        self.temperature_bits.copy_(float_bits(temperature))
 
     def forward(self, features: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T)."""

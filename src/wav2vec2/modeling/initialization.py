@@ -6,39 +6,50 @@ uniform in +-1 / sqrt(inputs). Every other linear layer: normal with `initialize
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
-from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureProjection
-from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer
+from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer, float_bits
 from wav2vec2.modeling.layer_drop import LayerDrop
-from wav2vec2.modeling.positional_convolution import WeightNormedConvolution, tap_norms
+from wav2vec2.modeling.positional_convolution import (
+    NormalisedWeight,
+    WeightNormedConvolution,
+    tap_norms,
+)
+from wav2vec2.modeling.uniform_linear import UniformLinear
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, initializer_range: float) -> None:
-    """Initialise what belongs to `module` itself. Called for every module, its parts before it."""
+    """Initialise the parameters of `module` itself.
+
+    Called for every module that has any left to initialise, its parts before it. Transformers passes over modules
+    without parameters of their own, so each rule hangs on the module that owns what it initialises.
+    """
     if isinstance(module, nn.LayerNorm | nn.GroupNorm):
         init.ones_(module.weight)
         init.zeros_(module.bias)
+    elif isinstance(module, UniformLinear):
+        bound = 1 / math.sqrt(module.in_features)
+        init.uniform_(module.weight, -bound, bound)
+        init.uniform_(module.bias, -bound, bound)
     elif isinstance(module, nn.Linear):
         init.normal_(module.weight, mean=0.0, std=initializer_range)
-        if module.bias is not None:
-            init.zeros_(module.bias)
+        init.zeros_(module.bias)
     elif isinstance(module, nn.Conv1d):
         _convolution(module)
+    elif isinstance(module, NormalisedWeight):
+        channels, _, kernel = module.original1.shape
+        init.normal_(module.original1, mean=0.0, std=math.sqrt(4 / (kernel * channels)))
+        init.copy_(module.original0, tap_norms(module.original1))
     elif isinstance(module, WeightNormedConvolution):
-        _positional_convolution(module)
-    elif isinstance(module, Wav2Vec2FeatureProjection):
-        uniform_by_inputs(module.projection)
+        init.zeros_(module.bias)
     elif isinstance(module, Wav2Vec2GumbelVectorQuantizer):
         init.normal_(module.weight_proj.weight, mean=0.0, std=1.0)
-        init.zeros_(module.weight_proj.bias)
         init.uniform_(module.codevectors)
-        init.constant_(module.temperature, module.initial_temperature)
+        init.copy_(module.temperature_bits, float_bits(module.initial_temperature))
     elif isinstance(module, LayerDrop):
         init.zeros_(module.key)
 
@@ -48,19 +59,3 @@ def _convolution(module: nn.Conv1d) -> None:
     if module.bias is not None:
         bound = 1 / math.sqrt(module.in_channels * module.kernel_size[0])
         init.uniform_(module.bias, -bound, bound)
-
-
-def _positional_convolution(module: WeightNormedConvolution) -> None:
-    weight: Any = module.parametrizations["weight"]
-    direction = weight.original1
-    channels, _, kernel = direction.shape
-    init.normal_(direction, mean=0.0, std=math.sqrt(4 / (kernel * channels)))
-    init.copy_(weight.original0, tap_norms(direction))
-    init.zeros_(module.bias)
-
-
-def uniform_by_inputs(linear: nn.Linear) -> None:
-    """Uniform in +-1 / sqrt(inputs), weights and bias: torch's own initialisation of linear layers."""
-    bound = 1 / math.sqrt(linear.in_features)
-    init.uniform_(linear.weight, -bound, bound)
-    init.uniform_(linear.bias, -bound, bound)

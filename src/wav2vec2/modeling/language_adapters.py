@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.hub import cached_file
 
-from wav2vec2.modeling.loading import CheckpointError, readable_errors
+from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2AttnAdapterLayer
 
 
@@ -37,8 +37,14 @@ class LanguageSwitch:
         current = language_parameters(model)
         _check_fit(file, tensors, current)
         tokens = tensors["lm_head.weight"].shape[0]
+        if model.config.pad_token_id >= tokens:
+            raise ValueError(
+                f"pad_token_id={model.config.pad_token_id}: the CTC blank must be one of the {tokens} tokens of "
+                f"{language!r}"
+            )
         _check_vocabulary(source, language, tokens, hub_options)
         if tokenizer is not None:
+            _compare_sizes("the tokenizer", getattr(tokenizer, "vocab", {}), language, tokens)
             tokenizer.set_target_lang(language)
         self._put_in_place(tensors, current, tokens)
         self.target_lang = language
@@ -90,16 +96,25 @@ def _read_adapter(source: str, language: str, hub_options: dict[str, Any]) -> tu
         file = _find(source, name, hub_options)
         if file is None:
             continue
-        with readable_errors(file):
-            if name.endswith(".safetensors"):
-                from safetensors.torch import load_file
-
-                return load_file(file), file
-            tensors: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-            return tensors, file
+        return _read_tensors(file), file
     raise CheckpointError(
         f"{source or 'this model'} has no adapter for {language!r}: adapter.{language}.safetensors was not found there"
     )
+
+
+def _read_tensors(file: str) -> dict[str, Tensor]:
+    """The tensors of one file, by name."""
+    try:
+        if file.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a reader raises, the file is to blame: nothing else happens here
+        raise CheckpointError(f"{file}: truncated or corrupt ({type(error).__name__}: {error})") from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{file}: corrupt, holds no tensors by name")
+    return content
 
 
 def _find(source: str, name: str, hub_options: dict[str, Any]) -> str | None:
@@ -135,13 +150,22 @@ def _check_vocabulary(source: str, language: str, tokens: int, hub_options: dict
     file = _find(source, "vocab.json", hub_options)
     if file is None:
         return
-    vocabulary = json.loads(Path(file).read_text(encoding="utf-8"))
+    try:
+        vocabulary = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: truncated or corrupt ({error})") from error
+    if not isinstance(vocabulary, dict):
+        raise CheckpointError(f"{file}: corrupt, is no vocabulary from tokens to numbers")
+    _compare_sizes(file, vocabulary, language, tokens)
+
+
+def _compare_sizes(what: str, vocabulary: dict[str, Any], language: str, tokens: int) -> None:
     if not any(isinstance(entry, dict) for entry in vocabulary.values()):
-        return
+        return  # one language, which does not say how it is called
     if language not in vocabulary:
         known = ", ".join(sorted(vocabulary)[:10])
-        raise CheckpointError(f"{file} has no vocabulary for {language!r}; it begins with {known}")
+        raise CheckpointError(f"{what} has no vocabulary for {language!r}; it begins with {known}")
     if len(vocabulary[language]) != tokens:
         raise CheckpointError(
-            f"{file}: {len(vocabulary[language])} tokens for {language!r}, but its adapter has a head of {tokens}"
+            f"{what}: {len(vocabulary[language])} tokens for {language!r}, but its adapter has a head of {tokens}"
         )

@@ -3,8 +3,11 @@
 import json
 import logging
 import pickle
+import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -15,13 +18,13 @@ logger = logging.getLogger("wav2vec2")
 _POSITIONAL = "pos_conv_embed.conv."
 _PARAMETRISED = f"{_POSITIONAL}parametrizations.weight.original"
 
-#: Old and folded spellings of the positional convolution. A folded weight becomes v; its g is then v's own norm, which
-#: is how a g that no file has is initialised.
-SPELLINGS = {
-    rf"{_POSITIONAL}weight_g$".replace(".", r"\."): f"{_PARAMETRISED}0",
-    rf"{_POSITIONAL}weight_v$".replace(".", r"\."): f"{_PARAMETRISED}1",
-    rf"{_POSITIONAL}weight$".replace(".", r"\."): f"{_PARAMETRISED}1",
+#: The spelling of the positional convolution before torch 2.
+OLD_SPELLING = {
+    re.escape(f"{_POSITIONAL}weight_g") + "$": f"{_PARAMETRISED}0",
+    re.escape(f"{_POSITIONAL}weight_v") + "$": f"{_PARAMETRISED}1",
 }
+#: A weight whose norm was folded in. It becomes v; a g that no file has is initialised as the norm of v, which fits.
+FOLDED_SPELLING = {re.escape(f"{_POSITIONAL}weight") + "$": f"{_PARAMETRISED}1"}
 
 #: Parts that may be new: they are initialised and named. Everything else must be in the checkpoint.
 FRESH_PARTS = ("masked_spec_embed", "wav2vec2.masked_spec_embed", "wav2vec2.adapter.", "adapter.")
@@ -29,6 +32,13 @@ FRESH_PARTS = ("masked_spec_embed", "wav2vec2.masked_spec_embed", "wav2vec2.adap
 
 class CheckpointError(OSError):
     """A checkpoint that cannot be used as it is, and why."""
+
+
+#: The functions of Transformers and torch that read weight files, and what they raise on contents they do not expect.
+_READERS = frozenset(
+    ("load_state_dict", "_get_dtype", "get_state_dict_dtype", "get_checkpoint_shard_files", "_load_pretrained_model")
+)
+_SURPRISES = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
@@ -40,17 +50,40 @@ def readable_errors(source: Any) -> Iterator[None]:
         raise
     except (SafetensorError, pickle.UnpicklingError, EOFError, json.JSONDecodeError) as error:
         raise CheckpointError(_damaged(source, error)) from error
-    except (RuntimeError, ValueError) as error:
-        signs = ("PytorchStreamReader", "zip archive", "storage has wrong byte size", "empty file")
-        if not any(sign in str(error) for sign in signs):
+    except _SURPRISES as error:
+        if isinstance(error, FileNotFoundError | PermissionError) or not _while_reading(error):
             raise
         raise CheckpointError(_damaged(source, error)) from error
+
+
+def _while_reading(error: BaseException) -> bool:
+    """Whether the error left a reader that does not explain itself; those that name what is missing do."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    explained = isinstance(error, OSError) and error.errno is None
+    converting = isinstance(error, RuntimeError) and "conversion of the weights" in str(error)
+    return not explained and not converting and any(frame.f_code.co_name in _READERS for frame, _ in frames)
 
 
 def _damaged(source: Any, error: Exception) -> str:
     return (
         f"{source}: a weight file is truncated or corrupt ({type(error).__name__}: {error}). Fetch or write it again."
     )
+
+
+def check_index(source: Any, subfolder: str = "") -> None:
+    """Refuse the index of a local checkpoint in pieces that is no index, or names files outside its folder."""
+    folder = Path(source) / subfolder if isinstance(source, str | Path) else None
+    if folder is None or not folder.is_dir():
+        return
+    for index in folder.glob("*.index*.json"):
+        with readable_errors(index):
+            content = json.loads(index.read_text(encoding="utf-8"))
+        pieces = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(pieces, dict) or not all(isinstance(piece, str) for piece in pieces.values()):
+            raise CheckpointError(f"{index}: corrupt, has no weight_map from tensors to files")
+        for piece in sorted(set(pieces.values())):
+            if Path(piece).name != piece:
+                raise CheckpointError(f"{index}: names {piece!r}, which is outside its folder")
 
 
 @contextmanager
@@ -81,7 +114,7 @@ def audit(
     A part that may be new is new as a whole: half a head is an error.
     """
     expected = list(model.state_dict())
-    missing = _without_derived(set(info["missing_keys"]), expected)
+    missing = set(info["missing_keys"])
     mismatched = sorted(info["mismatched_keys"])
     fresh, lost = _split_missing(missing, expected, (*FRESH_PARTS, *fresh_parts))
     complaints = [f"{key}: missing" for key in sorted(lost)]
@@ -109,12 +142,6 @@ def _tell(source: Any, what: str, keys: Iterable[str]) -> None:
         logger.warning("%s: %s: %s", source, what, ", ".join(names))
 
 
-def _without_derived(missing: set[str], expected: list[str]) -> set[str]:
-    """The positional g is computed from v when v came from a folded weight."""
-    derived = {key for key in missing if key.endswith(f"{_PARAMETRISED}0") and f"{key[:-1]}1" not in missing}
-    return missing - (derived & set(expected))
-
-
 def _split_missing(missing: set[str], expected: list[str], parts: Iterable[str]) -> tuple[set[str], set[str]]:
     """Missing tensors of parts that are new as a whole, and all others."""
     fresh: set[str] = set()
@@ -139,10 +166,26 @@ def load_checked(
     if options.pop("weights_only", True) is not True:
         raise ValueError("weights_only=False: a checkpoint may never run code; convert it to safetensors")
     allow_other_shapes = options.pop("ignore_mismatched_sizes", False)
-    options["key_mapping"] = {**SPELLINGS, **(options.pop("key_mapping", None) or {})}
+    renamed = options.pop("key_mapping", None) or {}
     told = "a state dict" if source is None else source
-    with readable_errors(told), without_load_report():
-        model, info = load(source, ignore_mismatched_sizes=True, output_loading_info=True, **options)
+    check_index(source, options.get("subfolder", ""))
+
+    def attempt(spelling: dict[str, str]) -> tuple[Any, dict[str, Any]]:
+        with readable_errors(told), without_load_report():
+            loaded: tuple[Any, dict[str, Any]] = load(
+                source,
+                key_mapping={**OLD_SPELLING, **spelling, **renamed},
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
+            )
+        return loaded
+
+    model, info = attempt({})
+    if any(key.endswith(f"{_POSITIONAL}weight") for key in info["unexpected_keys"]):
+        model, info = attempt(FOLDED_SPELLING)
+        derived = {key for key in info["missing_keys"] if key.endswith(f"{_PARAMETRISED}0")}
+        info["missing_keys"] = set(info["missing_keys"]) - derived
     audit(model, told, info, fresh_parts, allow_other_shapes)
     _forget_renamings(model)
     return model, info

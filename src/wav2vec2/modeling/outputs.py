@@ -3,8 +3,16 @@
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers.modeling_outputs import CausalLMOutput
+from transformers.modeling_outputs import CausalLMOutput, Wav2Vec2BaseModelOutput
 from transformers.utils.generic import ModelOutput
+
+
+@dataclass
+class Wav2Vec2ModelOutput(Wav2Vec2BaseModelOutput):
+    """Output of the encoder path."""
+
+    #: The convolutions' output (B, T, C), before its layer norm: what the feature penalty is taken of.
+    conv_features: Tensor | None = None
 
 
 @dataclass

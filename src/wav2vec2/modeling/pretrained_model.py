@@ -57,6 +57,10 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         """Audio has no embedding table. (PEFT and quantisers ask, and stock raises.)"""
         return
 
+    def get_output_embeddings(self) -> None:
+        """Nor are there embeddings of tokens: a CTC head is a layer as any other, to be quantised as stock's is."""
+        return
+
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module, self.config.initializer_range)
 
@@ -77,6 +81,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
 
     def frame_lengths(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
         """How many real output frames each clip (B, S) has: (B,)."""
+        check_waveforms(input_values, attention_mask)
         batch, samples = input_values.shape
         if attention_mask is None:
             count = self._get_feat_extract_output_lengths(samples)
@@ -111,3 +116,16 @@ def with_own_fields(config: Any) -> Wav2Vec2Config:
     own._attn_implementation = config._attn_implementation
     own.name_or_path = config.name_or_path
     return own
+
+
+def check_waveforms(input_values: Tensor, attention_mask: Tensor | None) -> None:
+    """Refuse what has not the shape of a batch of waveforms."""
+    if input_values.dim() != 2:
+        raise ValueError(
+            f"input_values has shape {tuple(input_values.shape)}: must be (batch, samples), one channel per clip"
+        )
+    if attention_mask is not None and attention_mask.shape != input_values.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}: must be that of input_values, "
+            f"{tuple(input_values.shape)}, one value per sample"
+        )

@@ -111,8 +111,8 @@ class Wav2Vec2Encoder(nn.Module):
                 x, weights = layer(x, attention_mask, implementation, skip)
             if output_hidden_states:
                 hidden_states.append(x)
-            if output_attentions and weights is not None:
-                attentions.append(weights)
+            if output_attentions:
+                attentions.append(self.no_attention(x) if weights is None else weights)
         if self.config.do_stable_layer_norm:
             x = self.layer_norm(x)
         return Context(
@@ -120,3 +120,7 @@ class Wav2Vec2Encoder(nn.Module):
             tuple(hidden_states) if output_hidden_states else None,
             tuple(attentions) if output_attentions else None,
         )
+
+    def no_attention(self, x: Tensor) -> Tensor:
+        """The weights (B, H, T, T) of a layer that was skipped."""
+        return x.new_zeros(x.shape[0], self.config.num_attention_heads, x.shape[1], x.shape[1])

@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_outputs import Wav2Vec2BaseModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
+from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter, adapter_output_length
 from wav2vec2.modeling.feature_encoder import (
     Wav2Vec2FeatureEncoder,
     Wav2Vec2FeatureProjection,
     receptive_field,
 )
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
-from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel, check_waveforms
 from wav2vec2.modeling.requirements_on_tensors import require
 from wav2vec2.modeling.span_masking import sample_span_mask
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
@@ -72,23 +72,21 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         generator: torch.Generator | None = None,
-    ) -> Wav2Vec2BaseModelOutput:
+    ) -> Wav2Vec2ModelOutput:
         """`attention_mask` (B, S) marks real samples, which come first. `mask_time_indices` (B, T) are frames to mask;
         without them, training masks by the configuration (SpecAugment), from `generator` if given."""
         frames = self.encode(input_values, attention_mask)
         hidden_states, normalised = self.feature_projection(frames.features)
         hidden_states = self.mask(hidden_states, frames, mask_time_indices, generator)
         context = self.contextualise(hidden_states, frames, output_hidden_states, output_attentions)
-        return Wav2Vec2BaseModelOutput(
-            last_hidden_state=context.last_hidden_state,
-            extract_features=frames.trim(normalised),
-            hidden_states=context.hidden_states,
-            attentions=context.attentions,
-        )
+        context.extract_features = frames.trim(normalised)
+        context.conv_features = frames.trim(frames.features)
+        return context
 
     def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Frames:
         """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""
-        real = self._check_inputs(input_values, attention_mask)
+        check_waveforms(input_values, attention_mask)
+        real = None if attention_mask is None else right_padded(attention_mask)
         batch, samples = input_values.shape
         input_values = input_values.to(self.feature_extractor.dtype)
         count = self._get_feat_extract_output_lengths(samples, add_adapter=False)
@@ -118,7 +116,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         if mask_time_indices is not None:
             mask = frames.fit(mask_time_indices.bool())
         elif augment and config.mask_time_prob > 0:
-            mask = self.draw_time_mask(frames, generator)
+            mask = self.draw_time_mask(frames.lengths, frames.features.shape[1], generator)
         else:
             hidden_states = join_with_zero_gradient(hidden_states, self.masked_spec_embed)
             mask = None
@@ -130,12 +128,12 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             hidden_states = hidden_states.masked_fill(channels[:, None, :], 0.0)
         return hidden_states
 
-    def draw_time_mask(self, frames: Frames, generator: torch.Generator | None = None) -> Tensor:
-        """Spans of frames to mask (B, T), by the configuration."""
+    def draw_time_mask(self, lengths: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Spans of frames to mask (B, size), by the configuration; none beyond `lengths` (B,)."""
         config = self.config
         return sample_span_mask(
-            frames.lengths,
-            frames.features.shape[1],
+            lengths,
+            size,
             config.mask_time_prob,
             config.mask_time_length,
             config.mask_time_min_masks,
@@ -160,7 +158,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         frames: Frames,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> Wav2Vec2BaseModelOutput:
+    ) -> Wav2Vec2ModelOutput:
         """The Transformer, and the adapter if there is one: (B, T, H) -> (B, T, H)."""
         wanted = (
             _asked(output_hidden_states, self.config.output_hidden_states),
@@ -170,36 +168,25 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         output = frames.trim(context.hidden_states)
         if self.adapter is not None:
             lengths = frames.lengths if self._lengths_count(frames) else None
-            adapted = self.adapter(context.hidden_states, lengths)
-            kept = self._get_feat_extract_output_lengths(0) if frames.num_frames == 0 else adapted.shape[1]
-            output = adapted[:, :kept]
+            kept = adapter_output_length(frames.num_frames, self.config)
+            output = self.adapter(context.hidden_states, lengths)[:, :kept]
         between = context.all_hidden_states
         if between is not None:
             between = tuple(frames.trim(state) for state in between)
-        return Wav2Vec2BaseModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
+        return Wav2Vec2ModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
 
     def _lengths_count(self, frames: Frames) -> bool:
         return frames.mask is not None and self.config.padding_invariant_norm
 
-    def _check_inputs(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """Refuse what is no batch of waveforms; give the mask as booleans."""
-        if input_values.dim() != 2:
-            raise ValueError(
-                f"input_values has shape {tuple(input_values.shape)}: must be (batch, samples), one channel per clip"
-            )
-        if attention_mask is None:
-            return None
-        if attention_mask.shape != input_values.shape:
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}: must be that of input_values, "
-                f"{tuple(input_values.shape)}, one value per sample"
-            )
-        real = attention_mask.bool()
-        require(
-            (real[:, 1:] <= real[:, :-1]).all(),
-            "attention_mask: real samples must come first in every row; pad on the right",
-        )
-        return real
+
+def right_padded(attention_mask: Tensor) -> Tensor:
+    """The mask as booleans; refuses one in which padding precedes samples."""
+    real = attention_mask.bool()
+    require(
+        (real[:, 1:] <= real[:, :-1]).all(),
+        "attention_mask: real samples must come first in every row; pad on the right",
+    )
+    return real
 
 
 def _asked(argument: bool | None, default: Any) -> bool:

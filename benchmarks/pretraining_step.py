@@ -26,12 +26,11 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers.modeling_outputs import Wav2Vec2BaseModelOutput
 from transformers.models.wav2vec2 import modeling_wav2vec2 as stock
 
 import wav2vec2
 from wav2vec2.configuration import presets
-from wav2vec2.modeling.wav2vec2_model import Frames
+from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -98,26 +97,15 @@ def whole_step(side: str, model: Any, setting: Setting, dtype: torch.dtype) -> C
 class GivenEncoder(nn.Module):
     """Stands in for the encoder: hands out a fixed context and fixed features."""
 
-    def __init__(self, context: Tensor, features: Tensor, inner: Any) -> None:
+    def __init__(self, context: Tensor, features: Tensor, encoder: Any) -> None:
         super().__init__()
-        self.context, self.features = context, features
-        self.draw_time_mask = inner.draw_time_mask if hasattr(inner, "draw_time_mask") else None
+        self.output = Wav2Vec2ModelOutput(
+            last_hidden_state=context, extract_features=features, conv_features=features.detach()
+        )
+        self.draw_time_mask = getattr(encoder, "draw_time_mask", None)
 
-    def forward(self, *_: Any, **__: Any) -> Wav2Vec2BaseModelOutput:
-        return Wav2Vec2BaseModelOutput(last_hidden_state=self.context, extract_features=self.features)
-
-    def encode(self, *_: Any) -> Frames:
-        batch, count = self.features.shape[:2]
-        return Frames(self.features, None, torch.full((batch,), count, device=self.features.device), count)
-
-    def feature_projection(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.context, features
-
-    def mask(self, hidden_states: Tensor, *_: Any) -> Tensor:
-        return hidden_states
-
-    def contextualise(self, *_: Any) -> Wav2Vec2BaseModelOutput:
-        return self()
+    def forward(self, *_: Any, **__: Any) -> Wav2Vec2ModelOutput:
+        return self.output
 
 
 def loss_and_quantizer(side: str, model: Any, setting: Setting, dtype: torch.dtype) -> Callable[[], Tensor]:
@@ -230,11 +218,10 @@ def drawing(setting: Setting, rounds: int) -> dict[str, float]:
     """Seconds for drawing one batch of masks and distractors."""
     model: Any = build("ours", setting)
     frames = int(model._get_feat_extract_output_lengths(setting.samples))
-    encoded = GivenEncoder(*(torch.zeros(setting.batch, frames, 1, device=setting.device),) * 2, model).encode()
+    lengths = torch.full((setting.batch,), frames, device=setting.device)
 
     def ours() -> None:
-        mask = model.choose_mask(encoded, None, None)
-        model.choose_distractors(mask, None, encoded, None)
+        model.choose_distractors(model.choose_mask(lengths, frames, None, None), None, None)
 
     functions = {
         "stock": lambda: draw_for_stock(model.config, setting.batch, frames, setting.device),

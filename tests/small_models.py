@@ -69,3 +69,9 @@ def waveforms(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
         values[row, :length] = torch.randn(length, generator=generator)
         mask[row, :length] = 1
     return values, mask
+
+
+def recompute_activations(model: Any, use_reentrant: bool) -> None:
+    """Switch gradient checkpointing on, by the name that the installed Transformers has for it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": use_reentrant})

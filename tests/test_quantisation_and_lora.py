@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from small_models import CALM, small_config, waveforms
+
 from wav2vec2 import Wav2Vec2ForCTC
 
 

@@ -28,6 +28,8 @@ class Wav2Vec2Config(PreTrainedConfig):
     """
 
     model_type = "wav2vec2"
+    # What Trainer leaves out of its predictions.
+    keys_to_ignore_at_inference = ["dropped"]
 
     # --- Feature encoder: waveform (16 kHz) -> frames (one every 20 ms) ---
     # Output channels of each convolution.

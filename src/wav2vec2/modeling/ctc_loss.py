@@ -37,7 +37,7 @@ def check_labels(labels: Tensor, vocab_size: int, blank: int) -> None:
 
 def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
     """Fewest frames that can spell each target (B, U): one per label, and a blank between equal neighbours."""
-    inside = torch.arange(1, targets.shape[1], device=targets.device) < target_lengths[:, None]
+    inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths[:, None]
     repeats = (targets[:, 1:] == targets[:, :-1]) & inside
     return target_lengths + repeats.sum(1)
 
@@ -65,14 +65,13 @@ def ctc_loss(
     divided by that, so parts add up to the loss of the whole. Otherwise `reduction` decides: "sum", or "mean" over
     utterances of the loss per label, as torch's. Non-finite logits give a non-finite loss.
     """
-    if logits.shape[1] == 0:  # nothing but clips too short for a frame
-        return CTCLoss(full_precision(logits).sum(), labels.new_ones(labels.shape[0], dtype=torch.bool))
     targets, target_lengths = compact(labels, blank)
     infeasible = frame_lengths < frames_needed(targets, target_lengths)
+    if logits.shape[1] == 0:  # nothing but clips too short for a frame
+        return CTCLoss(full_precision(logits).sum(), infeasible)
     if not drop_infeasible:
         infeasible = torch.zeros_like(infeasible)
-    without_frames = frame_lengths == 0
-    left_out = infeasible | without_frames
+    left_out = infeasible | (frame_lengths == 0)
     with in_full_precision(logits), torch.backends.cudnn.flags(enabled=False):
         losses = F.ctc_loss(
             full_precision(logits).log_softmax(-1).transpose(0, 1),
@@ -83,7 +82,7 @@ def ctc_loss(
             reduction="none",
             zero_infinity=zero_infinity,
         )
-    losses = torch.where(left_out, 0.0, losses)
+    losses = losses * ~left_out  # a product, not a choice: logits that are no numbers show even here
     if num_items_in_batch is not None:
         loss = losses.sum() / num_items_in_batch
     elif reduction == "sum":

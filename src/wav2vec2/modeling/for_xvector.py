@@ -15,33 +15,25 @@ from wav2vec2.modeling.classification import Wav2Vec2Classifier, cross_entropy
 from wav2vec2.modeling.feature_encoder import frames_within
 
 
-class TimeDelayKernel(nn.Linear):
-    """A dilated convolution over time whose weight is stored as that of a linear layer, as in published checkpoints."""
-
-    def __init__(self, channels_in: int, channels: int, kernel_size: int, dilation: int) -> None:
-        super().__init__(channels_in * kernel_size, channels)
-        self.kernel_size, self.dilation = kernel_size, dilation
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C_in) -> (B, T - (kernel - 1) * dilation, C)"""
-        weight = self.weight.unflatten(1, (self.kernel_size, -1)).transpose(1, 2)
-        return F.conv1d(x.transpose(1, 2), weight, self.bias, dilation=self.dilation).transpose(1, 2)
-
-
 class TDNNLayer(nn.Module):
-    """A time-delay layer: the convolution and its activation."""
+    """A dilated convolution over time, written as the linear layer over its taps that published checkpoints hold.
+
+    The layer is called, not only its weight used, so that quantisation, LoRA and offloading reach it.
+    """
 
     def __init__(self, config: Wav2Vec2Config, index: int) -> None:
         super().__init__()
         channels_in = config.tdnn_dim[max(index - 1, 0)]
-        self.kernel = TimeDelayKernel(
-            channels_in, config.tdnn_dim[index], config.tdnn_kernel[index], config.tdnn_dilation[index]
-        )
+        self.kernel_size, self.dilation = config.tdnn_kernel[index], config.tdnn_dilation[index]
+        self.kernel = nn.Linear(channels_in * self.kernel_size, config.tdnn_dim[index])
         self.activation = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C_in) -> (B, T - (kernel - 1) * dilation, C)"""
-        activated: Tensor = self.activation(self.kernel(x))
+        frames = x.shape[1] - (self.kernel_size - 1) * self.dilation
+        starts = range(0, self.kernel_size * self.dilation, self.dilation)
+        taps = torch.cat([x[:, start : start + frames] for start in starts], dim=2)
+        activated: Tensor = self.activation(self.kernel(taps))
         return activated
 
 

@@ -26,7 +26,11 @@ def layer_uniforms(key: Tensor, num_layers: int) -> Tensor:
 
 
 class LayerDrop(nn.Module):
-    """Decides which layers run. By default the decision changes with every forward pass in training."""
+    """Decides which layers run.
+
+    After `pin`, by seed and update. Otherwise the decision changes with every forward pass in training, from a start
+    that follows from `torch.manual_seed`.
+    """
 
     key: Tensor
 
@@ -34,15 +38,20 @@ class LayerDrop(nn.Module):
         super().__init__()
         self.probability = probability
         self.num_layers = num_layers
-        self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
-        self._host_key = torch.zeros((), dtype=torch.int64, device="cpu")
+        self._host_key = torch.tensor(torch.initial_seed() & _MASK, device="cpu")
+        self.register_buffer("key", self._host_key.clone(), persistent=False)
         self._pinned = False
+
+    @property
+    def host_key(self) -> Tensor:
+        """The key where the host can read it without waiting for a device."""
+        return self._host_key
 
     def pin(self, seed: int, update: int) -> None:
         """Decide by seed and update alone: all micro-batches of an update, on all processes, skip the same layers."""
         key = (seed * 1_000_003 + update) & _MASK
         self._pinned = True
-        self._host_key = torch.tensor(key)
+        self._host_key = torch.tensor(key, device="cpu")
         self.key.fill_(key)
 
     def forward(self) -> list[bool] | Tensor | None:

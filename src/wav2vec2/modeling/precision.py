@@ -1,6 +1,6 @@
 """Where 32 bits are needed whatever the model's dtype: softmaxes, cosines, losses."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -13,4 +13,5 @@ def full_precision(x: Tensor) -> Tensor:
 
 def in_full_precision(x: Tensor) -> AbstractContextManager[None]:
     """A block in which autocast lowers nothing on x's device."""
-    return torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -109,9 +109,10 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
 
 def with_own_fields(config: Any) -> Wav2Vec2Config:
     """Our configuration; one of stock's is taken over field by field."""
-    if isinstance(config, Wav2Vec2Config) or getattr(config, "model_type", None) != "wav2vec2":
-        own: Wav2Vec2Config = config
-        return own
+    if isinstance(config, Wav2Vec2Config):
+        return config
+    if getattr(config, "model_type", None) != "wav2vec2":
+        raise TypeError(f"{type(config).__name__}: must be a configuration of wav2vec 2.0 (model_type 'wav2vec2')")
     own = Wav2Vec2Config.from_dict(config.to_dict())
     own._attn_implementation = config._attn_implementation
     own.name_or_path = config.name_or_path

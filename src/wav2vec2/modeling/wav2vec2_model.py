@@ -79,9 +79,13 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         hidden_states, normalised = self.feature_projection(frames.features)
         hidden_states = self.mask(hidden_states, frames, mask_time_indices, generator)
         context = self.contextualise(hidden_states, frames, output_hidden_states, output_attentions)
-        context.extract_features = frames.trim(normalised)
-        context.conv_features = frames.trim(frames.features)
-        return context
+        return Wav2Vec2ModelOutput(
+            last_hidden_state=context.last_hidden_state,
+            extract_features=frames.trim(normalised),
+            hidden_states=context.hidden_states,
+            attentions=context.attentions,
+            conv_features=frames.trim(frames.features),
+        )
 
     def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Frames:
         """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""

@@ -1,0 +1,146 @@
+"""The limits of the code itself: its length, its names, and which room may import which."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "wav2vec2"
+SOURCES = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+ROOMS = ("configuration", "modeling", "processing", "decoding", "inference", "training", "sharing", "command_line")
+
+#: Which rooms a room may import besides itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "configuration": set(),
+    "modeling": {"configuration"},
+    "processing": {"configuration"},
+    "decoding": set(),
+    "inference": {"modeling", "processing", "decoding", "configuration"},
+    "training": set(ROOMS) - {"sharing", "command_line"},
+    "sharing": set(ROOMS) - {"command_line"},  # but not training's loop, which has no file yet
+    "command_line": set(ROOMS),
+}
+
+#: What the rooms that every user of a model needs may import from outside.
+OUTSIDE: dict[str, set[str]] = {
+    "configuration": {"transformers"},
+    "modeling": {"torch", "transformers", "safetensors"},
+}
+
+#: Names that say nothing about what a file holds.
+EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "misc", "base"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Every module that a file imports, at the top or inside a function, and the line."""
+    package = path.relative_to(ROOT / "src").parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (start, node.module) if part)
+            # `from wav2vec2 import modeling` names a room after the import
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def room_of(path: Path) -> str | None:
+    """The room a module stands in; None for the package's own `__init__`, which opens all of them."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return None if first.endswith(".py") else first
+
+
+def room_named(module: str) -> str | None:
+    """The room that an imported name belongs to, None if it is not ours."""
+    parts = module.split(".")
+    if parts[0] != "wav2vec2":
+        return None
+    if len(parts) > 1 and parts[1] in ROOMS:
+        return parts[1]
+    return "the whole package"
+
+
+def functions_in(path: Path) -> Iterator[tuple[str, int]]:
+    """Every function of a file with its length in lines, decorators left out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def test_the_sources_were_found() -> None:
+    """The tests below look at something."""
+    assert len(MODULES) > 20
+    assert Path(__file__) in SOURCES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_file_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_function_is_longer_than_50_lines(path: Path) -> None:
+    assert [(name, lines) for name, lines in functions_in(path) if lines > 50] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_file_name_says_what_the_file_holds(path: Path) -> None:
+    words = {*path.relative_to(ROOT).with_suffix("").parts}
+    assert words & EMPTY_NAMES == set()
+
+
+def test_every_folder_of_the_package_is_a_known_room() -> None:
+    rooms = {room for path in MODULES if (room := room_of(path)) is not None}
+    assert rooms <= set(ROOMS)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path)], ids=name_of)
+def test_a_room_imports_only_the_rooms_it_may(path: Path) -> None:
+    room = room_of(path)
+    assert room is not None
+    allowed = MAY_IMPORT[room] | {room}
+    wrong = [
+        f"line {line}: {module}"
+        for line, module in imports_of(path)
+        if (imported := room_named(module)) is not None and imported not in allowed
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in OUTSIDE], ids=name_of)
+def test_models_need_no_library_but_torch_transformers_and_safetensors(path: Path) -> None:
+    room = room_of(path)
+    assert room is not None
+    allowed = OUTSIDE[room] | set(sys.stdlib_module_names) | {"wav2vec2"}
+    wrong = [f"line {line}: {module}" for line, module in imports_of(path) if module.split(".")[0] not in allowed]
+    assert wrong == []
+
+
+def test_the_import_checker_sees_every_way_of_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import a.b`, `from a import b`, relative imports and imports inside functions."""
+    room = tmp_path / "src" / "wav2vec2" / "modeling"
+    room.mkdir(parents=True)
+    file = room / "example.py"
+    file.write_text(
+        "import wav2vec2.training.loop\nfrom wav2vec2 import decoding\nfrom . import attention\n"
+        "def f():\n    from ..processing import audio\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    found = [module for _, module in imports_of(file)]
+    assert found == [
+        "wav2vec2.training.loop",
+        "wav2vec2.decoding",
+        "wav2vec2.modeling.attention",
+        "wav2vec2.processing.audio",
+    ]
+    assert [room_named(module) for module in found] == ["training", "decoding", "modeling", "processing"]

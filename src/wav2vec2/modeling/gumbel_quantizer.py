@@ -67,8 +67,9 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T)."""
-        logits = full_precision(self.weight_proj(features)).unflatten(-1, (self.num_groups, -1))
-        with in_full_precision(features):
+        with in_full_precision(features):  # also of the projection: rounding would turn choices between likely codes
+            logits = full_precision(self.weight_proj(features.to(self.weight_proj.weight.dtype)))
+            logits = logits.unflatten(-1, (self.num_groups, -1))
             likeliest = logits.argmax(dim=-1)  # (B, T, G)
             entries = torch.arange(self.num_vars, device=logits.device)
             usage = masked_mean((likeliest[..., None] == entries).to(logits.dtype), mask)

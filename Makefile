@@ -36,7 +36,7 @@ test-floor:
 		--deselect tests/test_register.py::test_auto_classes_give_ours_after
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/pretraining_step.py
+	$(BIN)/python benchmarks/pretraining_step.py --rounds 5
 
 clean:
 	rm -rf $(VENV) .venv-floor .mypy_cache .ruff_cache .pytest_cache

@@ -12,7 +12,7 @@ from wav2vec2 import Wav2Vec2ForCTC
 @pytest.mark.filterwarnings("ignore")  # torchao and peft warn about torch and Transformers, not about us
 def test_int8_weights(tmp_path: Path) -> None:
     """`quantization_config` gives int8 linear layers whose logits stay near; stock raises for want of embeddings."""
-    torchao = pytest.importorskip("torchao", reason="torchao is not installed")
+    torchao = pytest.importorskip("torchao", reason="torchao is not installed (pip install torchao==0.18.0)")
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 

@@ -1,0 +1,1 @@
+"""From log-probabilities to text and times: tensors in, text out."""

@@ -1,0 +1,185 @@
+"""Words with times: a transcript is spelled in the vocabulary, aligned, and read back word by word.
+
+Every word of the transcript comes back, in order and as it was written. What the vocabulary cannot spell (digits,
+foreign letters) becomes a star, which gets its time from where its neighbours leave off and vouches for nothing.
+
+Shapes: T frames, V tokens.
+"""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log
+
+import torch
+from torch import Tensor
+
+from wav2vec2.decoding.forced_alignment import STAR_COST, Alignment, Span, align
+from wav2vec2.decoding.frame_times import FrameTimes, Interval, in_order
+
+_STAR = -1
+
+#: Punctuation by its Unicode category, yet said aloud.
+_SPOKEN_PUNCTUATION = frozenset("%&@#§‰")
+
+_APOSTROPHES = str.maketrans("’ʼ＇", "'''")
+
+
+@dataclass(frozen=True)
+class AlignedWord:
+    """A word, its time in seconds, and the geometric mean of the confidences of its letters.
+
+    `aligned` is False where the time is a guess: a word that nothing in the vocabulary spells, a word that the model
+    does not hear at that place, or an utterance too short for its transcript.
+    """
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    aligned: bool
+
+
+def align_words(
+    log_probs: Tensor,
+    text: str | Sequence[str],
+    vocabulary: Sequence[str] | Mapping[str, int],
+    word_delimiter: str | None = "|",
+    blank: int = 0,
+    times: FrameTimes | None = None,
+    duration: float | None = None,
+    star_cost: float = STAR_COST,
+    minimum_confidence: float = 0.01,
+) -> list[AlignedWord]:
+    """Align log_probs (T, V) with a text, split at white space, or with a list of words.
+
+    `vocabulary` gives each token its id. A letter is looked up as it is, in the other case, and without its accents;
+    punctuation that the vocabulary lacks is silent. Without the word delimiter in the vocabulary, words follow each
+    other directly. `duration` in seconds bounds all times; by default it is what the frames see. Words below
+    `minimum_confidence` are flagged.
+
+    >>> log_probs = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]).log()
+    >>> for word in align_words(log_probs, "A b", ["<pad>", "a", "b"]):
+    ...     print(word.text, word.start, word.end, round(word.confidence, 3), word.aligned)
+    A 0.0225 0.0425 0.8 True
+    b 0.0625 0.0825 0.8 True
+    """
+    if log_probs.ndim != 2:
+        raise ValueError(f"log_probs: shape {tuple(log_probs.shape)}; need (frames, tokens) of one recording")
+    words = text.split() if isinstance(text, str) else list(text)
+    ids = _token_ids(vocabulary, log_probs.shape[1])
+    delimiter = None if word_delimiter is None else ids.pop(word_delimiter, None)
+    spelling = {token: number for token, number in ids.items() if number != blank and token}
+    spelled = [spell(word, spelling) for word in words]
+    targets, places = _join(spelled, delimiter)
+    if delimiter is not None:
+        log_probs = _silence_includes(log_probs, blank, delimiter)
+    labels = torch.tensor([targets], dtype=torch.long)
+    alignment = align(log_probs[None], labels, blank=blank, star=_STAR, star_cost=star_cost)[0]
+    return _read_words(
+        words, alignment, places, times or FrameTimes(), duration, log_probs.shape[0], minimum_confidence
+    )
+
+
+def _token_ids(vocabulary: Sequence[str] | Mapping[str, int], columns: int) -> dict[str, int]:
+    pairs = (
+        vocabulary.items() if isinstance(vocabulary, Mapping) else ((token, i) for i, token in enumerate(vocabulary))
+    )
+    ids = dict(pairs)
+    outside = [token for token, number in ids.items() if not 0 <= number < columns]
+    if outside:
+        raise ValueError(f"vocabulary: {outside[:5]} have no column among the {columns} of log_probs")
+    return ids
+
+
+def spell(word: str, ids: Mapping[str, int]) -> list[int]:
+    """The ids of a word's letters, -1 for what has none (once for several in a row). Empty for pure punctuation.
+
+    >>> ids = {"A": 1, "'": 2, "CH": 3}
+    >>> spell("Ach’a!", ids), spell("a42", ids), spell("...", ids)
+    ([1, 3, 2, 1], [1, -1], [])
+    """
+    forms = (word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word))
+    return min((_spell_form(form, ids) for form in forms), key=lambda spelled: spelled.count(_STAR))
+
+
+def _spell_form(word: str, ids: Mapping[str, int]) -> list[int]:
+    longest = max(map(len, ids), default=1)
+    spelled: list[int] = []
+    place = 0
+    while place < len(word):
+        number, taken = _longest_token(word[place : place + longest], ids)
+        if number is None and not _is_silent(word[place]):
+            number = _STAR
+        if number is not None and not (number == _STAR and spelled[-1:] == [_STAR]):
+            spelled.append(number)
+        place += taken
+    return spelled
+
+
+def _longest_token(piece: str, ids: Mapping[str, int]) -> tuple[int | None, int]:
+    """The id of the longest token with which the piece starts, and how many characters it takes."""
+    for size in range(len(piece), 0, -1):
+        start = piece[:size]
+        for spelling in (start, start.upper(), start.lower(), start.translate(_APOSTROPHES)):
+            if spelling in ids:
+                return ids[spelling], size
+    return None, 1
+
+
+def _is_silent(character: str) -> bool:
+    """Punctuation, controls, and marks without a letter of their own are not said."""
+    return character not in _SPOKEN_PUNCTUATION and unicodedata.category(character)[0] in "PCZM"
+
+
+def _join(spelled: list[list[int]], delimiter: int | None) -> tuple[list[int], list[range]]:
+    """The targets of all words, and where in them each word's letters are."""
+    targets: list[int] = []
+    places = []
+    for letters in spelled:
+        if targets and letters and delimiter is not None:
+            targets.append(delimiter)
+        places.append(range(len(targets), len(targets) + len(letters)))
+        targets.extend(letters)
+    return targets, places
+
+
+def _silence_includes(log_probs: Tensor, blank: int, delimiter: int) -> Tensor:
+    """Let the blank take delimiters too: models write them all through a pause, and before the first word."""
+    log_probs = log_probs.clone()
+    log_probs[:, blank] = torch.logaddexp(log_probs[:, blank], log_probs[:, delimiter]).clamp(max=0.0)
+    return log_probs
+
+
+def _read_words(
+    words: list[str],
+    alignment: Alignment,
+    places: list[range],
+    times: FrameTimes,
+    duration: float | None,
+    frames: int,
+    minimum_confidence: float,
+) -> list[AlignedWord]:
+    duration = times.duration(frames) if duration is None else duration
+    intervals: list[Interval] = []
+    confidences = []
+    frame = 0  # where the next word may begin
+    for place in places:
+        spans = alignment[place.start : place.stop]
+        start, frame = (spans[0].start, spans[-1].end) if spans else (frame, frame)
+        intervals.append(times.interval(start, frame, duration))
+        confidences.append(_word_confidence(spans))
+    rows = zip(words, in_order(intervals), confidences, strict=True)
+    possible = alignment.reason is None
+    return [
+        AlignedWord(word, start, end, sure, possible and 0.0 < sure >= minimum_confidence)
+        for word, (start, end), sure in rows
+    ]
+
+
+def _word_confidence(spans: list[Span]) -> float:
+    """The geometric mean over the letters that are known: one that is not there at all tells against its word."""
+    known = [span.confidence for span in spans if span.token != _STAR]
+    if not known or min(known) <= 0.0:
+        return 0.0
+    return min(1.0, exp(sum(map(log, known)) / len(known)))

@@ -1,0 +1,199 @@
+"""All n-grams of a text of any size, with their counts, level by level, on disk.
+
+The words become a stream of ids with <s> and </s> around each sentence. Level k gives every position of the stream
+the number of the k-gram that ends there; the (k+1)-gram is then the pair (number of the k-gram one position before,
+word), one int64 key to sort. Numbering the sorted keys gives the next level. Its n-grams are so in the order of the
+trie (`ngram_trie.py`), and the ending of each (all but its first word) is the k-gram at its own position.
+
+Shapes: T positions of the stream, K n-grams of one order, V words.
+"""
+
+import gzip
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec2.decoding.external_sorting import CountingSorter, FileArray
+from wav2vec2.decoding.language_model_error import LanguageModelError
+from wav2vec2.decoding.ngram_trie import MOST_NGRAMS
+
+UNKNOWN, START, END = 0, 1, 2
+_LONGEST_LINE = 1 << 24
+
+
+@dataclass(frozen=True)
+class CountedLevel:
+    """All n-grams of one order that occur, in the order of their keys."""
+
+    order: int
+    keys: FileArray  # (K,) number of the n-gram without its last word * V + last word
+    counts: FileArray  # (K,) how often it occurs
+    endings: FileArray  # (K,) number of the n-gram without its first word
+    adjusted: FileArray  # (K,) what Kneser-Ney counts instead
+    opening: tuple[int, int]  # the n-grams that begin with <s>: first and end
+
+
+def count_ngrams(
+    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int
+) -> tuple[list[str], list[CountedLevel]]:
+    """The vocabulary (id -> word) and the n-grams of order 1 to `order`; files go to `folder`."""
+    vocabulary, stream = _encode(texts, folder, rows)
+    levels = [_count_words(stream, len(vocabulary), folder, rows)]
+    numbers = stream  # a word is its own 1-gram
+    while len(levels) < order:
+        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), folder, rows))
+        if len(levels) < order:
+            numbers = _number(stream, numbers, levels[-1], len(vocabulary), rows)
+    for level, longer in zip(levels, [*levels[1:], None], strict=True):
+        _adjust(level, longer, folder, rows)
+    return vocabulary, levels
+
+
+def lines_of(texts: Path | str | Iterable[str | Path]) -> Iterator[tuple[str, str]]:
+    """(where it stands, line) of a file, of files (plain or gz) and of sentences."""
+    if isinstance(texts, str | Path):
+        texts = [Path(texts)]
+    for number, item in enumerate(texts, 1):
+        if isinstance(item, Path):
+            yield from _lines_of_file(item)
+        else:
+            yield f"sentence {number}", item
+
+
+def _lines_of_file(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open("rb") as probe:
+        packed = probe.read(2) == b"\x1f\x8b"
+    with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as opened:
+        stream, number = cast(TextIO, opened), 0
+        try:
+            while line := stream.readline(_LONGEST_LINE):
+                number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise LanguageModelError(
+                        f"{path}: line {number} has over {_LONGEST_LINE} characters; one sentence a line"
+                    )
+                yield f"{path}: line {number}", line
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            raise LanguageModelError(f"{path}: after line {number}: {error}; expected UTF-8 text") from error
+
+
+def _encode(texts: Path | str | Iterable[str | Path], folder: Path, rows: int) -> tuple[list[str], FileArray]:
+    """Words -> ids in the order of first appearance, <s> and </s> around each sentence that has words."""
+    ids = {"<unk>": UNKNOWN, "<s>": START, "</s>": END}
+    stream = FileArray(folder / "stream", "<i4")
+    waiting = array("i")
+    for place, line in lines_of(texts):
+        words = line.split()
+        if not words:
+            continue
+        if "s>" in line and not {"<s>", "</s>"}.isdisjoint(words):
+            raise LanguageModelError(
+                f"{place}: <s> and </s> stand for the ends of a sentence; take them out of the text"
+            )
+        waiting.append(START)
+        waiting.extend([ids.setdefault(word, len(ids)) for word in words])
+        waiting.append(END)
+        if len(waiting) >= rows:
+            stream.append(np.frombuffer(waiting, np.int32))
+            waiting = array("i")
+    stream.append(np.frombuffer(waiting, np.int32) if waiting else np.empty(0, np.int32))
+    if not len(stream):
+        raise LanguageModelError("there is no word in the text")
+    return list(ids), stream
+
+
+def _count_words(stream: FileArray, vocabulary_size: int, folder: Path, rows: int) -> CountedLevel:
+    counts = np.zeros(vocabulary_size, np.int64)
+    for _, words in stream.blocks(rows):
+        counts += np.bincount(words, minlength=vocabulary_size)
+    level = _new_level(1, folder, (START, START + 1))
+    level.keys.append(np.arange(vocabulary_size))
+    level.counts.append(counts)
+    level.endings.append(np.zeros(vocabulary_size, np.int64))
+    return level
+
+
+def _new_level(order: int, folder: Path, opening: tuple[int, int]) -> CountedLevel:
+    names = ("keys", "counts", "endings", "adjusted")
+    files = {name: FileArray(folder / f"{name}-{order}", "<i8") for name in names}
+    return CountedLevel(order=order, opening=opening, **files)
+
+
+def _ngrams_at(
+    stream: FileArray, numbers: FileArray, vocabulary_size: int, rows: int
+) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]]:
+    """(positions, which of them end a long enough n-gram, their keys, their endings), block by block."""
+    last = -1
+    for start, words in stream.blocks(rows):
+        endings = numbers.read(start, start + rows).astype(np.int64)
+        before = np.append(last, endings[:-1])
+        last = endings[-1]
+        there = (before >= 0) & (words != START)
+        yield len(words), there, before[there] * vocabulary_size + words[there], endings[there]
+
+
+def _count_level(
+    stream: FileArray, numbers: FileArray, shorter: CountedLevel, vocabulary_size: int, folder: Path, rows: int
+) -> CountedLevel:
+    sorter = CountingSorter(folder, rows)
+    for _, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size, rows):
+        sorter.add(keys, np.ones(len(keys), np.int64), endings)
+    level = _new_level(shorter.order + 1, folder, (0, 0))
+    first, end = 0, 0
+    for block in sorter.result():
+        level.keys.append(block["key"])
+        level.counts.append(block["count"])
+        level.endings.append(block["payload"])
+        first += int(np.searchsorted(block["key"], shorter.opening[0] * vocabulary_size))
+        end += int(np.searchsorted(block["key"], shorter.opening[1] * vocabulary_size))
+    if len(level.keys) > MOST_NGRAMS:
+        raise LanguageModelError(f"more than {MOST_NGRAMS} n-grams of one order: use less text or a lower order")
+    return replace(level, opening=(first, end))
+
+
+def _number(stream: FileArray, numbers: FileArray, level: CountedLevel, vocabulary_size: int, rows: int) -> FileArray:
+    """The number of the n-gram of `level` that ends at each position (T,), -1 where the sentence is too young."""
+    longer = FileArray(level.keys.path.with_name(f"numbers-{level.order}"), "<i4")
+    for length, there, keys, _ in _ngrams_at(stream, numbers, vocabulary_size, rows):
+        found = np.full(length, -1, np.int64)
+        found[there] = level.keys.positions(keys, rows)
+        longer.append(found)
+    if numbers is not stream:
+        numbers.delete()
+    return longer
+
+
+def _adjust(level: CountedLevel, longer: CountedLevel | None, folder: Path, rows: int) -> None:
+    """Kneser-Ney's counts: in how many different contexts to the left an n-gram occurs.
+
+    N-grams that begin with <s> have nothing to their left, and the longest ones nothing that was counted: theirs stay.
+    """
+    if longer is None:
+        for start, counts in level.counts.blocks(rows):
+            level.adjusted.append(_but_start(level, start, counts))
+        return
+    sorter = CountingSorter(folder, rows)
+    for start, counts in level.counts.blocks(rows):
+        numbers = np.arange(start, start + len(counts))
+        kept = np.where((numbers >= level.opening[0]) & (numbers < level.opening[1]), counts, 0)
+        listed = (kept > 0) | (level.order == 1)  # words such as <unk> may end no pair
+        sorter.add(numbers[listed], kept[listed], numbers[listed])
+    for _, endings in longer.endings.blocks(rows):
+        sorter.add(endings, np.ones(len(endings), np.int64), endings)
+    start = 0
+    for block in sorter.result():
+        level.adjusted.append(_but_start(level, start, block["count"]))
+        start += len(block)
+
+
+def _but_start(level: CountedLevel, start: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """<s> itself is never predicted."""
+    if level.order == 1 and start <= START < start + len(counts):
+        counts = counts.copy()
+        counts[START - start] = 0
+    return counts

@@ -1,0 +1,194 @@
+"""`CTCDecoder`: from log-probabilities to texts with times, by greedy search or beam search with a language model.
+
+Shapes: B utterances, T frames, V tokens, K hypotheses in the beam.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wav2vec2.decoding.beam_support import JURY, support, word_places
+from wav2vec2.decoding.confidences import Calibration
+from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
+from wav2vec2.decoding.frame_times import FrameTimes
+from wav2vec2.decoding.greedy_search import greedy_paths
+from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
+from wav2vec2.decoding.search_space import Weights, WordKnowledge
+from wav2vec2.decoding.spelling import Speller
+from wav2vec2.decoding.transcripts import Reader, locate, measure
+from wav2vec2.decoding.weight_tuning import TuningReport, tune_decoder
+
+Lengths = Tensor | Sequence[int]
+
+
+class CTCDecoder:
+    """Decodes batches of CTC log-probabilities, on the device they are on.
+
+    `vocabulary` lists the tokens by id. Special tokens (`<s>`, `<unk>`, ...) are never output. With a `lexicon`, words
+    or a mapping from words to spellings ("k ae t"), no other word is; without one any spelling is, and what the
+    `language_model` does not know costs `unknown_penalty` and the model's own probability of an unknown word.
+    A score is acoustics + `alpha` x language model + `beta` x words, in natural logs; alpha and beta count only with a
+    language model. `hotwords` are words or phrases, with weights if a mapping, that add `hotword_weight` for each time
+    they are said; their words are known in every search. `word_delimiter=None` makes each token a word.
+
+    `beam` texts are kept a frame. A frame extends them by its `candidates` best letters within `token_threshold` of its
+    best token (natural log).
+
+    >>> decoder = CTCDecoder(["<pad>", "|", "a", "b"])
+    >>> log_probs = torch.tensor([[[0.1, 0.1, 0.7, 0.1], [0.1, 0.1, 0.1, 0.7], [0.1, 0.7, 0.1, 0.1]]]).log()
+    >>> decoder.decode(log_probs)[0][0].text
+    'ab'
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        blank: int = 0,
+        word_delimiter: str | None = "|",
+        language_model: LanguageModel | None = None,
+        lexicon: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
+        hotwords: Iterable[str] | Mapping[str, float] | None = None,
+        beam: int = 50,
+        alpha: float = 0.5,
+        beta: float = 1.5,
+        hotword_weight: float = 10.0,
+        unknown_penalty: float = -10.0,
+        candidates: int = 16,
+        token_threshold: float = 12.0,
+        frame_times: FrameTimes | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        if beam < 1 or candidates < 1 or token_threshold <= 0:
+            raise ValueError(
+                f"beam={beam}, candidates={candidates}, token_threshold={token_threshold}: must be positive"
+            )
+        self.speller = Speller(vocabulary, blank, word_delimiter)
+        if isinstance(hotwords, str) or isinstance(lexicon, str):
+            raise ValueError("hotwords and lexicon: need a list of words, not one string")
+        if hotwords is not None and not isinstance(hotwords, Mapping):
+            hotwords = dict.fromkeys(hotwords, hotword_weight)
+        self.hotwords = dict(hotwords or {})
+        self.lexicon = lexicon if lexicon is None or isinstance(lexicon, Mapping) else list(lexicon)
+        self.language_model = language_model
+        self.knowledge = WordKnowledge(self.speller, language_model, self.lexicon, self.hotwords)
+        self.beam, self.candidates, self.token_threshold = beam, candidates, token_threshold
+        self.frame_times = frame_times or FrameTimes()
+        self.calibration = calibration or Calibration()
+        self.weights = Weights(alpha, beta, unknown_penalty)
+
+    @property
+    def weights(self) -> Weights:
+        """Alpha, beta and the penalty of unknown words; to change them, set new ones."""
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: Weights) -> None:
+        self._weights = weights
+        self._spaces: dict[torch.device, SearchSpace] = {torch.device("cpu"): self.knowledge.space(weights)}
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the language model."""
+        return self.weights.alpha
+
+    @property
+    def beta(self) -> float:
+        """The bonus of each word."""
+        return self.weights.beta
+
+    def decode(self, log_probs: Tensor, lengths: Lengths | None = None, nbest: int = 1) -> list[list[Hypothesis]]:
+        """The `nbest` most probable texts of each utterance, best first, by beam search.
+
+        `log_probs` (B, T, V) are natural logs, `lengths` (B,) say how many frames of each are real. NaN, infinity and
+        frames in which nothing is possible are a ValueError; where no path spells anything allowed the answer is an
+        empty text with the score -inf, where a lexicon finds no whole word at the end the unfinished one is left out.
+        """
+        if not 1 <= nbest <= self.beam:
+            raise ValueError(f"nbest={nbest}: must be between 1 and the beam, {self.beam}")
+        log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
+        prepared = prepare(
+            log_probs,
+            frames,
+            self.speller.blank,
+            self.speller.delimiter,
+            self._allowed(log_probs.device),
+            self.candidates,
+            self.token_threshold,
+        )
+        found = search(prepared, self._space(log_probs.device), self.beam)
+        return self._hypotheses(log_probs, frames, found, prepared.offset, nbest)
+
+    def greedy(self, log_probs: Tensor, lengths: Lengths | None = None) -> list[list[Hypothesis]]:
+        """The text of the best path of each utterance, in the form of `decode`: one hypothesis each."""
+        log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
+        paths = greedy_paths(log_probs, frames, self.speller.blank, self._allowed(log_probs.device))
+        answers = []
+        for row, (length, path) in enumerate(zip(frames.tolist(), paths, strict=True)):
+            text = self.speller.split(span.token for span in path.spans)
+            spans = [span for span in path.spans if span.token != self.speller.delimiter]
+            measured = measure(log_probs[row, :length], text, spans, self.speller, [0.5] * len(text))
+            words, tokens = self._reader().words(text, spans, length, measured)
+            joined = " ".join(word.text for word in words)
+            answers.append([Hypothesis(joined, path.score, words, tokens, acoustic_score=path.score)])
+        return answers
+
+    def tune(
+        self, log_probs: Tensor | Sequence[Tensor], references: Sequence[str], lengths: Lengths | None = None
+    ) -> TuningReport:
+        """Find alpha and beta on a dev set, calibrate the confidences there, and keep both; see `tune_decoder`.
+
+        `log_probs` is one padded batch (B, T, V) with `lengths`, or a list of utterances (T, V); `references` are their
+        texts, words between blanks.
+        """
+        return tune_decoder(self, log_probs, references, None if lengths is None else torch.as_tensor(lengths))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the decoder beside the checkpoint: `decoder.json`, and the language model's compact file."""
+        from wav2vec2.decoding.decoder_files import save_decoder
+
+        save_decoder(self, Path(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "CTCDecoder":
+        """Read what `save_pretrained` wrote, or the layout of the Hub: `alphabet.json` and `language_model/`."""
+        from wav2vec2.decoding.decoder_files import load_decoder
+
+        return load_decoder(Path(folder))
+
+    def _allowed(self, device: torch.device) -> Tensor:
+        allowed = torch.ones(len(self.speller.vocabulary), dtype=torch.bool, device=device)
+        allowed[sorted(self.speller.special)] = False
+        return allowed
+
+    def _space(self, device: torch.device) -> SearchSpace:
+        if device not in self._spaces:
+            self._spaces[device] = self._spaces[torch.device("cpu")].to(device)
+        return self._spaces[device]
+
+    def _reader(self) -> Reader:
+        return Reader(self.speller, self.knowledge.name, self.frame_times, self.calibration)
+
+    def _hypotheses(
+        self, log_probs: Tensor, frames: Tensor, found: Found, offset: Tensor, nbest: int
+    ) -> list[list[Hypothesis]]:
+        """The best texts of each beam, located in the frames and read."""
+        jury = max(nbest, min(JURY, self.beam))
+        scores = (found.score[:, :jury].double() + offset[:, None]).tolist()
+        rows = [[word_places(tokens, self.speller) for tokens in row] for row in found.tokens[:, :jury].tolist()]
+        agreement = [support(texts, of_row) for texts, of_row in zip(rows, scores, strict=True)]
+        places = [(row, k) for row, of_row in enumerate(scores) for k in range(nbest) if of_row[k] > IMPOSSIBLE]
+        texts = [[spelling for spelling, _, _ in rows[row][k]] for row, k in places]
+        which = torch.tensor([row for row, _ in places], dtype=torch.long, device=log_probs.device)
+        spans = locate(log_probs[which], frames[which], texts, self.speller)
+        extras, languages, lengths = found.extra.tolist(), found.language.tolist(), frames.tolist()
+        answers: list[list[Hypothesis]] = [[] for _ in scores]
+        for (row, k), text, of_text in zip(places, texts, spans, strict=True):
+            inside = log_probs[row, : lengths[row]]
+            measured = measure(inside, text, of_text, self.speller, agreement[row][k])
+            words, tokens = self._reader().words(text, of_text, lengths[row], measured)
+            joined, score = " ".join(word.text for word in words), scores[row][k]
+            answers[row].append(Hypothesis(joined, score, words, tokens, score - extras[row][k], languages[row][k]))
+        return [answer or [Hypothesis("", IMPOSSIBLE, acoustic_score=IMPOSSIBLE)] for answer in answers]

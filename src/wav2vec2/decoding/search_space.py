@@ -1,0 +1,121 @@
+"""What a decoder lets a search spell, and what each word is worth: lexicon, language model and hotwords as tables."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wav2vec2.decoding.hotwords import HotwordTables, hotword_tables
+from wav2vec2.decoding.lexicon_trie import SpellingTables, Trie, UnknownWord, spelling_tables
+from wav2vec2.decoding.prefix_beam_search import LanguageModel, SearchSpace
+from wav2vec2.decoding.spelling import Speller, Spelling
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much the parts of a score count; see `CTCDecoder`."""
+
+    alpha: float
+    beta: float
+    unknown_penalty: float
+
+
+class WordKnowledge:
+    """All that is known of words before any sound: which can be spelled, how a language model knows them."""
+
+    def __init__(
+        self,
+        speller: Speller,
+        language_model: LanguageModel | None,
+        lexicon: Iterable[str] | Mapping[str, Iterable[str]] | None,
+        hotwords: Mapping[str, float],
+    ) -> None:
+        self.speller, self.language_model, self.closed = speller, language_model, lexicon is not None
+        if speller.delimiter is None and (language_model is not None or self.closed or hotwords):
+            raise ValueError(
+                "language_model, lexicon and hotwords need a word_delimiter: without one there are no words"
+            )
+        self.names = {} if lexicon is None else speller.read_lexicon(lexicon)
+        favoured = speller.spell_all({word for phrase in hotwords for word in phrase.split()}, "hotwords")
+        phrases = {self._phrase(phrase): weight for phrase, weight in hotwords.items()}
+        self.hotwords: HotwordTables | None = None
+        if phrases:
+            self.hotwords = hotword_tables(phrases, len(speller.vocabulary), speller.delimiter or 0)
+        self.trie: Trie | None = None
+        if self.closed or language_model is not None:
+            spellings = dict(self.names) if self.closed else self._spellings_of_model()
+            self._enter(spellings, favoured)
+
+    def _phrase(self, phrase: str) -> Spelling:
+        words = [self.speller.spell(word) for word in phrase.split()]
+        tokens = [token for word in words for token in (*(word or ()), self.speller.delimiter or 0)]
+        if not tokens:
+            raise ValueError(f"hotwords: {phrase!r} holds no word")
+        return tuple(tokens[:-1])
+
+    def _spellings_of_model(self) -> dict[Spelling, str]:
+        assert self.language_model is not None
+        words = self.language_model.vocabulary
+        spellings = {spelling: word for word in words if (spelling := self.speller.spell(word)) is not None}
+        if not spellings:
+            raise ValueError(
+                f"language_model: none of its words, such as {words[:5]}, can be spelled with the vocabulary "
+                f"{self.speller.vocabulary[:40]}. Is upper or lower case mistaken?"
+            )
+        return spellings
+
+    def _enter(self, spellings: dict[Spelling, str], favoured: dict[Spelling, str]) -> None:
+        """Put the words and the hotwords into the trie, with their numbers and log-probabilities on their own."""
+        words = spellings | {spelling: word for spelling, word in favoured.items() if spelling not in spellings}
+        if not words:
+            raise ValueError("lexicon: holds no word")
+        self.trie = Trie(list(words), len(self.speller.vocabulary))
+        self.numbers = np.zeros(len(words), dtype=np.int64)
+        self.known = np.ones(len(words), dtype=bool)
+        self.values = np.zeros(len(words))
+        self.unknown_value = 0.0
+        model = self.language_model
+        if model is None:
+            return
+        numbers = model.word_ids(list(words.values())).cpu()
+        if (numbers == model.unknown_id).all():
+            raise ValueError(
+                f"lexicon: the language model knows none of its words, such as {list(words.values())[:5]}, "
+                f"but for instance {model.vocabulary[:5]}. Is upper or lower case mistaken?"
+            )
+        # Behind an unknown word a model has nothing to go by, so its scores there are those of words on their own.
+        unknown = torch.tensor([model.unknown_id])
+        alone = model.score(torch.tensor([model.begin()]), unknown)[1]
+        self.values = model.score(alone.expand(len(numbers)), numbers)[0].double().numpy()
+        self.unknown_value = float(model.score(alone, unknown)[0])
+        self.numbers = numbers.numpy()
+        self.known = self.numbers != model.unknown_id
+        self.known |= np.array([spelling in favoured for spelling in words])
+
+    def name(self, spelling: Spelling) -> str:
+        """The word that tokens spell."""
+        return self.names.get(spelling) or self.speller.join(spelling)
+
+    def space(self, weights: Weights) -> SearchSpace:
+        """The space of a search with these weights."""
+        return SearchSpace(
+            size=len(self.speller.vocabulary),
+            blank=self.speller.blank,
+            delimiter=self.speller.delimiter,
+            alpha=weights.alpha,
+            spelling=self._spelling(weights),
+            hotwords=self.hotwords,
+            language_model=self.language_model,
+        )
+
+    def _spelling(self, weights: Weights) -> SpellingTables | None:
+        if self.trie is None:
+            return None
+        alpha, beta = (0.0, 0.0) if self.language_model is None else (weights.alpha, weights.beta)
+        penalty = beta + weights.unknown_penalty
+        ends = np.where(self.known, beta, penalty)
+        unknown = None
+        if not self.closed and self.language_model is not None:
+            unknown = UnknownWord(self.language_model.unknown_id, alpha * self.unknown_value, penalty)
+        return spelling_tables(self.trie, self.numbers, alpha * self.values, ends, self.speller.delimiter or 0, unknown)

@@ -1,0 +1,203 @@
+"""Timed words as text files: JSON, Praat's TextGrid, CTM, SRT and WebVTT.
+
+All but JSON count in whole milliseconds. Rounded times still never run backwards, and where a format has no room for
+an empty interval a word gets a millisecond at least.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+#: What fits on a screen and can be read in time: two lines of 42 characters, up to seven seconds.
+LINE_LENGTH, LINES, CAPTION_SECONDS = 42, 2, 7.0
+
+#: Silence, in seconds, after which a new caption begins.
+PAUSE = 0.8
+
+
+class TimedWord(Protocol):
+    """A word with its time in seconds: `AlignedWord`, or a decoder's word."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Lines of text shown from `start` to `end`, in milliseconds."""
+
+    start: int
+    end: int
+    lines: tuple[str, ...]
+
+
+def render(words: Sequence[TimedWord], format: str, recording: str, duration: float) -> str:
+    """The words of a recording, which lasts `duration` seconds, in one of the FORMATS."""
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
+    return FORMATS[format](words, recording, duration)
+
+
+def to_json(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+    """An object with the recording, its duration and its words; times in seconds."""
+    rows = [
+        {
+            "text": word.text,
+            "start": round(word.start, 4),
+            "end": round(word.end, 4),
+            "confidence": round(word.confidence, 4),
+            "aligned": bool(getattr(word, "aligned", True)),
+        }
+        for word in words
+    ]
+    content = {"recording": recording, "duration": round(duration, 4), "words": rows}
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def to_ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+    """NIST's CTM: recording, channel, start, length, word, confidence. Its fields cannot hold white space."""
+    name = "_".join(recording.split()) or "_"
+    lines = []
+    for word, (start, end) in zip(words, _milliseconds(words, duration, room=0), strict=True):
+        text = "_".join(word.text.split()) or "_"
+        lines.append(f"{name} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n")
+    return "".join(lines)
+
+
+def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+    """Praat's long text format: a tier of words with empty intervals between, and one of their confidences."""
+    rows, end = [], 0
+    for word, (start, stop) in zip(words, _milliseconds(words, duration, room=1), strict=True):
+        if start > end:
+            rows.append((end, start, "", ""))
+        certainty = f"{word.confidence:.4f}" if getattr(word, "aligned", True) else "not aligned"
+        rows.append((start, stop, word.text, certainty))
+        end = stop
+    last = max(end, round(duration * 1000), 1)
+    if end < last:
+        rows.append((end, last, "", ""))
+    tiers = {"words": [row[:3] for row in rows], "confidence": [(*row[:2], row[3]) for row in rows]}
+    return "\n".join([*_textgrid_head(last, len(tiers)), *_textgrid_tiers(tiers, last)]) + "\n"
+
+
+def _textgrid_head(last: int, tiers: int) -> list[str]:
+    return [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {last / 1000:.3f}",
+        "tiers? <exists>",
+        f"size = {tiers}",
+        "item []:",
+    ]
+
+
+def _textgrid_tiers(tiers: dict[str, list[tuple[int, int, str]]], last: int) -> list[str]:
+    lines = []
+    for number, (name, rows) in enumerate(tiers.items(), 1):
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {last / 1000:.3f}", f"        intervals: size = {len(rows)}"]
+        for index, (start, end, text) in enumerate(rows, 1):
+            quoted = text.replace('"', '""')
+            lines += [
+                f"        intervals [{index}]:",
+                f"            xmin = {start / 1000:.3f}",
+                f"            xmax = {end / 1000:.3f}",
+                f'            text = "{quoted}"',
+            ]
+    return lines
+
+
+def to_srt(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+    """SubRip captions. The format knows no escapes: an arrow in a word, which separates times, becomes "→"."""
+    blocks = []
+    for number, caption in enumerate(captions(words, duration), 1):
+        times = f"{_clock(caption.start, ',')} --> {_clock(caption.end, ',')}"
+        blocks.append("\n".join([str(number), times, *(line.replace("-->", "→") for line in caption.lines)]) + "\n")
+    return "\n".join(blocks)
+
+
+def to_vtt(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+    """WebVTT captions, with &, < and > escaped."""
+    blocks = ["WEBVTT\n"]
+    for caption in captions(words, duration):
+        times = f"{_clock(caption.start, '.')} --> {_clock(caption.end, '.')}"
+        blocks.append("\n".join([times, *map(_escape, caption.lines)]) + "\n")
+    return "\n".join(blocks)
+
+
+#: The writers by name: each takes words, the name of the recording, and its duration in seconds.
+FORMATS: dict[str, Callable[[Sequence[TimedWord], str, float], str]] = {
+    "json": to_json,
+    "textgrid": to_textgrid,
+    "ctm": to_ctm,
+    "srt": to_srt,
+    "vtt": to_vtt,
+}
+
+
+def _escape(line: str) -> str:
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _clock(milliseconds: int, point: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
+
+
+def captions(words: Sequence[TimedWord], duration: float) -> list[Caption]:
+    """Words gathered into captions that fit the screen, in order, each word in exactly one.
+
+    A caption ends where the next word would not fit, would come too late, or comes after a pause or a full stop.
+    """
+    timed = [
+        (" ".join(word.text.split()), *time)
+        for word, time in zip(words, _milliseconds(words, duration, 1), strict=True)
+    ]
+    gathered: list[Caption] = []
+    for text, start, end in timed:
+        if not text:
+            continue
+        lines = _extended(gathered[-1], text, start, end) if gathered else None
+        if lines is None:
+            gathered.append(Caption(start, end, (text,)))
+        else:
+            gathered[-1] = Caption(gathered[-1].start, end, lines)
+    return gathered
+
+
+def _extended(caption: Caption, text: str, start: int, end: int) -> tuple[str, ...] | None:
+    """The lines of a caption with one more word; None if it belongs into the next."""
+    late = end - caption.start > CAPTION_SECONDS * 1000 or start - caption.end >= PAUSE * 1000
+    if late or caption.lines[-1].endswith((".", "!", "?", "。", "！", "？")):
+        return None
+    longer = f"{caption.lines[-1]} {text}"
+    if len(longer) <= LINE_LENGTH:
+        return (*caption.lines[:-1], longer)
+    return (*caption.lines, text) if len(caption.lines) < LINES else None
+
+
+def _milliseconds(words: Sequence[TimedWord], duration: float, room: int) -> list[tuple[int, int]]:
+    """Times in whole milliseconds that never overlap, each at least `room` long, inside the duration if it has room."""
+    limit = max(round(duration * 1000), room * len(words))
+    times: list[tuple[int, int]] = []
+    clock = 0
+    for word in words:
+        start = max(clock, round(word.start * 1000))
+        clock = max(start + room, round(word.end * 1000))
+        times.append((start, clock))
+    for index in reversed(range(len(times))):  # push back what was pushed over the end
+        start, end = times[index]
+        end = min(end, limit)
+        start = min(start, end - room)
+        times[index] = (start, end)
+        limit = start
+    return times

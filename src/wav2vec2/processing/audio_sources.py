@@ -1,0 +1,92 @@
+"""Where encoded audio comes from: a path, bytes or a file object, each as one seekable stream with a name."""
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO, TypeAlias, cast
+
+from wav2vec2.processing.audio_error import AudioError
+
+#: What `load_audio` and its kin read.
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+
+#: A stream that cannot seek is copied: in memory up to the first size, on disk up to the second.
+_SPOOLED_IN_MEMORY = 64 * 2**20
+_SPOOLED_AT_MOST = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class AudioSource:
+    """An opened source. `path` is where it lies on disk, if it does, for programs that open it themselves."""
+
+    name: str
+    stream: BinaryIO
+    path: str | None
+
+
+def name_of(source: Source) -> str:
+    """What errors call the source."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"<{len(source)} bytes>"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and name else f"<{type(source).__name__}>"
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[AudioSource]:
+    """Open what `source` names. File objects are read from their beginning and stay open.
+
+    Raises `OSError` for a file that cannot be opened, `AudioError` for an empty one, `ValueError` for anything that is
+    no source, such as an array.
+    """
+    name = name_of(source)
+    path: str | None = None
+    stream: BinaryIO
+    with ExitStack() as stack:
+        if isinstance(source, str | os.PathLike):
+            stream, path = stack.enter_context(open(source, "rb")), os.path.abspath(source)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            stream = io.BytesIO(source)
+        elif callable(getattr(source, "read", None)) and not isinstance(source, io.TextIOBase):
+            stream = cast(BinaryIO, source)
+        else:
+            raise ValueError(_not_a_source(source))
+        if not _can_seek(stream):
+            stream, path = stack.enter_context(_copied(stream, name)), None
+        stream.seek(0, os.SEEK_END)
+        if stream.tell() == 0:
+            raise AudioError(name, "the file is empty (0 bytes)")
+        stream.seek(0)
+        yield AudioSource(name, stream, path)
+
+
+def _not_a_source(source: Any) -> str:
+    if isinstance(source, io.TextIOBase):
+        return f"{name_of(cast(Any, source))} is open as text: audio is bytes, open it with mode 'rb'"
+    wanted = "a path, the bytes of an audio file, or a file object opened with mode 'rb'"
+    if hasattr(source, "shape") or isinstance(source, list | tuple):
+        return f"got samples ({type(source).__name__}) instead of {wanted}: use resample(array, from_rate, to_rate)"
+    return f"got {type(source).__name__} instead of {wanted}"
+
+
+def _can_seek(stream: BinaryIO) -> bool:
+    seekable = getattr(stream, "seekable", None)
+    return hasattr(stream, "seek") and (seekable is None or bool(seekable()))
+
+
+@contextmanager
+def _copied(stream: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """A copy that can seek, of a stream that cannot."""
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED_IN_MEMORY) as copy:
+        copied = 0
+        while chunk := stream.read(2**20):
+            copied += len(chunk)
+            if copied > _SPOOLED_AT_MOST:
+                raise AudioError(name, f"a stream of more than {_SPOOLED_AT_MOST} bytes; save it to a file first")
+            copy.write(chunk)
+        yield cast(BinaryIO, copy)

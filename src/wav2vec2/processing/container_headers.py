@@ -1,0 +1,139 @@
+"""What the headers of WAV, Ogg and MP3 files say about their own length.
+
+libsndfile shortens a cut-off WAV or Ogg file without a word, reads only the first of several joined Ogg or MP3 streams,
+and guesses the length of an MP3 file without a Xing header from the bit rate of its first frame, which may lose most
+of it. The checks here read a few headers and decode nothing.
+"""
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+#: Writers that stream do not know the length; they write one of the largest sizes (FFmpeg all ones, SoX 0x7FFFF...).
+_UNKNOWN_SIZE = 0x7FFFF000
+
+#: An Ogg page is at most this long: 27 bytes, 255 lacing values, 255 segments of 255 bytes.
+_LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
+
+#: What opens an MPEG layer III frame, or the tag before the first; a tag may also close the file before.
+_MP3_BEGINS = re.compile(rb"(TAG.{125})?(\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xe0]|ID3[\x02-\x04])", re.DOTALL)
+
+#: A file with more chunks before its samples than this is not looked through.
+_MOST_WAV_CHUNKS = 1000
+
+#: Slack for writers of MP3 that count a closing tag in, and for those that leave the first frame out.
+_MP3_SLACK, _MP3_LONGEST_FRAME = 256, 4096
+
+
+@dataclass(frozen=True)
+class XingHeader:
+    """The first frame of most MP3 files: `frames` of 1152 or 576 samples, `size` in bytes, and where it starts."""
+
+    frames: int
+    size: int
+    position: int
+
+
+def truncation(stream: BinaryIO) -> str | None:
+    """Why the file must have been cut off, or None if nothing in its headers says so."""
+    magic = _read_at(stream, 0, 4)
+    if magic == b"RIFF":
+        return _wav_truncation(stream)
+    if magic == b"OggS":
+        return _ogg_truncation(stream)
+    header = xing_header(stream)
+    if header is not None and header.size:
+        there = _size_of(stream) - header.position
+        if there < header.size - _MP3_SLACK:
+            return f"truncated: the header tells of {header.size} bytes of sound, {there} are there"
+    return None
+
+
+def joined_streams(stream: BinaryIO) -> str | None:
+    """Whether several files were joined end to end so that libsndfile would read only the first."""
+    if _read_at(stream, 0, 4) == b"OggS":
+        first, last = _read_at(stream, 14, 4), _last_ogg_page(stream)
+        if last is not None and last[14:18] != first:
+            return "several Ogg streams joined in one file"
+        return None
+    header = xing_header(stream)
+    if header is None or not header.size:
+        return None
+    after = _read_at(stream, header.position + header.size, _MP3_LONGEST_FRAME)
+    if len(after) == _MP3_LONGEST_FRAME and _MP3_BEGINS.match(after):
+        return "more MP3 frames than its header tells of (files joined end to end)"
+    return None
+
+
+def xing_header(stream: BinaryIO) -> XingHeader | None:
+    """The Xing or Info header of an MP3 file, None if it has none that says how many frames there are."""
+    position = _end_of_id3(stream)
+    frame = _read_at(stream, position, 64)
+    found = re.search(rb"Xing|Info", frame)
+    if found is None or not re.match(rb"\xff[\xe0-\xff]", frame) or len(frame) < found.end() + 12:
+        return None
+    flags, frames, size = struct.unpack(">III", frame[found.end() : found.end() + 12])
+    if not flags & 1:
+        return None
+    return XingHeader(frames, size if flags & 2 else 0, position)
+
+
+def _end_of_id3(stream: BinaryIO) -> int:
+    """Where the MPEG frames start: behind the ID3v2 tag, whose size is written in 7 bits a byte."""
+    tag = _read_at(stream, 0, 10)
+    if len(tag) < 10 or tag[:3] != b"ID3":
+        return 0
+    size = 0
+    for byte in tag[6:10]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size
+
+
+def _wav_truncation(stream: BinaryIO) -> str | None:
+    """Walk the chunks of a RIFF file to its samples and compare the size they claim with what is there."""
+    end = _size_of(stream)
+    position = 12
+    for _ in range(_MOST_WAV_CHUNKS):
+        header = _read_at(stream, position, 8)
+        size = int.from_bytes(header[4:], "little")
+        there = end - position - 8
+        if len(header) < 8:
+            break
+        if header[:4] == b"data":
+            if there < size < _UNKNOWN_SIZE:
+                return f"truncated: the header tells of {size} bytes of samples, {there} are there"
+            return None
+        position += 8 + size + size % 2
+    return None
+
+
+def _ogg_truncation(stream: BinaryIO) -> str | None:
+    """The last page of an Ogg file says that it is the last (RFC 3533, section 6: header type flag 4)."""
+    last = _last_ogg_page(stream)
+    if last is None or len(last) < 27:
+        return "truncated in its last Ogg page"
+    segments = last[26]
+    body = sum(last[27 : 27 + segments])
+    if len(last) < 27 + segments + body:
+        return "truncated in its last Ogg page"
+    return None if last[5] & 4 else "truncated: its last Ogg page does not close the stream"
+
+
+def _last_ogg_page(stream: BinaryIO) -> bytes | None:
+    """The bytes from the start of the last page to the end of the file."""
+    length = min(_size_of(stream), _LONGEST_OGG_PAGE)
+    tail = _read_at(stream, _size_of(stream) - length, length)
+    start = tail.rfind(b"OggS\x00")
+    return None if start < 0 else tail[start:]
+
+
+def _size_of(stream: BinaryIO) -> int:
+    stream.seek(0, os.SEEK_END)
+    return stream.tell()
+
+
+def _read_at(stream: BinaryIO, position: int, count: int) -> bytes:
+    stream.seek(position)
+    return stream.read(count)

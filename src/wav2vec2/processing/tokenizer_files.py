@@ -1,0 +1,164 @@
+"""The files of a tokenizer, as every release of stock Transformers wrote them, read without trusting them.
+
+`vocab.json` holds tokens and ids, or one such object per language. `tokenizer_config.json` holds settings and, since
+4.34, `added_tokens_decoder`; before that, `special_tokens_map.json` and `added_tokens.json` held those. `config.json`,
+where it lies beside them, says how many logits there are and which one is the blank.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wav2vec2.processing.vocabulary import check_tokens
+
+#: Options of `from_pretrained` that say where files come from.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+#: What stock's Auto classes and pipelines add to the options of `from_pretrained`.
+_OF_AUTO_CLASSES = (
+    "_from_auto",
+    "_from_pipeline",
+    "_commit_hash",
+    "config",
+    "use_fast",
+    "trust_remote_code",
+    "proxies",
+)
+
+VOCABULARY_FILE = "vocab.json"
+SETTINGS_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+ADDED_TOKENS_FILE = "added_tokens.json"
+CONFIG_FILE = "config.json"
+
+BUILD_ONE = (
+    "build one: vocabulary = build_vocabulary(texts); "
+    "Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary).save_pretrained(folder)"
+)
+
+
+class TokenizerFileError(OSError):
+    """A file of a tokenizer that is missing or cannot be read, and what would be right."""
+
+
+def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that say where files come from, and the others without those that Auto classes add."""
+    hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
+    rest = {name: value for name, value in options.items() if name not in (*HUB_OPTIONS, *_OF_AUTO_CLASSES)}
+    return hub, rest
+
+
+def find_file(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
+    """Where the file is on this machine: in the folder `source`, or fetched from the Hub; None when there is none."""
+    folder = Path(source)
+    if folder.is_dir():
+        subfolder = Path(hub.get("subfolder") or "")
+        if subfolder.is_absolute() or ".." in subfolder.parts:
+            raise TokenizerFileError(f"subfolder={str(subfolder)!r} leads out of {source}")
+        path = folder / subfolder / name
+        return path if path.is_file() else None
+    if not folder.exists() and (folder.is_absolute() or str(source).startswith(".")):
+        raise TokenizerFileError(f"{source}: no such folder")
+    if folder.exists():
+        raise TokenizerFileError(f"{source} is a file: from_pretrained wants the folder, or a name on the Hub")
+    from transformers.utils import cached_file
+
+    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub)
+    return None if found is None else Path(found)
+
+
+def read_json(path: str | os.PathLike[str], unique_keys: bool = False) -> Any:
+    """The content of a JSON file. Whatever is wrong with it is one `TokenizerFileError`.
+
+    JSON readers keep the last of two equal keys; `unique_keys` refuses them: a token would lose its first id.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once if unique_keys else None)
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        kind = "cannot be read" if isinstance(error, OSError) else "is not sound JSON"
+        raise TokenizerFileError(f"{path} {kind} ({type(error).__name__}: {error})") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"{key!r} is there twice, as {content[key]!r} and {value!r}")
+        content[key] = value
+    return content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Sorted and readable, with characters as they are; a file that is there is replaced whole."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+@dataclass
+class TokenizerFiles:
+    """The files' content in one shape, whichever release wrote them."""
+
+    source: str
+    vocabulary: Any
+    settings: dict[str, Any] = field(default_factory=dict)
+    added: dict[int, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def read_tokenizer_files(source: str | os.PathLike[str], hub: Mapping[str, Any]) -> TokenizerFiles:
+    """Read what is there. Only `vocab.json` must be."""
+    path = find_file(source, VOCABULARY_FILE, hub)
+    if path is None:
+        searched = "" if Path(source).is_dir() else " (offline, only what was fetched before is found)"
+        raise TokenizerFileError(
+            f"{source} has no {VOCABULARY_FILE}{searched}, so no tokenizer: pretrained models have none, and of "
+            f"fine-tuned ones it may not have been saved. Copy it from the training run, or {BUILD_ONE}"
+        )
+    settings = _read_object(source, SETTINGS_FILE, hub)
+    settings |= settings.pop("model_specific_special_tokens", None) or {}
+    if "added_tokens_decoder" in settings:
+        added = _added_tokens(settings.pop("added_tokens_decoder"), SETTINGS_FILE)
+    else:
+        settings |= _read_object(source, SPECIAL_TOKENS_FILE, hub)
+        by_token = _read_object(source, ADDED_TOKENS_FILE, hub)
+        check_tokens(by_token or {"-": 0}, ADDED_TOKENS_FILE)
+        added = _added_tokens({index: token for token, index in by_token.items()}, ADDED_TOKENS_FILE)
+    config = _read_object(source, CONFIG_FILE, hub)
+    return TokenizerFiles(str(source), read_json(path, unique_keys=True), settings, added, config)
+
+
+def _read_object(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> dict[str, Any]:
+    path = find_file(source, name, hub)
+    content = {} if path is None else read_json(path)
+    if not isinstance(content, dict):
+        raise TokenizerFileError(f"{source}: {name} must be an object, it is {type(content).__name__}")
+    nested = content.get("model_specific_special_tokens")
+    if nested is not None and not isinstance(nested, dict):
+        raise TokenizerFileError(f"{source}: {name}: model_specific_special_tokens must be an object")
+    return content
+
+
+def _added_tokens(content: Any, name: str) -> dict[int, str]:
+    if not isinstance(content, dict):
+        raise TokenizerFileError(f"{name}: added_tokens_decoder must be an object of ids and tokens")
+    added: dict[int, str] = {}
+    for key, value in content.items():
+        index = int(key) if str(key).isascii() and str(key).isdigit() and len(str(key)) < 16 else None
+        token = token_text(value, f"{name}: added token {key}")
+        if index is None or token is None:
+            raise TokenizerFileError(f"{name}: added token {key!r}: {value!r} is not an id and a token")
+        added[index] = token
+    return added
+
+
+def token_text(value: Any, where: str) -> str | None:
+    """A token as a string, whether it is written as one or as an object with `content`."""
+    if isinstance(value, Mapping):
+        value = value.get("content", 0)
+    if value is not None and not isinstance(value, str):
+        raise TokenizerFileError(f"{where}: {value!r} is not a token")
+    return value

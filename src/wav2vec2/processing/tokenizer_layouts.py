@@ -1,0 +1,165 @@
+"""What the files of a stock tokenizer mean: which token each logit stands for, and which settings are to be believed.
+
+Stock gives ids to special tokens that are in no vocabulary and have no logit (`<s>` and `</s>` in most fine-tuned
+models), so the same `vocab.json` may belong to a model of 33 or of 35 logits. `config.json` tells.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wav2vec2.processing.tokenizer_files import (
+    CONFIG_FILE,
+    SETTINGS_FILE,
+    VOCABULARY_FILE,
+    TokenizerFileError,
+    TokenizerFiles,
+    token_text,
+)
+from wav2vec2.processing.vocabulary import VocabularyError, check_token, check_tokens, in_order
+
+logger = logging.getLogger("wav2vec2")
+
+#: What stock takes for a special token that no file names, in the order in which it appends them.
+_STOCK_DEFAULTS = {
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "word_delimiter_token": "|",
+}
+#: CTC can do without these.
+_NEEDLESS = ("bos_token", "eos_token")
+#: Types of settings; all others are flags.
+_TYPES: dict[str, type] = {
+    "normalization": dict,
+    "target_lang": str,
+    "replace_word_delimiter_char": str,
+    "processor_class": str,
+    "phonemizer_lang": str,
+    "phonemizer_backend": str,
+    "phone_delimiter_token": str,
+}
+
+
+def is_nested(vocabulary: Any) -> bool:
+    """Is it one vocabulary per language, as those of MMS?"""
+    return isinstance(vocabulary, Mapping) and any(isinstance(value, Mapping) for value in vocabulary.values())
+
+
+def saved_options(files: TokenizerFiles, special_names: Iterable[str], setting_names: Iterable[str]) -> dict[str, Any]:
+    """What the files say about special tokens and settings, each of the right type. Other settings are stock's own."""
+    options: dict[str, Any] = {}
+    for name in special_names:
+        if name in files.settings:
+            options[name] = token_text(files.settings[name], f"{files.source}: {name}") or None
+    for name in (*setting_names, "processor_class"):
+        value, kind = files.settings.get(name), _TYPES.get(name, bool)
+        if value is not None and not isinstance(value, kind):
+            raise TokenizerFileError(
+                f"{files.source}: {SETTINGS_FILE}: {name}={value!r} must be of type {kind.__name__}"
+            )
+        if value is not None:
+            options[name] = value
+    return options
+
+
+def refuse_other_class(files: TokenizerFiles, wanted: str) -> None:
+    """Characters read as phonemes, or the other way round, would give text without or with spaces."""
+    named = files.settings.get("tokenizer_class")
+    if named != wanted and named in ("Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"):
+        raise TokenizerFileError(f"{files.source}: its tokenizer is a {named}, not a {wanted}")
+
+
+def special_tokens_of_stock(options: Mapping[str, Any], special_names: Iterable[str]) -> dict[str, str]:
+    """The special tokens that stock would have, by name, in the order in which it appends them."""
+    named = {name: options.get(name, default) for name, default in _STOCK_DEFAULTS.items() if name in special_names}
+    return {name: token for name, token in named.items() if token}
+
+
+def special_tokens_without_logit(
+    files: TokenizerFiles, vocabulary: Mapping[str, int], options: Mapping[str, Any], special_names: Iterable[str]
+) -> list[str]:
+    """Names of those that no logit stands for. Said aloud where text depends on them."""
+    specials = special_tokens_of_stock(options, special_names)
+    absent = [name for name in ("unk_token", "word_delimiter_token") if specials.get(name) not in (None, *vocabulary)]
+    for name in absent:
+        logger.warning("%s: %s=%r has no logit and is not used", files.source, name, specials[name])
+    return absent
+
+
+def _is_ctc(config: Mapping[str, Any]) -> bool:
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith("ForCTC") for name in names)
+
+
+def _logits_of(config: Mapping[str, Any]) -> int | None:
+    """How many logits a CTC model has by its `config.json`; None for other models, or when it does not say."""
+    size = config.get("vocab_size")
+    return size if _is_ctc(config) and isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
+
+
+def refuse_other_blank(files: TokenizerFiles, tokens: list[str], blank: str) -> None:
+    """The model's blank, `config.pad_token_id`, must be the tokenizer's."""
+    index = files.config.get("pad_token_id")
+    if not _is_ctc(files.config) or not isinstance(index, int) or tokens[index : index + 1] == [blank]:
+        return
+    there = repr(tokens[index]) if 0 <= index < len(tokens) else "no token"
+    raise VocabularyError(
+        f"{files.source}: {CONFIG_FILE} says pad_token_id={index}, the CTC blank of the model, but that is {there}; "
+        f"the tokenizer's blank {blank!r} has the id {tokens.index(blank)}"
+    )
+
+
+def token_of_each_logit(files: TokenizerFiles, special_tokens: Mapping[str, str]) -> dict[str, int]:
+    """One token per logit, from a flat vocabulary.
+
+    Stock appends to `vocab.json` the added tokens, then every special token that is still missing, each with the next
+    id. How many of them have a logit is `config.json`'s `vocab_size`; without it, all but trailing `<s>` and `</s>`.
+    """
+    token_of = _named_tokens(files)
+    own_ids = set(files.vocabulary.values())
+    needless = {special_tokens.get(name) for name in _NEEDLESS}
+    needed = [index for index, token in token_of.items() if index in own_ids or token not in needless]
+    for token in special_tokens.values():
+        if token not in token_of.values():
+            token_of.setdefault(len(token_of), token)
+    logits = _logits_of(files.config) or 1 + max(needed)
+    _refuse_tokens_beyond(files, logits)
+    dropped = sorted(token for index, token in token_of.items() if index >= logits)
+    if dropped:
+        logger.info("%s: tokens without a logit are left out: %s", files.source, ", ".join(dropped))
+    tokens = in_order(token_of, logits, files.source)
+    return {token: index for index, token in enumerate(tokens)}
+
+
+def _named_tokens(files: TokenizerFiles) -> dict[int, str]:
+    """Tokens by id, of `vocab.json` and the added ones."""
+    check_tokens(files.vocabulary, f"{files.source}: {VOCABULARY_FILE}")
+    token_of: dict[int, str] = {}
+    for token, index in files.vocabulary.items():
+        _own(token_of, index, token, files.source)
+    for index, token in sorted(files.added.items()):
+        check_token(token, files.source)
+        here = files.vocabulary.get(token, index)
+        if here != index:
+            raise VocabularyError(
+                f"{files.source}: {token!r} has the id {here} in {VOCABULARY_FILE} and {index} among the added tokens"
+            )
+        _own(token_of, index, token, files.source)
+    return token_of
+
+
+def _own(token_of: dict[int, str], index: int, token: str, source: str) -> None:
+    if token_of.setdefault(index, token) != token:
+        raise VocabularyError(f"{source}: {token_of[index]!r} and {token!r} share the id {index}")
+
+
+def _refuse_tokens_beyond(files: TokenizerFiles, logits: int) -> None:
+    beyond = sorted((index, token) for token, index in files.vocabulary.items() if index >= logits)
+    if beyond:
+        raise VocabularyError(
+            f"{files.source}: {CONFIG_FILE} says vocab_size={logits}, but {VOCABULARY_FILE} has "
+            f"{len(files.vocabulary)} tokens: no logit for {', '.join(token for _, token in beyond[:5])}. The two are "
+            "from different runs, or the model's head must be resized"
+        )

@@ -1,0 +1,170 @@
+"""A CTC vocabulary: what one must be, and how to build one from texts.
+
+A vocabulary maps tokens to ids 0..V-1 with one id for each of the V logits: no gap, no double, nothing beyond. Id 0 is
+the blank, as in every published checkpoint, so that a model's default `pad_token_id=0` is right.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wav2vec2.processing.text_normalization import TextNormalization, shorten
+from wav2vec2.processing.unknown_characters import code_points
+
+
+class VocabularyError(ValueError):
+    """A vocabulary that cannot name every logit exactly once, and why."""
+
+
+@dataclass(frozen=True)
+class VocabularyReport:
+    """What was counted in the texts, after `TextNormalization`. Show it with `print(report)`."""
+
+    texts: int  #: how many there were
+    empty: int  #: how many had nothing left
+    characters: dict[str, int]  #: characters in the vocabulary and their counts
+    dropped: dict[str, int]  #: taken out by a normalisation choice
+    rare: dict[str, int]  #: in the vocabulary but seen less than `VocabularyReport.RARE` times: often typing errors
+    left_out: dict[str, int]  #: seen less than `min_count` times: not in the vocabulary, refused by a strict tokenizer
+
+    RARE = 10
+
+    def __str__(self) -> str:
+        head = f"{self.texts} texts ({self.empty} empty), {sum(self.characters.values())} characters"
+        rows = [("in the vocabulary", self.characters), ("of these rare", self.rare)]
+        rows += [("dropped", self.dropped), ("left out (min_count)", self.left_out)]
+        return "\n".join([head, *(f"  {name}: {len(counts)}  {_listing(counts)}" for name, counts in rows)])
+
+
+def _listing(counts: Mapping[str, int]) -> str:
+    def name(character: str) -> str:
+        return character if character.isalnum() else f"{character!r} {code_points(character)}"
+
+    return ", ".join(f"{name(c)} {n}" for c, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens by id, the normalisation under which they cover the texts, and what was counted."""
+
+    tokens: dict[str, int]
+    normalization: TextNormalization
+    blank: str
+    unknown: str | None
+    word_delimiter: str | None
+    report: VocabularyReport
+
+
+def build_vocabulary(
+    texts: Iterable[str],
+    *,
+    unicode_form: str = "NFC",
+    case: str = "lower",
+    punctuation: str = "remove",
+    digits: str = "keep",
+    apostrophes: str = "straight",
+    min_count: int = 1,
+    blank: str = "<pad>",
+    unknown: str | None = "<unk>",
+    word_delimiter: str | None = "|",
+) -> Vocabulary:
+    """A vocabulary of the characters in `texts` under the named choices of `TextNormalization`.
+
+    `word_delimiter=None` is for scripts without spaces: white space is then removed. The result goes to
+    `Wav2Vec2CTCTokenizer.from_vocabulary`, which saves the choices with the tokenizer.
+
+    >>> vocabulary = build_vocabulary(["Hello, Bob!", "hello"])
+    >>> list(vocabulary.tokens)
+    ['<pad>', '<unk>', '|', 'b', 'e', 'h', 'l', 'o']
+    >>> vocabulary.report.dropped
+    {',': 1, '!': 1}
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts must be several texts, as a list of strings; this is one string")
+    spaces = "remove" if word_delimiter is None else "single"
+    normalization = TextNormalization(apostrophes, unicode_form, punctuation, digits, case, spaces)
+    counts, dropped, number, empty = _count(texts, normalization)
+    if not counts:
+        raise VocabularyError(f"{number} texts without a single character: a vocabulary needs transcripts")
+    specials = [token for token in (blank, unknown, word_delimiter) if token is not None]
+    _refuse_clashes(specials, counts)
+    characters = {c: n for c, n in sorted(counts.items()) if n >= min_count}
+    left_out = {c: n for c, n in sorted(counts.items()) if n < min_count}
+    rare = {c: n for c, n in characters.items() if n < VocabularyReport.RARE}
+    report = VocabularyReport(number, empty, characters, dict(dropped), rare, left_out)
+    tokens = {token: index for index, token in enumerate([*specials, *characters])}
+    return Vocabulary(tokens, normalization, blank, unknown, word_delimiter, report)
+
+
+def _count(texts: Iterable[str], normalization: TextNormalization) -> tuple[Counter[str], Counter[str], int, int]:
+    counts: Counter[str] = Counter()
+    before: Counter[str] = Counter()
+    number = empty = 0
+    for number, text in enumerate(texts, start=1):  # noqa: B007
+        if not isinstance(text, str):
+            raise ValueError(f"text {number} is {type(text).__name__} {shorten(str(text))}, not a string")
+        before.update(normalization.unified(text))
+        kept = normalization(text)
+        empty += not kept
+        counts.update(kept)
+    del counts[" "]
+    dropped = Counter({c: n for c, n in before.items() if normalization.removes(c)})
+    return counts, dropped, number, empty
+
+
+def _refuse_clashes(specials: list[str], counts: Mapping[str, int]) -> None:
+    if len(set(specials)) < len(specials):
+        raise VocabularyError(f"blank, unknown and word delimiter must differ: {', '.join(map(repr, specials))}")
+    clash = [token for token in specials if token in counts]
+    if clash:
+        raise VocabularyError(
+            f"the texts contain {clash[0]!r} ({counts[clash[0]]} times), which is to be a special token: choose "
+            "another one, or punctuation='remove'"
+        )
+
+
+def tokens_by_id(vocabulary: Any, source: str) -> list[str]:
+    """The tokens in the order of their ids. Refuse, by name, everything but a bijection onto 0..V-1."""
+    check_tokens(vocabulary, source)
+    owner: dict[int, str] = {}
+    for token, index in vocabulary.items():
+        if index in owner:
+            raise VocabularyError(f"{source}: {owner[index]!r} and {token!r} share the id {index}")
+        owner[index] = token
+    return in_order(owner, len(owner), source)
+
+
+def check_tokens(vocabulary: Any, source: str) -> None:
+    """Refuse what is not an object of tokens and ids."""
+    if not isinstance(vocabulary, Mapping) or not vocabulary:
+        raise VocabularyError(f"{source}: must be an object of tokens and ids, and not be empty")
+    for token, index in vocabulary.items():
+        check_token(token, source)
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+            raise VocabularyError(f"{source}: the id of {token!r} is {index!r}; it must be an integer of at least 0")
+
+
+def check_token(token: Any, source: str) -> None:
+    """Refuse what cannot be a token: no text, empty, or not writable as UTF-8."""
+    if not isinstance(token, str) or not token:
+        raise VocabularyError(f"{source}: {token!r} is not a token; a token is a text of at least one character")
+    if any("\ud800" <= character <= "\udfff" for character in token):
+        raise VocabularyError(f"{source}: {token!r} holds half of a surrogate pair; the file is damaged")
+
+
+def in_order(owner: Mapping[int, str], logits: int, source: str) -> list[str]:
+    """The tokens of ids 0..logits-1, each of which must have one."""
+    present = sum(index < logits for index in owner)
+    if present == logits:
+        return [owner[index] for index in range(logits)]
+    gaps: list[int] = []
+    index = 0
+    while len(gaps) < min(5, logits - present):
+        gaps += [index] if index not in owner else []
+        index += 1
+    more = f" and {logits - present - len(gaps)} more" if logits - present > len(gaps) else ""
+    raise VocabularyError(
+        f"{source}: no token has the id {', '.join(map(str, gaps))}{more}, but there must be one for each of the "
+        f"{logits} logits"
+    )

@@ -1,7 +1,8 @@
 """wav2vec 2.0 for the Hugging Face ecosystem: the same checkpoints, without the traps.
 
-`wav2vec2.configuration` says what a model is, `wav2vec2.modeling` holds the mathematics. Names are imported when they
-are first used, so `import wav2vec2` itself costs nothing.
+`configuration` says what a model is, `modeling` holds the mathematics, `processing` makes inputs of audio and text,
+`decoding` makes text of outputs, `inference` does all of it for files. Names are imported when they are first used,
+so `import wav2vec2` itself costs nothing.
 """
 
 from importlib import import_module
@@ -9,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wav2vec2.configuration import Wav2Vec2Config
+    from wav2vec2.decoding.ctc_decoder import CTCDecoder
+    from wav2vec2.decoding.forced_alignment import align
+    from wav2vec2.decoding.language_model_error import LanguageModelError
+    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+    from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.modeling import (
         CheckpointError,
         Wav2Vec2ForAudioFrameClassification,
@@ -19,12 +25,23 @@ if TYPE_CHECKING:
         Wav2Vec2Model,
         register,
     )
+    from wav2vec2.processing.audio_error import AudioError
+    from wav2vec2.processing.audio_files import audio_blocks, load_audio
+    from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+    from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+    from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
+    from wav2vec2.processing.processor import Wav2Vec2Processor
+    from wav2vec2.processing.recordings import audio_duration
+    from wav2vec2.processing.resampling import resample
+    from wav2vec2.processing.text_normalization import TextNormalization
+    from wav2vec2.processing.unknown_characters import UnknownCharactersError
+    from wav2vec2.processing.vocabulary import build_vocabulary
 
 __version__ = "0.1.0"
 
-_ROOMS = {
-    "wav2vec2.configuration": ("Wav2Vec2Config",),
-    "wav2vec2.modeling": (
+_MODULES = {
+    "configuration": ("Wav2Vec2Config",),
+    "modeling": (
         "CheckpointError",
         "Wav2Vec2ForAudioFrameClassification",
         "Wav2Vec2ForCTC",
@@ -34,25 +51,58 @@ _ROOMS = {
         "Wav2Vec2Model",
         "register",
     ),
+    "processing.audio_error": ("AudioError",),
+    "processing.audio_files": ("audio_blocks", "load_audio"),
+    "processing.recordings": ("audio_duration",),
+    "processing.resampling": ("resample",),
+    "processing.feature_extractor": ("Wav2Vec2FeatureExtractor",),
+    "processing.ctc_tokenizer": ("Wav2Vec2CTCTokenizer",),
+    "processing.phoneme_tokenizer": ("Wav2Vec2PhonemeCTCTokenizer",),
+    "processing.processor": ("Wav2Vec2Processor",),
+    "processing.text_normalization": ("TextNormalization",),
+    "processing.unknown_characters": ("UnknownCharactersError",),
+    "processing.vocabulary": ("build_vocabulary",),
+    "decoding.ctc_decoder": ("CTCDecoder",),
+    "decoding.forced_alignment": ("align",),
+    "decoding.language_model_error": ("LanguageModelError",),
+    "decoding.ngram_language_model": ("NgramLanguageModel",),
+    "inference.transcriber": ("Transcriber",),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AudioError",
+    "CTCDecoder",
     "CheckpointError",
+    "LanguageModelError",
+    "NgramLanguageModel",
+    "TextNormalization",
+    "Transcriber",
+    "UnknownCharactersError",
+    "Wav2Vec2CTCTokenizer",
     "Wav2Vec2Config",
+    "Wav2Vec2FeatureExtractor",
     "Wav2Vec2ForAudioFrameClassification",
     "Wav2Vec2ForCTC",
     "Wav2Vec2ForPreTraining",
     "Wav2Vec2ForSequenceClassification",
     "Wav2Vec2ForXVector",
     "Wav2Vec2Model",
+    "Wav2Vec2PhonemeCTCTokenizer",
+    "Wav2Vec2Processor",
+    "align",
+    "audio_blocks",
+    "audio_duration",
+    "build_vocabulary",
+    "load_audio",
     "register",
+    "resample",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOM_OF:
-        return getattr(import_module(_ROOM_OF[name]), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(f"wav2vec2.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'wav2vec2' has no attribute {name!r}")
 
 

@@ -121,13 +121,13 @@ PROBABILITIES = [
 ]  # fmt: skip
 ABOVE_ZERO = [
     "layer_norm_eps", "contrastive_logits_temperature", "gumbel_temperature_start", "gumbel_temperature_end",
-    "gumbel_temperature_decay",
 ]  # fmt: skip
 LISTS = ["conv_dim", "conv_stride", "conv_kernel", "tdnn_dim", "tdnn_kernel", "tdnn_dilation"]
 
 #: (fields, impossible values, the wish).
 IMPOSSIBLE: list[tuple[list[str], list[Any], str]] = [
     (POSITIVE, [0, -1], "must be a positive integer"),
+    (["gumbel_temperature_decay"], [0.0, -1.0, 1.1, float("nan")], "must be a factor above 0 and at most 1"),
     (["output_hidden_size"], [0, -3], "must be a positive integer"),
     (
         ["mask_time_min_masks", "mask_feature_min_masks", "pretraining_updates"],

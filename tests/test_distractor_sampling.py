@@ -102,6 +102,18 @@ def test_another_seed_gives_other_distractors() -> None:
     assert not torch.equal(sample_distractors(mask, 10, seeded(0)), sample_distractors(mask, 10, seeded(1)))
 
 
+def test_distractors_do_not_depend_on_the_default_dtype() -> None:
+    """Draws of 16 bits could tell only a few hundred frames apart, and never reach the last ones."""
+    mask = torch.ones(1, 1500, dtype=torch.bool)
+    expected = sample_distractors(mask, 20, seeded())
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = sample_distractors(mask, 20, seeded())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
 def test_the_model_draws_distractors_for_the_frames_it_masks() -> None:
     """The distractors that pretraining compares with: as many as configured, from real masked frames of the clip."""
     model = Wav2Vec2ForPreTraining(small_config(**CALM)).train()

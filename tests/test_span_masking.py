@@ -95,6 +95,18 @@ def test_another_seed_gives_another_mask() -> None:
     assert not torch.equal(*(sample_span_mask(lengths, 200, 0.65, 10, 2, seeded(seed)) for seed in (0, 1)))
 
 
+def test_masks_do_not_depend_on_the_default_dtype() -> None:
+    """Draws of 16 bits would be equal so often that starts were no longer chosen at random."""
+    lengths = torch.full((4,), 1500)
+    expected = sample_span_mask(lengths, 1500, 0.65, 10, 2, seeded(0))
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = sample_span_mask(lengths, 1500, 0.65, 10, 2, seeded(0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("length", [0, 1, 9])
 def test_a_clip_shorter_than_a_span_is_not_masked(length: int) -> None:
     """Also when the configuration asks for spans: there is no room for one."""

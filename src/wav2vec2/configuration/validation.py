@@ -67,7 +67,10 @@ _RULES: list[tuple[Rule, str]] = [
     ),
     (
         _ABOVE_ZERO,
-        "layer_norm_eps contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end "
+        "layer_norm_eps contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end",
+    ),
+    (
+        (lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"),
         "gumbel_temperature_decay",
     ),
     (

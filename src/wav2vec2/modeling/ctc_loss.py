@@ -63,7 +63,8 @@ def ctc_loss(
 
     With `num_items_in_batch`, the labels of the whole update over all its parts and processes, the loss is the sum
     divided by that, so parts add up to the loss of the whole. Otherwise `reduction` decides: "sum", or "mean" over
-    utterances of the loss per label, as torch's. Non-finite logits give a non-finite loss.
+    all utterances of the loss per label, as torch's, in which one that is left out counts as 0. Non-finite logits give
+    a non-finite loss.
     """
     targets, target_lengths = compact(labels, blank)
     infeasible = frame_lengths < frames_needed(targets, target_lengths)

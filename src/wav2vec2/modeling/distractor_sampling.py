@@ -24,7 +24,7 @@ def sample_distractors(mask: Tensor, num_distractors: int, generator: torch.Gene
     others = (mask.sum(dim=1) - 1).clamp(min=0)[:, None, None]  # (B, 1, 1): how many there are to choose from
     rank = mask.cumsum(dim=1)[:, :, None] - 1  # (B, T, 1): which masked frame this one is
     draw = uniform(batch, frames, num_distractors, device=mask.device, generator=generator)
-    other = (draw * (others * _BELOW_ONE)).long()  # uniform over the others, numbered without the frame itself
+    other = (draw * (others.float() * _BELOW_ONE)).long()  # uniform over the others, numbered without the frame itself
     other = other + (other >= rank.masked_fill(others == 0, frames))
     return masked_first.gather(1, other.flatten(1)).view_as(other)
 

@@ -31,7 +31,7 @@ class NormalisedWeight(nn.Module):
 
 def tap_norms(weight: Tensor) -> Tensor:
     """|v| for every tap: (C, C / groups, P) -> (1, 1, P)."""
-    return torch.linalg.vector_norm(weight, dim=(0, 1), keepdim=True)
+    return torch.linalg.vector_norm(weight.double(), dim=(0, 1), keepdim=True).to(weight.dtype)
 
 
 class WeightNormedConvolution(nn.Module):

@@ -32,7 +32,7 @@ def sample_span_mask(
     """
     batch, device = lengths.shape[0], lengths.device
     rounding = uniform(batch, device=device, generator=generator)
-    spans = (lengths * (probability / span) + rounding).floor().long().clamp(min=min_spans)
+    spans = (lengths.float() * (probability / span) + rounding).floor().long().clamp(min=min_spans)
     spans = torch.minimum(spans, lengths // span)  # (B,)
     position = torch.arange(size, device=device)
     possible = position <= (lengths - span)[:, None]  # (B, T): the whole span lies in the clip

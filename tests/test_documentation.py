@@ -17,9 +17,10 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_block_runs(block: str) -> None:
-    """It runs as it stands, in a process of its own: `register()` would reach other tests."""
-    subprocess.run([sys.executable, "-W", "error", "-c", block], check=True, capture_output=True, timeout=120)
+def test_the_block_runs(block: str, tmp_path: Path) -> None:
+    """It runs as it stands, in a folder and a process of its own: `register()` would reach other tests."""
+    command = [sys.executable, "-W", "error", "-c", block]
+    subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=tmp_path)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -1,0 +1,52 @@
+"""Where the transcript of each file goes, and which are finished already."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from wav2vec2.decoding.replaced_file import replaced_file
+
+
+def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) -> dict[Path, Path | None]:
+    """Each audio file with the file of its transcript in `folder`; with None if there is no folder.
+
+    `audio` holds files and folders; of a folder its sub-folders are kept. `a/talk.wav` becomes `talk.txt`, but where
+    `talk.mp3` is there as well `talk.wav.txt`. Two files that still have one name are a ValueError.
+    """
+    placed = _placed(audio)
+    if folder is None:
+        return dict.fromkeys(placed)
+    stems = Counter(name.with_suffix("") for name in placed.values())
+    taken: dict[Path, Path] = {}
+    for path, name in placed.items():
+        stem = name.with_suffix("") if stems[name.with_suffix("")] == 1 else name
+        target = folder / stem.with_name(f"{stem.name}.{format}")
+        if target in taken:
+            raise ValueError(f"{taken[target]} and {path}: both transcripts would be {target}; do them in two runs")
+        taken[target] = path
+    return {path: target for target, path in taken.items()}
+
+
+def _placed(audio: Sequence[Path]) -> dict[Path, Path]:
+    """Each audio file with its place: in the folder that was given, or its name if it was given itself."""
+    from wav2vec2.inference.audio_inputs import audio_in
+
+    placed: dict[Path, Path] = {}
+    for given in audio:
+        for path in audio_in(given) if given.is_dir() else [given]:
+            placed.setdefault(path, path.relative_to(given) if given.is_dir() else Path(path.name))
+    return placed
+
+
+def is_finished(audio: Path, transcript: Path | None) -> bool:
+    """Whether a transcript is there that is not older than its audio."""
+    if not (transcript is not None and transcript.is_file() and audio.is_file()):
+        return False
+    return transcript.stat().st_mtime >= audio.stat().st_mtime
+
+
+def write_transcript(path: Path, content: str) -> None:
+    """Write a whole file, or leave none: a run that is stopped has no half transcripts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as stream:
+        stream.write(content.encode("utf-8"))

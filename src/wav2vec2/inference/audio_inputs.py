@@ -1,0 +1,104 @@
+"""What `Transcriber.transcribe` may be given, each as an input whose samples can be read block by block, twice.
+
+Shapes: S samples of a recording, n samples of a block.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec2.processing.audio_files import audio_blocks
+from wav2vec2.processing.audio_sources import name_of
+from wav2vec2.processing.resampling import check_rate, resample
+
+#: Endings of the files that are taken from a folder. A file that is named itself may be called anything.
+AUDIO_ENDINGS = frozenset(
+    {
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".webm",
+        ".mkv",
+        ".mov",
+        ".wma",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".amr",
+        ".caf",
+        ".3gp",
+    }  # fmt: skip
+)
+
+
+@dataclass(frozen=True)
+class AudioInput:
+    """A file (a path, or its bytes), or samples with the rate they are at."""
+
+    name: str
+    content: Any
+    rate: int | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the samples are still to be decoded."""
+        return self.rate is None
+
+    def blocks(self, rate: int, size: int, overlap: int) -> Iterator[NDArray[np.float32]]:
+        """float32 (n,) at `rate`: blocks of `size` samples, each beginning with the last `overlap` of the one before.
+
+        Only the last block is shorter. Files are decoded as blocks are asked for.
+        """
+        if self.is_file:
+            yield from audio_blocks(self.content, rate, size / rate, overlap / rate)
+            return
+        samples = resample(self.content, self.rate or rate, rate)
+        for begin in range(0, max(len(samples) - overlap, min(len(samples), 1)), size - overlap):
+            yield samples[begin : begin + size]
+
+
+def audio_in(folder: Path) -> list[Path]:
+    """The audio files of a folder and all folders in it, in alphabetical order. None at all is an error."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_ENDINGS and path.is_file())
+    if not found:
+        raise FileNotFoundError(f"{folder}: no audio files in it (nothing ends in {' '.join(sorted(AUDIO_ENDINGS))})")
+    return found
+
+
+def audio_inputs(audio: Any, sampling_rate: int | None) -> tuple[list[AudioInput], bool]:
+    """The inputs that `audio` means, and whether it means one alone: a file, its bytes, or samples.
+
+    A folder and a list mean several. Arrays need their rate: `sampling_rate`, or a pair (array, rate).
+    """
+    if isinstance(audio, str | os.PathLike) and Path(audio).is_dir():
+        return [AudioInput(str(path), path) for path in audio_in(Path(audio))], False
+    if isinstance(audio, list) and not _is_list_of_samples(audio):
+        return [_one_input(item, sampling_rate, f"audio {number}") for number, item in enumerate(audio)], False
+    return [_one_input(audio, sampling_rate, "the audio")], True
+
+
+def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
+    if isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview):
+        return AudioInput(name_of(audio), audio)
+    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], int | float):
+        audio, sampling_rate = audio
+    if not hasattr(audio, "shape") and not isinstance(audio, Sequence):
+        raise ValueError(f"{name} is {type(audio).__name__}: need a path, the bytes of a file, or (array, rate)")
+    if sampling_rate is None:
+        raise ValueError(f"{name} is an array without its rate: pass (array, sampling_rate), or sampling_rate=")
+    return AudioInput(name, audio, check_rate(sampling_rate, f"the sampling rate of {name}"))
+
+
+def _is_list_of_samples(audio: list[Any]) -> bool:
+    return bool(audio) and isinstance(audio[0], int | float)

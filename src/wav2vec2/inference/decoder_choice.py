@@ -1,0 +1,89 @@
+"""Which decoder a checkpoint is read with: the one saved beside it, one with the caller's language model, or none."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.decoding.decoder_files import DECODER_FILE, MODEL_FILE, load_decoder
+from wav2vec2.decoding.frame_times import FrameTimes
+from wav2vec2.decoding.hub_language_model import read_hub_folder
+from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.processing.tokenizer_files import find_file
+
+Hotwords = Iterable[str] | Mapping[str, float]
+
+
+def beam_decoder(
+    checkpoint: str | Path,
+    greedy: CTCDecoder,
+    language_model: str | Path | None,
+    beam: int | None,
+    hotwords: Hotwords | None,
+) -> CTCDecoder | None:
+    """The decoder for beam search, or None where nothing asks for more than greedy search.
+
+    `greedy` has the vocabulary and frame times of the checkpoint; what is given here goes before what was saved.
+    """
+    settings = _saved(checkpoint, greedy) if language_model is None else _with_model(Path(language_model), greedy)
+    if beam is not None:
+        settings["beam"] = beam
+    if hotwords is not None:
+        settings["hotwords"] = hotwords
+    if not settings:
+        return None
+    speller = greedy.speller
+    times = settings.pop("frame_times", greedy.frame_times)
+    return CTCDecoder(speller.vocabulary, speller.blank, speller.word_delimiter, frame_times=times, **settings)
+
+
+def _saved(checkpoint: str | Path, greedy: CTCDecoder) -> dict[str, Any]:
+    """The settings of the decoder in the checkpoint's folder or repository; empty if there is none."""
+    if (settings := find_file(checkpoint, DECODER_FILE, {})) is not None:
+        find_file(checkpoint, MODEL_FILE, {})  # of a repository: fetched into the folder of the settings
+        return _of_decoder(settings.parent, greedy)
+    if Path(checkpoint, "language_model").is_dir():
+        return _of_hub_folder(Path(checkpoint))
+    return {}
+
+
+def _with_model(place: Path, greedy: CTCDecoder) -> dict[str, Any]:
+    """The settings that a language model brings: a file, a saved decoder's folder, or a folder as on the Hub."""
+    if (place / DECODER_FILE).is_file():
+        return _of_decoder(place, greedy)
+    if place.is_dir():
+        return _of_hub_folder(place)
+    return {"language_model": NgramLanguageModel.from_file(place)}
+
+
+def _of_hub_folder(folder: Path) -> dict[str, Any]:
+    hub = read_hub_folder(folder)
+    weights = {"alpha": hub.alpha, "beta": hub.beta, "unknown_penalty": hub.unk_score_offset}
+    return {"language_model": hub.model, **weights}
+
+
+def _of_decoder(folder: Path, greedy: CTCDecoder) -> dict[str, Any]:
+    decoder = load_decoder(folder)
+    ours, theirs = greedy.speller, decoder.speller
+    if (theirs.letters, theirs.blank, theirs.delimiter) != (ours.letters, ours.blank, ours.delimiter):
+        differing = sorted({*theirs.letters.items()} ^ {*ours.letters.items()}, key=lambda pair: pair[1])[:5]
+        raise ValueError(
+            f"{folder / DECODER_FILE}: was saved for another vocabulary than the tokenizer's: letters {differing}, "
+            f"blank {theirs.blank} and {ours.blank}, delimiter {theirs.delimiter} and {ours.delimiter}"
+        )
+    return {
+        "language_model": decoder.language_model,
+        "lexicon": decoder.lexicon,
+        "hotwords": decoder.hotwords,
+        "beam": decoder.beam,
+        "candidates": decoder.candidates,
+        "token_threshold": decoder.token_threshold,
+        "calibration": decoder.calibration,
+        "frame_times": _with_bias(greedy.frame_times, decoder.frame_times),
+        **asdict(decoder.weights),
+    }
+
+
+def _with_bias(times: FrameTimes, saved: FrameTimes) -> FrameTimes:
+    return replace(times, bias=saved.bias)

@@ -1,0 +1,279 @@
+"""`Transcriber`: audio of any length and number in, transcripts with times out, in bounded memory.
+
+Recordings are cut into overlapping windows, windows of several recordings share batches, the frames of a recording are
+joined on its frame grid, and whole minutes of frames are decoded side by side. None of these cuts can be seen in the
+result, but for what the model makes of a window instead of the whole recording.
+
+Shapes: B windows, S samples, T frames, V tokens.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.decoding.frame_times import FrameTimes
+from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
+from wav2vec2.inference.batching import batches
+from wav2vec2.inference.decoder_choice import Hotwords, beam_decoder
+from wav2vec2.inference.segments import Segment, WaitingFrames
+from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
+from wav2vec2.inference.windows import Moments, Window, WindowPlan
+from wav2vec2.modeling import Wav2Vec2ForCTC
+from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
+from wav2vec2.processing.processor import Wav2Vec2Processor
+
+#: Seconds of audio in a batch where the caller does not say: little gains on a CPU, much on a GPU.
+_BATCH_SECONDS = {"cpu": 60.0}
+_BATCH_SECONDS_ELSEWHERE = 240.0
+
+#: Batches that are read before the first is run, so that windows of similar length find each other.
+_BATCHES_AHEAD = 4
+
+#: Segments that are decoded side by side.
+_SEGMENTS_AT_ONCE = 8
+
+Progress = Callable[[float], None]
+
+
+@dataclass
+class _Recording:
+    """A recording on its way through: what was heard of it, what waits for the decoder, what was decoded."""
+
+    audio: AudioInput
+    waiting: WaitingFrames
+    heard: Moments = field(default_factory=Moments)
+    segments: list[tuple[float, Hypothesis]] = field(default_factory=list)
+    error: Exception | None = None
+    read: bool = False
+
+
+class Transcriber:
+    """Recognises speech with a CTC model and its processor; by beam search if there is a `decoder`, else greedily.
+
+    `window_seconds` of a long recording are looked at at once, of which `context_seconds` on either side only inform
+    the rest. A batch holds up to `batch_seconds` of audio; by default 60 on a CPU, 240 elsewhere. Memory: the batches
+    that are read ahead (4, 64 kB a second), the model's activations for one batch, and for each recording in them a
+    minute of float32 log-probabilities (12 kB for each token of the vocabulary).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        decoder: CTCDecoder | None = None,
+        window_seconds: float = 30.0,
+        context_seconds: float = 4.0,
+        batch_seconds: float | None = None,
+    ) -> None:
+        self.model, self.processor, self.decoder = model.eval(), processor, decoder
+        self._greedy = greedy_decoder(model, processor)
+        features = processor.feature_extractor
+        self._plan = WindowPlan(window_seconds, context_seconds, features.do_normalize, self._greedy.frame_times)
+        seconds = batch_seconds or _BATCH_SECONDS.get(model.device.type, _BATCH_SECONDS_ELSEWHERE)
+        if not seconds > 0:
+            raise ValueError(f"batch_seconds={batch_seconds}: must be positive")
+        self._batch_samples = max(round(seconds * features.sampling_rate), self._plan.size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        language: str | None = None,
+        language_model: str | Path | None = None,
+        beam: int | None = None,
+        hotwords: Hotwords | None = None,
+        window_seconds: float = 30.0,
+        context_seconds: float = 4.0,
+        batch_seconds: float | None = None,
+    ) -> "Transcriber":
+        """Load model, processor and decoder from a folder or the Hub.
+
+        `device`: by default cuda, mps or cpu, the first there is; `dtype`: bfloat16 on a GPU that has it, else float32.
+        `language` is for checkpoints with several (MMS), such as "eng". `language_model` is a compact, ARPA or KenLM
+        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam` and
+        `hotwords` go before what was saved there, and either alone makes the search a beam search.
+        """
+        where = torch.device(device) if device is not None else _best_device()
+        chosen = {} if language is None else {"target_lang": language}
+        processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
+        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or _best_dtype(where), **chosen).to(where)
+        decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), language_model, beam, hotwords)
+        return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)
+
+    def transcribe(
+        self, audio: Any, timestamps: Timestamps = "word", sampling_rate: int | None = None
+    ) -> Transcript | list[Transcript]:
+        """A `Transcript` of a path, of the bytes of a file, or of samples; a list of them for a list or a folder.
+
+        Samples are a pair (array, rate), or an array with `sampling_rate`. Several recordings are batched together.
+        One that cannot be used raises ValueError or OSError if it is alone; among several it has an `error` in its
+        transcript and the others are done.
+        """
+        inputs, alone = audio_inputs(audio, sampling_rate)
+        found = []
+        for transcript, error in self._transcripts(inputs, timestamps, None):
+            if alone and error is not None:
+                raise error
+            found.append(transcript)
+        return found[0] if alone else found
+
+    def transcribe_each(
+        self, paths: Iterable[str | Path], timestamps: Timestamps = "word", progress: Progress | None = None
+    ) -> Iterator[Transcript]:
+        """The transcripts of files, in their order, each as soon as it is finished; faults are in their `error`.
+
+        `progress` is called with the seconds of audio that each batch has got further.
+        """
+        inputs = (AudioInput(str(path), path) for path in paths)
+        return (transcript for transcript, _ in self._transcripts(inputs, timestamps, progress))
+
+    def _transcripts(
+        self, inputs: Iterable[AudioInput], timestamps: Timestamps, progress: Progress | None
+    ) -> Iterator[tuple[Transcript, Exception | None]]:
+        if timestamps not in ("word", "char", None):
+            raise ValueError(f"timestamps={timestamps!r}: must be 'word', 'char' or None")
+        unfinished: deque[_Recording] = deque()
+        pool: list[tuple[_Recording, Window]] = []
+        pooled = 0
+        for recording, window in self._read(inputs, unfinished):
+            pool.append((recording, window))
+            pooled += len(window.samples)
+            if pooled >= _BATCHES_AHEAD * self._batch_samples:
+                self._recognise(pool, unfinished, progress)
+                pool, pooled = [], 0
+                yield from self._finished(unfinished, timestamps)
+        self._recognise(pool, unfinished, progress)
+        yield from self._finished(unfinished, timestamps)
+
+    def _read(self, inputs: Iterable[AudioInput], unfinished: deque[_Recording]) -> Iterator[tuple[_Recording, Window]]:
+        """The windows of all inputs one after the other; each recording is put into `unfinished` as it begins."""
+        speller = self._greedy.speller
+        for audio in inputs:
+            recording = _Recording(audio, WaitingFrames(speller.blank, speller.delimiter))
+            unfinished.append(recording)
+            try:
+                for window in self._plan.windows(audio, recording.heard):
+                    yield recording, window
+            except (ValueError, OSError) as error:
+                recording.error = error
+            recording.read = True
+
+    def _recognise(
+        self, pool: list[tuple[_Recording, Window]], unfinished: Iterable[_Recording], progress: Progress | None
+    ) -> None:
+        """Run the model on the windows, and the decoder on the segments that are then complete."""
+        windows = [window for _, window in pool]
+        found: list[Tensor] = [torch.empty(0)] * len(pool)
+        for batch in batches(windows, self._batch_samples):
+            for number, log_probs in zip(batch, self._log_probs([windows[n] for n in batch]), strict=True):
+                found[number] = log_probs
+            if progress is not None:
+                kept = sum(windows[number].last - windows[number].first for number in batch)
+                progress(kept * self._plan.times.stride / self._plan.times.sampling_rate)
+        ready: list[tuple[_Recording, Segment]] = []
+        for (recording, _), log_probs in zip(pool, found, strict=True):
+            if log_probs.isnan().any():
+                recording.error = ValueError(f"{recording.audio.name}: the model's output is NaN")
+            if recording.error is None:
+                ready += ((recording, segment) for segment in recording.waiting.add(log_probs))
+        for recording in unfinished:
+            if recording.read and recording.error is None:
+                ready += ((recording, segment) for segment in recording.waiting.rest())
+        self._decode(ready)
+
+    @torch.inference_mode()
+    def _log_probs(self, windows: list[Window]) -> list[Tensor]:
+        """Log-probabilities (T, V) of the frames that each window keeps, float32 on the CPU."""
+        lengths = torch.tensor([len(window.samples) for window in windows])
+        values = torch.zeros(len(windows), int(lengths.max()))  # (B, S)
+        for row, window in zip(values, windows, strict=True):
+            row[: len(window.samples)] = torch.from_numpy(np.ascontiguousarray(window.samples))
+        mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
+        device, dtype = self.model.device, self.model.dtype
+        logits = self.model(values.to(device, dtype), attention_mask=mask.to(device)).logits  # (B, T, V)
+        log_probs = logits.float().log_softmax(-1).cpu()
+        return [row[window.first : window.last].clone() for row, window in zip(log_probs, windows, strict=True)]
+
+    def _decode(self, ready: list[tuple[_Recording, Segment]]) -> None:
+        """Decode segments of similar length side by side, and give each recording its own, in order."""
+        search = self._greedy.greedy if self.decoder is None else self.decoder.decode
+        times = self._plan.times
+        order = sorted(range(len(ready)), key=lambda number: len(ready[number][1].log_probs))
+        found: list[Hypothesis] = [Hypothesis("", 0.0)] * len(ready)
+        for start in range(0, len(order), _SEGMENTS_AT_ONCE):
+            numbers = order[start : start + _SEGMENTS_AT_ONCE]
+            frames = [ready[number][1].log_probs for number in numbers]
+            padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)  # (B, T, V)
+            for number, hypotheses in zip(numbers, search(padded, [len(rows) for rows in frames]), strict=True):
+                found[number] = hypotheses[0]
+        for (recording, segment), hypothesis in zip(ready, found, strict=True):
+            recording.segments.append((segment.offset * times.stride / times.sampling_rate, hypothesis))
+
+    def _finished(
+        self, unfinished: deque[_Recording], timestamps: Timestamps
+    ) -> Iterator[tuple[Transcript, Exception | None]]:
+        """Take the recordings from the front of the queue of which nothing is left to do."""
+        tokenizer = self.processor.tokenizer
+        spaced = self._greedy.speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
+        while unfinished and unfinished[0].read:
+            recording = unfinished.popleft()
+            duration = recording.heard.count / self._plan.times.sampling_rate
+            if recording.error is not None:
+                yield Transcript(recording.audio.name, error=_reason(recording)), recording.error
+                continue
+            yield (
+                join_segments(
+                    recording.audio.name,
+                    recording.segments,
+                    duration,
+                    timestamps,
+                    " " if spaced else "",
+                    getattr(tokenizer, "do_lower_case", False),
+                ),
+                None,
+            )
+
+
+def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
+    """The decoder that a checkpoint has by itself: its vocabulary, its blank, the times of its frames.
+
+    A tokenizer that is not the model's, and frames that are not those of the convolutions, are a ValueError.
+    """
+    config, tokenizer = model.config, processor.tokenizer
+    tokens = tokenizer.tokens
+    if (len(tokens), tokenizer.blank_id) != (config.vocab_size, config.pad_token_id):
+        raise ValueError(
+            f"the tokenizer has {len(tokens)} tokens and the blank {tokenizer.blank_id}, the model {config.vocab_size} "
+            f"and {config.pad_token_id}: they are not of one checkpoint"
+        )
+    if config.add_adapter:
+        raise ValueError("add_adapter=True drops frames after the convolutions; their times are not known")
+    rate = processor.feature_extractor.sampling_rate
+    times = FrameTimes(tuple(config.conv_kernel), tuple(config.conv_stride), rate)
+    return CTCDecoder(tokens, tokenizer.blank_id, tokenizer.word_delimiter_token, frame_times=times)
+
+
+def _reason(recording: _Recording) -> str:
+    """What went wrong, beginning with what it went wrong with."""
+    text, name = str(recording.error), recording.audio.name
+    return text if name in text else f"{name}: {text}"
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _best_dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

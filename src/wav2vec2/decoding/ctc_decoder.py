@@ -51,7 +51,7 @@ class CTCDecoder:
         language_model: LanguageModel | None = None,
         lexicon: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
         hotwords: Iterable[str] | Mapping[str, float] | None = None,
-        beam: int = 50,
+        beam: int = 100,
         alpha: float = 0.5,
         beta: float = 1.5,
         hotword_weight: float = 10.0,

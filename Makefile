@@ -24,16 +24,16 @@ test: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest -n 2
 
 # The oldest Transformers that pyproject.toml allows, in an environment of its own. Stock's CTC loss took blanks that
-# pad the labels for labels then, and Auto classes held on to their own configuration class when handed one.
+# pad the labels for labels then, its x-vectors could not stay on disk, and Auto classes held on to their own
+# configuration class when handed one.
 test-floor:
 	test -x .venv-floor/bin/python || $(PYTHON) -m venv .venv-floor
-	.venv-floor/bin/pip install --quiet torch==2.13.0 "transformers==5.17.0" accelerate==1.15.0 \
-		pytest==9.2.0 pytest-xdist==3.8.0 hypothesis==6.170.15 peft
-	.venv-floor/bin/pip install --quiet --no-deps -e .
+	.venv-floor/bin/pip install --quiet torch==2.13.0 "transformers==5.17.0" -e ".[dev]"
 	$(OFFLINE) .venv-floor/bin/pytest -n 2 \
 		--deselect tests/test_parity_of_losses.py::test_ctc_is_stocks \
 		--deselect tests/test_parity_of_losses.py::test_ctc_reductions_are_stocks \
-		--deselect tests/test_register.py::test_auto_classes_give_ours_after
+		--deselect tests/test_register.py::test_auto_classes_give_ours_after \
+		--deselect "tests/test_loading.py::test_weights_can_stay_on_disk[Wav2Vec2ForXVector]"
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretraining_step.py --rounds 5

@@ -12,8 +12,8 @@ from small_models import CALM, small_config
 from typer.testing import CliRunner
 
 from wav2vec2 import Wav2Vec2ForCTC
-from wav2vec2.command_line.align import align, window_log_probs
-from wav2vec2.decoding.frame_times import FrameTimes
+from wav2vec2.command_line.align import align
+from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.processor import Wav2Vec2Processor
@@ -86,14 +86,33 @@ def test_what_is_missing_is_named(checkpoint: Path, audio: Path, tmp_path: Path)
         assert message in result.stderr
 
 
-def test_windows_give_what_the_whole_gives() -> None:
-    torch.manual_seed(0)
-    config = small_config("large_lv60k", vocab_size=8, pad_token_id=0, **CALM)
-    model = Wav2Vec2ForCTC(config).eval()
-    model.wav2vec2.encoder.layers = torch.nn.ModuleList()  # what is left looks at less than the context
-    values = np.random.default_rng(1).normal(size=16000 * 55 + 123).astype(np.float32)
-    times = FrameTimes()
-    found = window_log_probs(model, values, times.stride, times.frames(len(values)), 16000)
+def test_windows_give_what_the_whole_gives(checkpoint: Path) -> None:
+    """The log-probabilities that are aligned are those of the whole recording, and so is its duration."""
+    transcriber = Transcriber.from_pretrained(checkpoint, device="cpu")
+    transcriber.model.wav2vec2.encoder.layers = torch.nn.ModuleList()  # what is left looks at less than the context
+    samples = np.random.default_rng(1).normal(size=16000 * 55 + 123).astype(np.float32)
+    found, duration = transcriber.log_probs(samples, sampling_rate=16000)
+    values = transcriber.processor(audio=samples, sampling_rate=16000, return_tensors="pt")["input_values"]
     with torch.inference_mode():
-        whole = model(torch.from_numpy(values)[None]).logits[0].log_softmax(-1)
+        whole = transcriber.model(values).logits[0].log_softmax(-1)
+    assert duration == len(samples) / 16000
     torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:7"])
+def test_a_device_that_is_not_there_is_one_line(checkpoint: Path, audio: Path, device: str) -> None:
+    """No traceback, and the folder of the output is not made."""
+    output = audio.parent / "new" / "out.json"
+    arguments = [str(audio), "hello", "--model", str(checkpoint), "--device", device, "--output", str(output)]
+    result = RUNNER.invoke(command(), arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("align: ")
+    assert not output.parent.exists()
+
+
+def test_the_folder_of_the_output_is_made(checkpoint: Path, audio: Path) -> None:
+    """As for transcripts."""
+    output = audio.parent / "new" / "out.json"
+    result = RUNNER.invoke(command(), [str(audio), "hello", "--model", str(checkpoint), "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(output.read_text())

@@ -71,7 +71,7 @@ def transcribe(
         if not wanted:
             return
         transcriber = _transcriber(model, device, language, lm, beam, batch_seconds)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch raises the last two for devices
         typer.echo(f"transcribe: {error}", err=True)
         raise typer.Exit(1) from error
     with progress_report(wanted) as report:

@@ -29,6 +29,7 @@ MAGIC = b"W2VNGRAM"
 _VERSION = 1
 _HEADER = struct.Struct("<8sIIQQII")
 _ALIGNMENT = 64
+_ABSURD = 1e30  # so that the sums of a look-up stay finite
 _ARRAYS = {"keys": "<i8", "log_probs": "<f4", "back_offs": "<f4", "after": "<i4", "fallback": "<i4"}
 
 
@@ -163,8 +164,8 @@ def _check(vocabulary: list[str], trie: NgramTrie) -> None:
     if trie.keys[0] != -1 or any((block.diff() <= 0).any() for block in _blocks(trie.keys)):
         raise LanguageModelError("the n-grams are not in order")
     for numbers in (trie.log_probs, trie.back_offs):
-        if not all(block.isfinite().all() for block in _blocks(numbers)):
-            raise LanguageModelError("a probability or back-off weight is not finite")
+        if not all((block.abs() < _ABSURD).all() for block in _blocks(numbers)):
+            raise LanguageModelError("a probability or back-off weight is not finite, or absurdly large")
     for states in (trie.after, trie.fallback):
         if any(block.min() < 0 or block.max() >= len(trie.back_offs) for block in _blocks(states)):
             raise LanguageModelError("a state is out of range")

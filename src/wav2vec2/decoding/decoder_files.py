@@ -7,7 +7,6 @@ written for pyctcdecode (`alphabet.json`, `language_model/` with `attrs.json`) a
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,5 +117,5 @@ def _load_hub_layout(folder: Path) -> CTCDecoder:
         language_model=hub.model,
         alpha=hub.alpha,
         beta=hub.beta,
-        unknown_penalty=hub.alpha * hub.unk_score_offset * math.log(10),  # there a log10, weighted as the model is
+        unknown_penalty=hub.unknown_penalty,
     )

@@ -3,6 +3,7 @@ and one model file. This is the layout of pyctcdecode, which Transformers' `Wav2
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class HubLanguageModel:
     """Added to the log10 probability of a word that is not known."""
     score_boundary: bool = True
     """Whether <s> and </s> are scored."""
+
+    @property
+    def unknown_penalty(self) -> float:
+        """The offset as `CTCDecoder` adds it: a natural log, weighted as the model is."""
+        return self.alpha * self.unk_score_offset * math.log(10)
 
 
 def read_hub_folder(folder: Path | str) -> HubLanguageModel:

@@ -45,6 +45,11 @@ def _saved(checkpoint: str | Path, greedy: CTCDecoder) -> dict[str, Any]:
         return _of_decoder(settings.parent, greedy)
     if Path(checkpoint, "language_model").is_dir():
         return _of_hub_folder(Path(checkpoint))
+    if not Path(checkpoint).is_dir() and find_file(checkpoint, "alphabet.json", {}) is not None:
+        from huggingface_hub import snapshot_download
+
+        wanted = ["alphabet.json", "language_model/*"]
+        return _of_hub_folder(Path(snapshot_download(str(checkpoint), allow_patterns=wanted)))
     return {}
 
 
@@ -59,7 +64,7 @@ def _with_model(place: Path, greedy: CTCDecoder) -> dict[str, Any]:
 
 def _of_hub_folder(folder: Path) -> dict[str, Any]:
     hub = read_hub_folder(folder)
-    weights = {"alpha": hub.alpha, "beta": hub.beta, "unknown_penalty": hub.unk_score_offset}
+    weights = {"alpha": hub.alpha, "beta": hub.beta, "unknown_penalty": hub.unknown_penalty}
     return {"language_model": hub.model, **weights}
 
 

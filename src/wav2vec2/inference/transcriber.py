@@ -137,6 +137,19 @@ class Transcriber:
         inputs = (AudioInput(str(path), path) for path in paths)
         return (transcript for transcript, _ in self._transcripts(inputs, timestamps, progress))
 
+    def log_probs(self, audio: Any, sampling_rate: int | None = None) -> tuple[Tensor, float]:
+        """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it."""
+        ((recording,), _) = audio_inputs([audio], sampling_rate)
+        heard, pieces, pool, pooled = Moments(), [torch.zeros(0, self.model.config.vocab_size)], [], 0
+        for window in self._plan.windows(recording, heard):
+            pool.append(window)
+            pooled += len(window.samples)
+            if pooled >= self._batch_samples:
+                pieces += self._log_probs(pool)
+                pool, pooled = [], 0
+        pieces += self._log_probs(pool) if pool else []
+        return torch.cat(pieces), heard.count / self._plan.times.sampling_rate
+
     def _transcripts(
         self, inputs: Iterable[AudioInput], timestamps: Timestamps, progress: Progress | None
     ) -> Iterator[tuple[Transcript, Exception | None]]:

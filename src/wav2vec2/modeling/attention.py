@@ -58,6 +58,7 @@ class Wav2Vec2Attention(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         self.config = config
+        self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
@@ -67,7 +68,7 @@ class Wav2Vec2Attention(nn.Module):
 
     def forward(self, hidden_states: Tensor, attention_mask: Any, implementation: str) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) if the implementation has them."""
-        shape = (*hidden_states.shape[:2], -1, self.head_dim)
+        shape = (*hidden_states.shape[:2], self.num_heads, self.head_dim)
         query = self.q_proj(hidden_states).view(shape).transpose(1, 2)  # (B, H, T, D)
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
@@ -80,7 +81,7 @@ class Wav2Vec2Attention(nn.Module):
             if implementation != "eager":
                 attend = ALL_ATTENTION_FUNCTIONS[implementation]
             output, weights = attend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling)
-        return self.out_proj(output.reshape(*shape[:2], -1)), weights
+        return self.out_proj(output.flatten(2)), weights
 
 
 class FeedForward(nn.Module):

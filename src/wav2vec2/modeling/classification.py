@@ -60,9 +60,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, num_items: Tensor | int | None
 
 
 def sequence_loss(logits: Tensor, labels: Tensor, problem: str | None, num_items: Tensor | int | None) -> Tensor:
-    """The loss of logits (B, N): regression for N = 1, one label each by default, or several."""
+    """The loss of logits (B, N): regression for N = 1, one label each by default, or several.
+
+    `num_items` counts the entries of all labels of the update, as `Trainer` does.
+    """
     if problem == "regression" or (problem is None and logits.shape[1] == 1):
-        return F.mse_loss(full_precision(logits).squeeze(-1), full_precision(labels).squeeze(-1))
-    if problem == "multi_label_classification":
-        return F.binary_cross_entropy_with_logits(full_precision(logits), full_precision(labels))
-    return cross_entropy(logits, labels, num_items)
+        wanted = full_precision(labels).view_as(logits)
+        losses = F.mse_loss(full_precision(logits), wanted, reduction="none")
+    elif problem == "multi_label_classification":
+        losses = F.binary_cross_entropy_with_logits(full_precision(logits), full_precision(labels), reduction="none")
+    else:
+        return cross_entropy(logits, labels, num_items)
+    return losses.mean() if num_items is None else losses.sum() / num_items

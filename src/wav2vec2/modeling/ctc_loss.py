@@ -22,6 +22,10 @@ class CTCLoss(NamedTuple):
 
 def check_labels(labels: Tensor, vocab_size: int, blank: int) -> None:
     """Refuse labels (B, U) outside the vocabulary, and the blank anywhere but as padding at the end."""
+    if labels.dim() != 2 or labels.is_floating_point():
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}: must be integers, (batch, labels)"
+        )
     require(
         ((labels >= -100) & (labels < vocab_size) & ((labels >= 0) | (labels == -100))).all(),
         f"labels: must be below vocab_size={vocab_size}, or -100 for padding",

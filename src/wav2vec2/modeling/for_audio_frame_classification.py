@@ -43,6 +43,10 @@ class Wav2Vec2ForAudioFrameClassification(Wav2Vec2Classifier):
         logits = self.classifier(self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states))
         loss = None
         if labels is not None:
+            if labels.shape != logits.shape:
+                raise ValueError(
+                    f"labels have shape {tuple(labels.shape)}: must be {tuple(logits.shape)}, one-hot for every frame"
+                )
             real = frames_within(self.frame_lengths(input_values, attention_mask), logits.shape[1])
             target = labels.argmax(-1).masked_fill(~real, -100)
             loss = cross_entropy(logits, target, real.sum().clamp(min=1))

@@ -60,6 +60,8 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
         vocab_size, blank = vocabulary(self.config)
         if labels is not None:
             check_labels(labels, vocab_size, blank)
+            if len(labels) != len(input_values):
+                raise ValueError(f"labels are of {len(labels)} clips, input_values of {len(input_values)}")
         outputs = self.wav2vec2(
             input_values,
             attention_mask=attention_mask,

@@ -20,7 +20,7 @@ from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.requirements_on_tensors import require
 from wav2vec2.modeling.uniform_linear import UniformLinear
-from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model, check_frame_mask
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
@@ -48,6 +48,8 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
 
     def set_gumbel_temperature(self, temperature: float) -> None:
         """Set the Gumbel softmax's temperature by hand; `set_update` follows the configuration's schedule."""
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: must be above 0")
         self.quantizer.set_temperature(temperature)
 
     def set_update(self, update: int, seed: int = 0) -> None:
@@ -128,11 +130,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
     ) -> Tensor:
         """The frames to predict (B, T)."""
         if given is not None:
-            expected = (lengths.shape[0], num_frames)
-            if tuple(given.shape) != expected:
-                raise ValueError(
-                    f"mask_time_indices has shape {tuple(given.shape)}: must be {expected}, (batch, frames)"
-                )
+            check_frame_mask(given, lengths.shape[0], num_frames)
             return given.bool()
         if self.config.mask_time_prob == 0:
             raise ValueError(

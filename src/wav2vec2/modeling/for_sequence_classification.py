@@ -10,6 +10,7 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.classification import Wav2Vec2Classifier, sequence_loss
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.precision import full_precision
 
 
 class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
@@ -65,4 +66,5 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
 def mean_over_frames(x: Tensor, lengths: Tensor) -> Tensor:
     """Mean of (B, T, P) over the first `lengths` (B,) frames; zero for a clip without frames."""
     real = frames_within(lengths, x.shape[1])[:, :, None]
-    return x.masked_fill(~real, 0.0).sum(1) / lengths.clamp(min=1)[:, None].to(x.dtype)
+    wide = full_precision(x).masked_fill(~real, 0.0)  # sums over a long clip do not fit into 16 bits
+    return (wide.sum(1) / lengths.clamp(min=1)[:, None]).to(x.dtype)

@@ -13,6 +13,7 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.classification import Wav2Vec2Classifier, cross_entropy
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.precision import full_precision
 
 
 class TDNNLayer(nn.Module):
@@ -132,10 +133,11 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
 def pool_statistics(x: Tensor, lengths: Tensor) -> Tensor:
     """Mean and standard deviation of (B, T, C) over the first `lengths` (B,) frames: (B, 2 C)."""
     real = frames_within(lengths, x.shape[1])[:, :, None]
-    count = lengths[:, None].to(x.dtype)
+    dtype, x = x.dtype, full_precision(x)  # sums over a long clip do not fit into 16 bits
+    count = lengths[:, None]
     mean = x.masked_fill(~real, 0.0).sum(1) / count
     centred = (x - mean[:, None]).masked_fill(~real, 0.0)
     variance = centred.square().sum(1) / (count - 1).clamp(min=1)
     varies = variance > 0  # the root has no gradient at zero
     deviation = variance.masked_fill(~varies, 1.0).sqrt().masked_fill(~varies, 0.0)
-    return torch.cat([mean, deviation], dim=-1)
+    return torch.cat([mean, deviation], dim=-1).to(dtype)

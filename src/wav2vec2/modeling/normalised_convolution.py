@@ -60,7 +60,7 @@ def normalised_products(
     gamma, beta = (parameter.to(wide) for parameter in affine)
     if lengths is None:
         lengths = torch.full((batch,), frames, device=patches.device)
-    real = (torch.arange(frames, device=patches.device) < lengths[:, None])[:, :, None]
+    real = (torch.arange(frames, device=patches.device) < lengths[:, None])[:, :, None]  # (B, T, 1)
     count = lengths.clamp(min=1)[:, None, None]
     patches = patches.to(wide).masked_fill(~real, 0.0)
     centred = (patches - patches.sum(1, keepdim=True) / count).masked_fill(~real, 0.0)

@@ -102,6 +102,8 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
     def set_update(self, update: int, seed: int = 0) -> None:
         """Tell the model which update comes next. LayerDrop then follows from (seed, update) alone, equal on all
         processes and in all micro-batches, and in pretraining the Gumbel temperature follows its schedule."""
+        if update < 0:
+            raise ValueError(f"update={update}: must be at least 0")
         for module in self.modules():
             if isinstance(module, LayerDrop):
                 module.pin(seed, update)

@@ -16,6 +16,7 @@ from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter, adapter_out
 from wav2vec2.modeling.feature_encoder import (
     Wav2Vec2FeatureEncoder,
     Wav2Vec2FeatureProjection,
+    frames_within,
     receptive_field,
 )
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
@@ -104,8 +105,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             lengths = torch.full((batch,), count, device=features.device)
             return Frames(features, None, lengths, count)
         lengths = self._get_feat_extract_output_lengths(sample_lengths, add_adapter=False)
-        positions = torch.arange(features.shape[1], device=features.device)
-        return Frames(features, positions < lengths[:, None], lengths, count)
+        return Frames(features, frames_within(lengths, features.shape[1]), lengths, count)
 
     def mask(
         self,
@@ -118,6 +118,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         config = self.config
         augment = self.training and config.apply_spec_augment
         if mask_time_indices is not None:
+            check_frame_mask(mask_time_indices, hidden_states.shape[0], frames.num_frames)
             mask = frames.fit(mask_time_indices.bool())
         elif augment and config.mask_time_prob > 0:
             mask = self.draw_time_mask(frames.lengths, frames.features.shape[1], generator)
@@ -181,6 +182,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
     def _lengths_count(self, frames: Frames) -> bool:
         return frames.mask is not None and self.config.padding_invariant_norm
+
+
+def check_frame_mask(mask: Tensor, batch: int, num_frames: int) -> None:
+    """Refuse a mask that is not one value per frame."""
+    if tuple(mask.shape) != (batch, num_frames):
+        raise ValueError(
+            f"mask_time_indices has shape {tuple(mask.shape)}: must be {(batch, num_frames)}, (batch, frames)"
+        )
 
 
 def right_padded(attention_mask: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class Wav2Vec2ForAudioFrameClassification(Wav2Vec2Classifier):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        clip_seeds: Tensor | None = None,
     ) -> TokenClassifierOutput:
         """`labels` (B, T, N) are one-hot, as stock's; the loss is the mean over real frames."""
         outputs = self.wav2vec2(
@@ -39,6 +40,7 @@ class Wav2Vec2ForAudioFrameClassification(Wav2Vec2Classifier):
             attention_mask=attention_mask,
             output_hidden_states=self.wants_layers(output_hidden_states),
             output_attentions=output_attentions,
+            clip_seeds=clip_seeds,
         )
         logits = self.classifier(self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states))
         loss = None

@@ -54,6 +54,7 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        clip_seeds: Tensor | None = None,
     ) -> Wav2Vec2CTCOutput:
         """`labels` (B, U) are padded with -100. `num_items_in_batch` is the number of labels in the whole update; the
         loss is then the sum divided by it."""
@@ -67,6 +68,7 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
             attention_mask=attention_mask,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            clip_seeds=clip_seeds,
         )
         logits = self.lm_head(self.dropout(outputs.last_hidden_state))
         loss = dropped = None

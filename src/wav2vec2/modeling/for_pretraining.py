@@ -18,9 +18,12 @@ from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer
 from wav2vec2.modeling.outputs import Wav2Vec2ForPreTrainingOutput
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.modeling.random_draws import Draws, choose_draws
 from wav2vec2.modeling.requirements_on_tensors import require
+from wav2vec2.modeling.span_masking import check_that_frames_are_masked
 from wav2vec2.modeling.uniform_linear import UniformLinear
 from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model, check_frame_mask
+from wav2vec2.modeling.whole_update import WholeUpdate
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
@@ -68,12 +71,17 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         generator: torch.Generator | None = None,
+        clip_seeds: Tensor | None = None,
+        whole_update: WholeUpdate | None = None,
     ) -> Wav2Vec2ForPreTrainingOutput:
         """`mask_time_indices` (B, T) and `sampled_negative_indices` (B, T, K; frame numbers over the whole batch, as
-        stock's) are drawn here, on the device and from `generator`, unless they are given."""
+        stock's) are drawn here, on the device, unless they are given: from `generator`, or for each clip from its seed
+        in `clip_seeds` (B,). The batch is an update of its own, or the part of `whole_update` that it is."""
+        draws = choose_draws(generator, clip_seeds, input_values.device)
         lengths = self.frame_lengths(input_values, attention_mask)
         num_frames = self._get_feat_extract_output_lengths(input_values.shape[1])
-        mask = self.choose_mask(lengths, num_frames, mask_time_indices, generator)
+        mask = self.choose_mask(lengths, num_frames, mask_time_indices, draws)
+        whole = whole_update or WholeUpdate(mask.sum(), lengths.sum())
         outputs = self.wav2vec2(
             input_values,
             attention_mask=attention_mask,
@@ -81,19 +89,15 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             generator=generator,
+            clip_seeds=clip_seeds,
         )
         predictions = self.project_hid(outputs.last_hidden_state)
-        quantized = self.quantizer(self.dropout_features(outputs.extract_features), mask, generator)
+        quantized = self.quantizer(self.dropout_features(outputs.extract_features), mask, draws, whole.usage)
         targets = self.project_q(quantized.vectors.to(self.project_q.weight.dtype))
-        contrastive = contrast(
-            predictions,
-            targets,
-            quantized.codes,
-            self.choose_distractors(mask, sampled_negative_indices, generator),
-            mask,
-            self.config.contrastive_logits_temperature,
-        )
-        penalty = mean_square(outputs.conv_features, lengths)
+        distractors = self.choose_distractors(mask, sampled_negative_indices, draws)
+        kappa = self.config.contrastive_logits_temperature
+        contrastive = contrast(predictions, targets, quantized.codes, distractors, mask, kappa)
+        penalty = sum_of_squares(outputs.conv_features, lengths) / whole.num_frames.clamp(min=1) * whole.num_masked
         return Wav2Vec2ForPreTrainingOutput(
             projected_states=predictions,
             projected_quantized_states=targets,
@@ -101,17 +105,18 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             code_perplexity=quantized.code_perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            code_counts=quantized.code_counts,
+            num_frames=lengths.sum(),
             **self.losses(contrastive, quantized.soft_perplexity, penalty, mask.sum()),
         )
 
     def losses(
         self, contrastive: Contrast, soft_perplexity: Tensor, penalty: Tensor, num_masked: Tensor
     ) -> dict[str, Any]:
-        """The three losses, each a sum over masked frames, and their weighted total."""
+        """The three losses, each a sum over masked frames (`penalty` already is), and their weighted total."""
         config = self.config
         num_codes = config.num_codevectors_per_group * config.num_codevector_groups
         diversity = diversity_loss(soft_perplexity, num_codes) * num_masked
-        penalty = penalty * num_masked
         loss = contrastive.loss + config.diversity_loss_weight * diversity
         if config.feature_penalty_weight:
             loss = loss + config.feature_penalty_weight * penalty
@@ -125,20 +130,29 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             "num_masked": num_masked,
         }
 
-    def choose_mask(
-        self, lengths: Tensor, num_frames: int, given: Tensor | None, generator: torch.Generator | None
+    @torch.no_grad()
+    def choice_probabilities(
+        self, input_values: Tensor, attention_mask: Tensor | None, mask_time_indices: Tensor
     ) -> Tensor:
+        """The quantizer's choice probabilities without noise, summed over masked frames (B, T): (G, V).
+
+        Convolutions and quantizer alone. Summed over all parts of an update and divided by its masked frames, this is
+        the `usage` of a `WholeUpdate`.
+        """
+        frames = self.wav2vec2.encode(input_values, attention_mask)
+        check_frame_mask(mask_time_indices, frames.features.shape[0], frames.num_frames)
+        features = self.wav2vec2.feature_projection.layer_norm(frames.features)
+        return self.quantizer.choice_probabilities(frames.trim(features), mask_time_indices.bool())
+
+    def choose_mask(self, lengths: Tensor, num_frames: int, given: Tensor | None, generator: Draws) -> Tensor:
         """The frames to predict (B, T)."""
         if given is not None:
             check_frame_mask(given, lengths.shape[0], num_frames)
             return given.bool()
-        if self.config.mask_time_prob == 0:
-            raise ValueError(
-                "mask_time_prob=0: nothing would be predicted; set it (paper: 0.65) or pass mask_time_indices"
-            )
+        check_that_frames_are_masked(self.config)
         return self.wav2vec2.draw_time_mask(lengths, num_frames, generator)
 
-    def choose_distractors(self, mask: Tensor, given: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    def choose_distractors(self, mask: Tensor, given: Tensor | None, generator: Draws) -> Tensor:
         """Distractors as frame numbers within each clip (B, T, K)."""
         batch, frames = mask.shape
         if given is None:
@@ -157,8 +171,8 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         return within
 
 
-def mean_square(features: Tensor, lengths: Tensor) -> Tensor:
-    """Mean of the squares of (B, T, C) over the first `lengths` (B,) frames."""
+def sum_of_squares(features: Tensor, lengths: Tensor) -> Tensor:
+    """Mean of the squares of (B, T, C) over channels, summed over the first `lengths` (B,) frames."""
     squares = full_precision(features).square().mean(dim=2)  # (B, T)
     real = frames_within(lengths, squares.shape[1])
-    return squares.masked_fill(~real, 0.0).sum() / lengths.sum().clamp(min=1)
+    return squares.masked_fill(~real, 0.0).sum()

@@ -39,6 +39,7 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        clip_seeds: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """`labels` (B,) are label numbers; `config.problem_type` allows for other tasks."""
         outputs = self.wav2vec2(
@@ -46,6 +47,7 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
             attention_mask=attention_mask,
             output_hidden_states=self.wants_layers(output_hidden_states),
             output_attentions=output_attentions,
+            clip_seeds=clip_seeds,
         )
         hidden_states = self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states)
         projected = self.projector(hidden_states)  # (B, T, P)

@@ -102,6 +102,7 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        clip_seeds: Tensor | None = None,
     ) -> XVectorOutput:
         """`labels` (B,) are speaker numbers. A clip too short for the time-delay layers is padded with silence."""
         outputs = self.wav2vec2(
@@ -109,6 +110,7 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
             attention_mask=attention_mask,
             output_hidden_states=self.wants_layers(output_hidden_states),
             output_attentions=output_attentions,
+            clip_seeds=clip_seeds,
         )
         hidden_states = self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states)
         lengths = self.frame_lengths(input_values, attention_mask)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.precision import full_precision, in_full_precision
+from wav2vec2.modeling.random_draws import Draws, Purpose, exponential, for_purpose
+from wav2vec2.modeling.whole_update import as_part_of_update
 
 
 class Quantized(NamedTuple):
@@ -20,6 +22,7 @@ class Quantized(NamedTuple):
     codes: Tensor  # (B, T): the chosen entries of all groups as one number
     soft_perplexity: Tensor  # (): summed over groups, the one in the diversity loss
     code_perplexity: Tensor  # (G,): how many codes the most likely choices use
+    code_counts: Tensor  # (G, V): how many frames in the mask find each entry the most likely one
 
 
 def float_bits(value: float) -> Tensor:
@@ -33,9 +36,9 @@ def perplexity(distribution: Tensor) -> Tensor:
     return torch.exp(-(distribution * distribution.clamp(min=tiny).log()).sum(dim=-1))
 
 
-def gumbel_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard Gumbel noise."""
-    return -torch.empty_like(like).exponential_(generator=generator).log()
+def gumbel_noise(like: Tensor, generator: Draws = None) -> Tensor:
+    """Standard Gumbel noise: the logarithm of exponential numbers, which resolve its large values finely."""
+    return -exponential(like, for_purpose(generator, Purpose.GUMBEL_NOISE)).log()
 
 
 class Wav2Vec2GumbelVectorQuantizer(nn.Module):
@@ -65,14 +68,21 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         """Change it in place."""
         self.temperature_bits.copy_(float_bits(temperature))
 
-    def forward(self, features: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T)."""
-        with in_full_precision(features):  # also of the projection: rounding would turn choices between likely codes
-            logits = full_precision(self.weight_proj(features.to(self.weight_proj.weight.dtype)))
-            logits = logits.unflatten(-1, (self.num_groups, -1))
+    def forward(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        generator: Draws = None,
+        usage_of_update: Tensor | None = None,
+    ) -> Quantized:
+        """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T). Where the batch is a part of an
+        update whose `usage_of_update` (G, V) is known, the soft one is that of the update."""
+        with in_full_precision(features):
+            logits = self.logits(features)
             likeliest = logits.argmax(dim=-1)  # (B, T, G)
             entries = torch.arange(self.num_vars, device=logits.device)
-            usage = masked_mean((likeliest[..., None] == entries).to(logits.dtype), mask)
+            counts = masked_sum((likeliest[..., None] == entries).to(logits.dtype), mask)
+            usage = counts / mask.sum().clamp(min=1)
             if self.training:
                 noisy = (logits + gumbel_noise(logits, generator)) / self.temperature
                 chosen = noisy.argmax(dim=-1)
@@ -80,12 +90,26 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
                 vectors = self.look_up(chosen) + self.straight_through(noisy.softmax(dim=-1))
             else:
                 chosen, soft_usage, vectors = likeliest, usage, self.look_up(likeliest)
+            if usage_of_update is not None:
+                soft_usage = as_part_of_update(soft_usage, usage_of_update)
             return Quantized(
                 vectors=vectors.flatten(-2),
                 codes=self.as_one_number(chosen),
                 soft_perplexity=perplexity(soft_usage).sum(),
                 code_perplexity=perplexity(usage),
+                code_counts=counts.long(),
             )
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Scores of all entries: (B, T, C) -> (B, T, G, V). In full precision, the projection too: rounding would turn
+        choices between entries that are nearly as likely."""
+        with in_full_precision(features):
+            scores = full_precision(self.weight_proj(features.to(self.weight_proj.weight.dtype)))
+        return scores.unflatten(-1, (self.num_groups, -1))
+
+    def choice_probabilities(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Probability of each entry without noise, summed over the frames in `mask` (B, T): (B, T, C) -> (G, V)."""
+        return masked_sum(self.logits(features).softmax(dim=-1), mask)
 
     def look_up(self, chosen: Tensor) -> Tensor:
         """The chosen entries (B, T, G) of the codebooks -> (B, T, G, D)."""
@@ -109,3 +133,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of (B, T, G, V) over the frames in `mask` (B, T) -> (G, V); zeros where there is no frame."""
     weights = mask.to(values.dtype) / mask.sum().clamp(min=1)
     return torch.einsum("bt,btgv->gv", weights, values)
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum of (B, T, G, V) over the frames in `mask` (B, T) -> (G, V)."""
+    return torch.einsum("bt,btgv->gv", mask.to(values.dtype), values)

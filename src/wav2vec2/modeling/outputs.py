@@ -19,7 +19,7 @@ class Wav2Vec2ModelOutput(Wav2Vec2BaseModelOutput):
 class Wav2Vec2ForPreTrainingOutput(ModelOutput):
     """Output of pretraining. Losses are sums over masked frames, so that parts of a batch can be added up.
 
-    Shapes: B batch, T frames, G groups, D size of the comparison space.
+    Shapes: B batch, T frames, G groups, V entries per group, D size of the comparison space.
     """
 
     #: contrastive + diversity_loss_weight * diversity + feature_penalty_weight * feature_penalty
@@ -44,6 +44,10 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
     positive_negative_share: Tensor | None = None
     #: Number of masked frames: what to divide the losses by.
     num_masked: Tensor | None = None
+    #: How many masked frames find each code the most likely one (G, V): summed over parts, the usage of all.
+    code_counts: Tensor | None = None
+    #: Number of real frames.
+    num_frames: Tensor | None = None
 
 
 @dataclass

@@ -9,7 +9,8 @@ Shapes: B batch, T positions (frames or channels).
 import torch
 from torch import Tensor
 
-from wav2vec2.modeling.random_draws import uniform
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.random_draws import ClipDraws, Draws, Purpose, for_purpose, uniform
 
 
 def sample_span_mask(
@@ -18,7 +19,7 @@ def sample_span_mask(
     probability: float,
     span: int,
     min_spans: int = 0,
-    generator: torch.Generator | None = None,
+    generator: Draws = None,
 ) -> Tensor:
     """Draw masks (B, size): True inside a span. Positions from `lengths` (B,) on are never masked.
 
@@ -37,8 +38,45 @@ def sample_span_mask(
     position = torch.arange(size, device=device)
     possible = position <= (lengths - span)[:, None]  # (B, T): the whole span lies in the clip
     order = uniform(batch, size, device=device, generator=generator).masked_fill(~possible, 2.0)
-    rank = order.argsort(dim=1).argsort(dim=1)  # distinct starts: the lowest draws win
+    rank = order.argsort(dim=1, stable=True).argsort(dim=1)  # distinct starts: the lowest draws win
     starts = (rank < spans[:, None]) & possible
     begun = starts.cumsum(dim=1)
     ended = torch.nn.functional.pad(begun, (span, 0))[:, :size]
     return begun > ended
+
+
+def draw_time_mask(config: Wav2Vec2Config, lengths: Tensor, size: int, generator: Draws = None) -> Tensor:
+    """Frames to mask (B, size), by the configuration; none from `lengths` (B,) on."""
+    return sample_span_mask(
+        lengths,
+        size,
+        config.mask_time_prob,
+        config.mask_time_length,
+        config.mask_time_min_masks,
+        for_purpose(generator, Purpose.TIME_MASK),
+    )
+
+
+def draw_pretraining_mask(config: Wav2Vec2Config, lengths: Tensor, size: int, clip_seeds: Tensor) -> Tensor:
+    """Frames to predict (B, size), as a model's `forward` draws them for the same `clip_seeds` (B,). It needs no model,
+    so that the processes of a data loader can draw them, and count them before the first forward pass."""
+    check_that_frames_are_masked(config)
+    return draw_time_mask(config, lengths, size, ClipDraws(clip_seeds))
+
+
+def check_that_frames_are_masked(config: Wav2Vec2Config) -> None:
+    """Refuse a configuration under which pretraining has nothing to predict."""
+    if config.mask_time_prob == 0:
+        raise ValueError("mask_time_prob=0: nothing would be predicted; set it (paper: 0.65) or pass mask_time_indices")
+
+
+def draw_channel_mask(config: Wav2Vec2Config, batch: int, device: torch.device, generator: Draws = None) -> Tensor:
+    """Channels to mask (B, hidden_size), by the configuration."""
+    return sample_span_mask(
+        torch.full((batch,), config.hidden_size, device=device),
+        config.hidden_size,
+        config.mask_feature_prob,
+        config.mask_feature_length,
+        config.mask_feature_min_masks,
+        for_purpose(generator, Purpose.CHANNEL_MASK),
+    )

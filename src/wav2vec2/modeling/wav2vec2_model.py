@@ -22,8 +22,9 @@ from wav2vec2.modeling.feature_encoder import (
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel, check_waveforms
+from wav2vec2.modeling.random_draws import Draws, choose_draws
 from wav2vec2.modeling.requirements_on_tensors import require
-from wav2vec2.modeling.span_masking import sample_span_mask
+from wav2vec2.modeling.span_masking import draw_channel_mask, draw_time_mask
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 
 
@@ -73,12 +74,15 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         generator: torch.Generator | None = None,
+        clip_seeds: Tensor | None = None,
     ) -> Wav2Vec2ModelOutput:
         """`attention_mask` (B, S) marks real samples, which come first. `mask_time_indices` (B, T) are frames to mask;
-        without them, training masks by the configuration (SpecAugment), from `generator` if given."""
+        without them, training masks by the configuration (SpecAugment): from `generator` if given, or each clip by its
+        own seed in `clip_seeds` (B,), whatever it is batched with."""
+        draws = choose_draws(generator, clip_seeds, input_values.device)
         frames = self.encode(input_values, attention_mask)
         hidden_states, normalised = self.feature_projection(frames.features)
-        hidden_states = self.mask(hidden_states, frames, mask_time_indices, generator)
+        hidden_states = self.mask(hidden_states, frames, mask_time_indices, draws)
         context = self.contextualise(hidden_states, frames, output_hidden_states, output_attentions)
         return Wav2Vec2ModelOutput(
             last_hidden_state=context.last_hidden_state,
@@ -112,7 +116,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         hidden_states: Tensor,
         frames: Frames,
         mask_time_indices: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> Tensor:
         """Replace masked frames of (B, T, H) by the mask embedding, and masked channels by zero."""
         config = self.config
@@ -133,29 +137,13 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             hidden_states = hidden_states.masked_fill(channels[:, None, :], 0.0)
         return hidden_states
 
-    def draw_time_mask(self, lengths: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw_time_mask(self, lengths: Tensor, size: int, generator: Draws = None) -> Tensor:
         """Spans of frames to mask (B, size), by the configuration; none beyond `lengths` (B,)."""
-        config = self.config
-        return sample_span_mask(
-            lengths,
-            size,
-            config.mask_time_prob,
-            config.mask_time_length,
-            config.mask_time_min_masks,
-            generator,
-        )
+        return draw_time_mask(self.config, lengths, size, generator)
 
-    def draw_channel_mask(self, hidden_states: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw_channel_mask(self, hidden_states: Tensor, generator: Draws = None) -> Tensor:
         """Spans of channels to mask (B, H), by the configuration."""
-        config, (batch, _, size) = self.config, hidden_states.shape
-        return sample_span_mask(
-            torch.full((batch,), size, device=hidden_states.device),
-            size,
-            config.mask_feature_prob,
-            config.mask_feature_length,
-            config.mask_feature_min_masks,
-            generator,
-        )
+        return draw_channel_mask(self.config, hidden_states.shape[0], hidden_states.device, generator)
 
     def contextualise(
         self,

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,8 @@ from transformers.models.wav2vec2 import modeling_wav2vec2 as stock
 import wav2vec2
 from wav2vec2.configuration import presets
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
+from wav2vec2.training.progress import throughput
+from wav2vec2.training.progress.throughput import matmul_peak, update_operations
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -156,26 +157,10 @@ def interleave(functions: dict[str, Callable[[], Any]], rounds: int, device: str
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def matmul_peak(dtype: torch.dtype, device: str) -> float:
-    """Floating-point operations per second of a large square matrix product."""
-    size = 8192 if device == "cuda" else 3072
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / interleave({"product": lambda: left @ right}, 5, device)["product"]
-
-
 def step_operations(setting: Setting) -> float:
     """Operations in the matrix products and convolutions of one step, forward and backward."""
-    config = presets.base(**setting.config()) if setting.preset == "base" else getattr(presets, setting.preset)()
-    length, channels, total = setting.samples, 1, 0.0
-    for dim, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        length = (length - kernel) // stride + 1
-        total += length * kernel * channels * dim
-        channels = dim
-    width = config.hidden_size
-    layer = 4 * width * width + 2 * width * config.intermediate_size + 2 * length * width
-    positions = width * width // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
-    total += length * (config.num_hidden_layers * layer + positions + channels * width)
-    return 3 * 2 * total * setting.batch
+    config = getattr(presets, setting.preset)(**setting.config())
+    return update_operations(config, [setting.samples] * setting.batch)
 
 
 def peak_memory(side: str, dtype: str, setting: Setting) -> int:
@@ -190,11 +175,7 @@ def child(side: str, dtype: str, setting: Setting) -> None:
     """Run one step and print the peak: resident memory on a CPU, allocated memory on an accelerator."""
     step = whole_step(side, build(side, setting), setting, DTYPES[dtype])
     step()
-    if setting.device == "cuda":
-        print(torch.cuda.max_memory_allocated())
-    else:
-        status = Path("/proc/self/status").read_text()  # unlike getrusage, this starts anew with the program
-        print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024)  # type: ignore[index]
+    print(throughput.peak_memory(setting.device))
 
 
 def compare(setting: Setting, dtype: str, rounds: int) -> dict[str, Any]:

@@ -4,16 +4,22 @@ import typer
 
 from wav2vec2.command_line.align import align
 from wav2vec2.command_line.build_lm import build_lm
+from wav2vec2.command_line.evaluate import evaluate
+from wav2vec2.command_line.finetune import finetune
+from wav2vec2.command_line.pretrain import pretrain
+from wav2vec2.command_line.push import push
+from wav2vec2.command_line.report import report
+from wav2vec2.command_line.score import score
 from wav2vec2.command_line.transcribe import transcribe
 
 app = typer.Typer(
     name="wav2vec2",
-    help="Speech recognition with wav2vec 2.0: transcripts, word times, language models.",
+    help="Speech recognition with wav2vec 2.0: transcripts, word times, language models, training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (transcribe, align, build_lm):
+for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, push):
     app.command()(command)
 
 

@@ -151,12 +151,25 @@ class CTCDecoder:
 
         save_decoder(self, Path(folder))
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "CTCDecoder":
-        """Read what `save_pretrained` wrote, or the layout of the Hub: `alphabet.json` and `language_model/`."""
-        from wav2vec2.decoding.decoder_files import load_decoder
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, revision: str | None = None, token: str | None = None
+    ) -> str:
+        """Publish the decoder beside the checkpoint `repo_id` on the Hub, in one commit; its address.
 
-        return load_decoder(Path(folder))
+        A repository that is not there is made, and a branch `revision` as well.
+        """
+        from wav2vec2.decoding.decoder_files import push_decoder
+
+        return push_decoder(self, repo_id, private, revision, token)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, revision: str | None = None) -> "CTCDecoder":
+        """Read what `save_pretrained` wrote, or the layout of the Hub: `alphabet.json` and `language_model/`; from a
+        folder, or of a repository on the Hub (at a branch or commit `revision`)."""
+        from wav2vec2.decoding.decoder_files import load_decoder
+        from wav2vec2.decoding.hub_language_model import local_folder
+
+        return load_decoder(local_folder(name_or_path, revision))
 
     def _allowed(self, device: torch.device) -> Tensor:
         allowed = torch.ones(len(self.speller.vocabulary), dtype=torch.bool, device=device)

@@ -7,6 +7,7 @@ written for pyctcdecode (`alphabet.json`, `language_model/` with `attrs.json`) a
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,21 @@ def save_decoder(decoder: CTCDecoder, folder: Path) -> None:
     }
     text = json.dumps(settings, ensure_ascii=False, indent=2, allow_nan=False)
     (folder / DECODER_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def push_decoder(decoder: CTCDecoder, name: str, private: bool | None, revision: str | None, token: str | None) -> str:
+    """Save the decoder aside and publish its files in one commit; the address of that commit."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token, library_name="wav2vec2")
+    with tempfile.TemporaryDirectory() as folder:
+        save_decoder(decoder, Path(folder))
+        name = api.create_repo(name, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        return str(
+            api.upload_folder(repo_id=name, folder_path=folder, revision=revision, commit_message="Upload decoder")
+        )
 
 
 def load_decoder(folder: Path) -> CTCDecoder:

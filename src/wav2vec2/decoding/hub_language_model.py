@@ -4,6 +4,7 @@ and one model file. This is the layout of pyctcdecode, which Transformers' `Wav2
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,23 @@ class HubLanguageModel:
         return self.alpha * self.unk_score_offset * math.log(10)
 
 
+#: What a repository may hold of a decoder: the layout of pyctcdecode, and what `CTCDecoder.save_pretrained` writes.
+_OF_A_DECODER = ["decoder.json", "language_model.ngrams", _ALPHABET, f"{_FOLDER}/*"]
+
+
+def local_folder(name_or_path: Path | str, revision: str | None = None) -> Path:
+    """The folder itself, or a folder of this machine with the decoder of a repository on the Hub ("user/name")."""
+    folder = Path(name_or_path)
+    if folder.exists() or folder.is_absolute() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name_or_path)):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=_OF_A_DECODER))
+
+
 def read_hub_folder(folder: Path | str) -> HubLanguageModel:
-    """Read the folder of a checkpoint, or its `language_model/` itself."""
-    folder = Path(folder)
+    """Read the folder of a checkpoint, or its `language_model/` itself, or a repository on the Hub."""
+    folder = local_folder(folder)
     inner = folder / _FOLDER if (folder / _FOLDER).is_dir() else folder
     unigrams = _read_unigrams(inner / _UNIGRAMS)
     alphabet = next((place for place in (folder / _ALPHABET, inner.parent / _ALPHABET) if place.is_file()), None)

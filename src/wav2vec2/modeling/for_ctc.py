@@ -3,8 +3,10 @@
 Shapes: B batch, S samples, T frames, V tokens, U labels.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.utils.generic import can_return_tuple
 
@@ -12,6 +14,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.ctc_loss import check_labels, ctc_loss
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.language_adapters import LanguageSwitch
+from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
@@ -63,14 +66,18 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
             check_labels(labels, vocab_size, blank)
             if len(labels) != len(input_values):
                 raise ValueError(f"labels are of {len(labels)} clips, input_values of {len(input_values)}")
-        outputs = self.wav2vec2(
-            input_values,
-            attention_mask=attention_mask,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            clip_seeds=clip_seeds,
-        )
-        logits = self.lm_head(self.dropout(outputs.last_hidden_state))
+        with torch.no_grad() if self.encoder_held else nullcontext():
+            outputs = self.wav2vec2(
+                input_values,
+                attention_mask=attention_mask,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                clip_seeds=clip_seeds,
+            )
+        context = outputs.last_hidden_state
+        if self.encoder_held:
+            context = join_with_zero_gradient(context, *self.held_parameters())
+        logits = self.lm_head(self.dropout(context))
         loss = dropped = None
         if labels is not None:
             loss, dropped = ctc_loss(

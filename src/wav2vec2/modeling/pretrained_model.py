@@ -36,6 +36,9 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
     #: Names or prefixes of parameters that a checkpoint need not have; see `wav2vec2.modeling.loading`.
     fresh_parts: tuple[str, ...] = (".adapter_layer.",)
 
+    #: Whether only the head learns; see `hold_encoder`.
+    encoder_held = False
+
     def __init__(self, config: Wav2Vec2Config, *inputs: Any, **kwargs: Any) -> None:
         config = with_own_fields(config)
         config.check()
@@ -98,6 +101,19 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         """Train the head alone."""
         for parameter in self.base_model.parameters():
             parameter.requires_grad = False
+
+    def hold_encoder(self, held: bool = True) -> None:
+        """Train the head alone for now: the encoder runs without gradient, in training mode, with dropout and masks.
+
+        fairseq does so for the first updates (paper, section 4.3): a head that knows nothing yet would spoil the
+        encoder. Nothing is frozen for good, so optimizer and wrappers hold the same parameters before and after.
+        """
+        self.encoder_held = held
+
+    def held_parameters(self) -> list[nn.Parameter]:
+        """What would be trained if the encoder were not held. In the graph they stand with a gradient of zero, for
+        which distributed wrappers wait; an optimizer that is not to touch them must be given none."""
+        return [one for one in self.base_model.parameters() if one.requires_grad] if self.encoder_held else []
 
     def set_update(self, update: int, seed: int = 0) -> None:
         """Tell the model which update comes next. LayerDrop then follows from (seed, update) alone, equal on all

@@ -1,0 +1,110 @@
+"""`wav2vec2 evaluate`: how many errors does this model make on this data?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wav2vec2.command_line.progress_report import progress_report
+from wav2vec2.command_line.score import rate_line
+
+if TYPE_CHECKING:
+    from wav2vec2.evaluation.evaluation import Evaluation
+    from wav2vec2.evaluation.evaluation_run import Evaluated, Setup
+    from wav2vec2.inference.transcriber import Transcriber
+
+
+def evaluate(
+    model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Manifest with the columns path and transcript.")],
+    lm: Annotated[Path | None, typer.Option(help="Language model: a compact, ARPA or KenLM file, or a folder.")] = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="Texts that beam search keeps; it needs no --lm.")] = None,
+    normalizer: Annotated[str, typer.Option(help="What is done to both texts: none, casefold or basic.")] = "none",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, utterances.tsv, evaluation.html.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of a checkpoint with several, such as eng.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps ...; by default the best there is.")] = None,
+    batch_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds of audio in a batch.")] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples for the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    model_name: Annotated[str | None, typer.Option(help="What the model is called in the results.")] = None,
+    dataset_name: Annotated[str | None, typer.Option(help="What the data is called, such as its Hub name.")] = None,
+    dataset_config: Annotated[str | None, typer.Option(help="Its configuration.")] = None,
+    dataset_split: Annotated[str | None, typer.Option(help="Its split, such as test.")] = None,
+    dataset_revision: Annotated[str | None, typer.Option(help="Its revision.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json.")] = False,
+) -> None:
+    """Word and character error rates of a model, greedy and with a language model side by side.
+
+    Recordings that cannot be read are listed, left out of the rates, and make the exit code 1.
+    """
+    from wav2vec2.evaluation.bootstrap import Resampling
+    from wav2vec2.evaluation.evaluation_run import DataNames, Setup
+
+    names = DataNames(dataset_name, dataset_config, dataset_split, dataset_revision)
+    setup = Setup(normalizer, Resampling(resamples, seed), names, None if lm is None else lm.name)
+    try:
+        transcriber = _transcriber(model, device, language, lm, beam, batch_seconds)
+        evaluated = _evaluated(transcriber, model, data, language, setup, model_name)
+        if output is not None:
+            from wav2vec2.evaluation.evaluation_files import save_evaluation
+
+            save_evaluation(evaluated, output)
+    except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch raises the last two for devices
+        typer.echo(f"evaluate: {error}", err=True)
+        raise typer.Exit(1) from error
+    found = evaluated.evaluation
+    typer.echo(found.to_json() if as_json else _lines(found), nl=not as_json)
+    if found.failures:
+        typer.echo(f"evaluate: {len(found.failures)} recordings failed:", err=True)
+        for failure in found.failures:
+            typer.echo(f"  {failure.reason}", err=True)
+        raise typer.Exit(1)
+
+
+def _evaluated(
+    transcriber: "Transcriber", checkpoint: str, data: Path, language: str | None, setup: "Setup", name: str | None
+) -> "Evaluated":
+    from dataclasses import replace
+
+    from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, ways
+    from wav2vec2.evaluation.normalisers import normaliser
+    from wav2vec2.evaluation.recording_names import named_recordings
+
+    normaliser(setup.normalizer)
+    model = evaluated_model(checkpoint, transcriber, language)
+    paths = [one.path for one in named_recordings(data).values()] * len(ways(transcriber))
+    with progress_report(paths) as report:
+        return evaluate_manifest(transcriber, replace(model, name=name or model.name), data, setup, report)
+
+
+def _lines(found: "Evaluation") -> str:
+    from wav2vec2.evaluation.evaluation_page import length
+
+    lines = [f"{found.utterances} utterances, {length(found.hours)}, normaliser {found.normalizer}"]
+    for one in found.decodings:
+        lines.append(rate_line(f"{one.name} WER", one.wer, "words"))
+        lines.append(rate_line(f"{one.name} CER", one.cer, "characters"))
+        lines.append(
+            f"{one.name} real-time factor {one.real_time_factor:.4f}: {one.seconds:.1f} s for "
+            f"{one.audio_seconds:.1f} s of audio"
+        )
+    compared = found.comparison
+    if compared is not None and compared.by_utterance is not None:
+        sure = compared.by_utterance.probability
+        lines.append(f"{compared.better} makes fewer word errors than {compared.than} with probability {sure:.3f}")
+    return "\n".join(lines)
+
+
+def _transcriber(
+    model: str, device: str | None, language: str | None, lm: Path | None, beam: int | None, seconds: float | None
+) -> "Transcriber":
+    from transformers.utils import logging
+
+    from wav2vec2.inference.transcriber import Transcriber
+
+    logging.disable_progress_bar()
+    return Transcriber.from_pretrained(
+        model, device, language=language, language_model=lm, beam=beam, batch_seconds=seconds
+    )

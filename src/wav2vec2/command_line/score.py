@@ -1,0 +1,65 @@
+"""`wav2vec2 score`: how wrong are these texts? No model, no audio."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wav2vec2.evaluation.evaluation import ErrorRate
+    from wav2vec2.evaluation.scored_texts import ScoredTexts
+
+
+def score(
+    references: Annotated[Path, typer.Argument(help="Texts that are right: id TAB text, text (id), or a manifest.")],
+    hypotheses: Annotated[Path, typer.Argument(help="Texts that were recognised, with the same ids.")],
+    normalizer: Annotated[str, typer.Option(help="What is done to both before: none, casefold or basic.")] = "none",
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples for the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    table: Annotated[Path | None, typer.Option(help="TAB separated file to write, a line for each utterance.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Word and character error rates of texts, with 95 % intervals.
+
+    Ids must be the same on both sides, each once.
+    """
+    from wav2vec2.evaluation.bootstrap import Resampling
+    from wav2vec2.evaluation.scored_texts import score_files, text_table
+
+    try:
+        scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))
+        if table is not None:
+            table.write_text(text_table(scored), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        typer.echo(f"score: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(_json(scored) if as_json else _lines(scored))
+
+
+def _json(scored: "ScoredTexts") -> str:
+    content = {
+        "utterances": len(scored.ids),
+        "normalizer": scored.normalizer,
+        "resampling": asdict(scored.resampling),
+        "wer": asdict(scored.wer),
+        "cer": asdict(scored.cer),
+    }
+    return json.dumps(content, indent=2)
+
+
+def _lines(scored: "ScoredTexts") -> str:
+    head = f"{len(scored.ids)} utterances, normaliser {scored.normalizer}"
+    return "\n".join([head, rate_line("WER", scored.wer, "words"), rate_line("CER", scored.cer, "characters")])
+
+
+def rate_line(name: str, rate: "ErrorRate", unit: str) -> str:
+    """A rate with all that belongs to it on one line."""
+    drawn = [("", rate.interval), (" by speaker", rate.speaker_interval)]
+    intervals = [f"{one.low:.4%} to {one.high:.4%}{how}" for how, one in drawn if one is not None]
+    shown = f" (95 %: {'; '.join(intervals)})" if intervals else ""
+    return (
+        f"{name} {rate.rate:.4%}{shown}: {rate.substitutions} substitutions, {rate.deletions} deletions, "
+        f"{rate.insertions} insertions in {rate.reference} {unit}"
+    )

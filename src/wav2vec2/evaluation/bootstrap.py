@@ -1,0 +1,101 @@
+"""How far a rate could be off: confidence intervals and comparisons by resampling what was measured.
+
+A test set is one draw of utterances; drawing as many from it again and again, with replacement, shows how much the rate
+depends on which were drawn (Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance
+evaluation"). Utterances of one speaker resemble each other, so where speakers are known, drawing whole speakers gives
+the interval for other speakers; it is the wider one.
+
+Shapes: N groups (utterances or speakers), R resamples.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
+
+#: Numbers that are drawn at once at most, so that memory does not grow with the corpus.
+_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are made: so many resamples, from this seed, covering this share of them."""
+
+    resamples: int = 2000
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1 or not 0 < self.level < 1 or self.seed < 0:
+            raise ValueError(
+                f"resamples={self.resamples}, seed={self.seed}, level={self.level}: resamples must be positive, "
+                "the seed at least 0, the level between 0 and 1"
+            )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Between these two lies the rate of all resamples but the extreme ones."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A second system beside a first on the same utterances: rate of the second minus that of the first.
+
+    `probability`: the share of resamples in which the second makes fewer errors, ties counted half, so that it is 0.5
+    for a system beside itself.
+    """
+
+    probability: float
+    difference: float
+    interval: Interval
+
+
+def by_group(values: Sequence[int], groups: Sequence[Hashable]) -> Numbers:
+    """(N,) sums of the values of each group, groups in the order in which they first appear."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros(len(numbers), np.int64)
+    np.add.at(sums, [numbers[group] for group in groups], np.asarray(values, np.int64))
+    return sums
+
+
+def interval(errors: Numbers, lengths: Numbers, how: Resampling) -> Interval | None:
+    """The interval of sum(errors) / sum(lengths), each (N,); None for fewer than two groups: nothing can vary."""
+    if len(errors) < 2:
+        return None
+    return _percentiles(_resampled_rates([errors], lengths, how)[0], how.level)
+
+
+def improvement(first: Numbers, second: Numbers, lengths: Numbers, how: Resampling) -> Improvement | None:
+    """Is the second system better? Errors (N,) of both in the same groups, drawn together; None for fewer than two."""
+    if len(first) < 2:
+        return None
+    before, after = _resampled_rates([first, second], lengths, how)
+    better = float(np.mean((after < before) + 0.5 * (after == before)))
+    difference = (int(second.sum()) - int(first.sum())) / max(int(lengths.sum()), 1)
+    return Improvement(better, difference, _percentiles(after - before, how.level))
+
+
+def _percentiles(values: NDArray[np.float64], level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(low, high)
+
+
+def _resampled_rates(errors: Sequence[Numbers], lengths: Numbers, how: Resampling) -> NDArray[np.float64]:
+    """(systems, R): the rate of each system in each resample, the same groups drawn for all."""
+    columns = np.stack([*errors, lengths]).astype(np.int64)  # (systems + 1, N)
+    generator, groups = np.random.default_rng(how.seed), columns.shape[1]
+    size = max(_AT_ONCE // groups, 1)
+    pieces = []
+    for start in range(0, how.resamples, size):
+        drawn = generator.integers(groups, size=(min(size, how.resamples - start), groups))
+        pieces.append(np.stack([column[drawn].sum(1) for column in columns]))
+    sums = np.concatenate(pieces, axis=1)
+    rates: NDArray[np.float64] = sums[:-1] / np.maximum(sums[-1], 1)
+    return rates

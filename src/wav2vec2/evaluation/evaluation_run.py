@@ -1,0 +1,264 @@
+"""From a model and a manifest to an `Evaluation`: transcribe, count, compare, say with what.
+
+Memory: the texts of all utterances; audio and the model's output come and go in the `Transcriber`.
+"""
+
+import copy
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.evaluation.bootstrap import Resampling
+from wav2vec2.evaluation.evaluation import (
+    FORMAT,
+    Comparison,
+    Decoding,
+    EvaluatedData,
+    EvaluatedModel,
+    Evaluation,
+    Failure,
+    Setting,
+    compare,
+    error_rate,
+)
+from wav2vec2.evaluation.normalisers import normaliser
+from wav2vec2.evaluation.provenance import hardware, sha256_of, versions, weight_files
+from wav2vec2.evaluation.recording_names import named_recordings, without_paths
+from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
+from wav2vec2.inference.transcriber import Transcriber
+from wav2vec2.processing.manifests import Recording
+
+_GREEDY: dict[str, Setting] = {"search": "greedy"}
+
+
+class Report(Protocol):
+    """What is told of a run that takes a while."""
+
+    def advance(self, seconds: float) -> None:
+        """So many more seconds of audio have been recognised."""
+
+    def finished(self, line: str) -> None:
+        """One more file is finished."""
+
+
+class _Silence:
+    def advance(self, seconds: float) -> None:
+        pass
+
+    def finished(self, line: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class DataNames:
+    """What the publisher of the data calls it. Without a name it is the manifest's."""
+
+    name: str | None = None
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to evaluate: everything but the model and the manifest.
+
+    `language_model` is the name of the file that the decoder's language model came from.
+    """
+
+    normalizer: str = "none"
+    resampling: Resampling = Resampling()
+    names: DataNames = DataNames()
+    language_model: str | None = None
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One line of the manifest after evaluation: its texts and scores, by the name of the decoding."""
+
+    id: str
+    speaker: str | None
+    seconds: float
+    reference: str
+    hypotheses: dict[str, str]
+    scores: dict[str, UtteranceScore]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The figures, and the utterances they come from in the order of the manifest."""
+
+    evaluation: Evaluation
+    utterances: list[Utterance]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """All recordings transcribed in one way: texts and durations by id, why others failed, wall-clock seconds."""
+
+    texts: dict[str, str]
+    durations: dict[str, float]
+    reasons: dict[str, str]
+    seconds: float
+
+
+def evaluate_manifest(
+    transcriber: Transcriber,
+    model: EvaluatedModel,
+    manifest: Path,
+    setup: Setup | None = None,
+    report: Report | None = None,
+) -> Evaluated:
+    """Evaluate greedy search and, where the transcriber has a decoder, beam search as well, on the same recordings.
+
+    Each way transcribes everything anew, so that its time is its own. Recordings that cannot be read are listed and
+    left out of both.
+    """
+    started, setup = time.perf_counter(), setup or Setup()
+    normaliser(setup.normalizer)  # an unknown name is said before hours of work
+    recordings = named_recordings(manifest)
+    passes = {
+        name: _transcribed(way, recordings, manifest, report or _Silence()) for name, way in ways(transcriber).items()
+    }
+    reasons = {name: reason for one in passes.values() for name, reason in one.reasons.items()}
+    kept = {name: one for name, one in recordings.items() if name not in reasons}
+    if not kept:
+        first = next(iter(reasons.values()), "it has no lines")
+        raise ValueError(f"{manifest}: none of its {len(recordings)} recordings could be evaluated: {first}")
+    utterances = _scored(kept, passes, setup.normalizer)
+    failures = [Failure(name, reasons[name]) for name in recordings if name in reasons]
+    settings = {"greedy": _GREEDY, "beam": beam_settings(transcriber.decoder, setup.language_model)}
+    decodings = [_decoding(way, settings[way], utterances, one, setup.resampling) for way, one in passes.items()]
+    evaluation = Evaluation(
+        format=FORMAT,
+        model=model,
+        data=_data(manifest, setup.names),
+        utterances=len(utterances),
+        hours=sum(one.seconds for one in utterances) / 3600,
+        speakers=_number_of_speakers(utterances),
+        normalizer=setup.normalizer,
+        normalizer_steps=normaliser(setup.normalizer).steps,
+        resampling=setup.resampling,
+        decodings=decodings,
+        comparison=_comparison(utterances, setup.resampling),
+        failures=failures,
+        versions=versions(),
+        hardware=hardware(transcriber.model.device),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        seconds=time.perf_counter() - started,
+    )
+    return Evaluated(evaluation, utterances)
+
+
+def evaluated_model(checkpoint: str, transcriber: Transcriber, language: str | None = None) -> EvaluatedModel:
+    """What is to be known of a model: of a folder its last name alone, of a model on the Hub its whole name."""
+    name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
+    model = transcriber.model
+    parameters = sum(tensor.numel() for tensor in model.parameters())
+    precision = str(model.dtype).removeprefix("torch.")
+    return EvaluatedModel(name, weight_files(checkpoint, language), parameters, precision, language)
+
+
+def ways(transcriber: Transcriber) -> dict[str, Transcriber]:
+    """Greedy search, and beam search if there is a decoder for it; one model for both."""
+    if transcriber.decoder is None:
+        return {"greedy": transcriber}
+    greedy = copy.copy(transcriber)
+    greedy.decoder = None
+    return {"greedy": greedy, "beam": transcriber}
+
+
+def beam_settings(decoder: CTCDecoder | None, language_model: str | None) -> dict[str, Setting]:
+    """What a beam search depends on, by name."""
+    if decoder is None:
+        return {}
+    model = decoder.language_model
+    return {
+        "search": "beam",
+        "beam": decoder.beam,
+        "candidates": decoder.candidates,
+        "token_threshold": decoder.token_threshold,
+        "alpha": decoder.alpha,
+        "beta": decoder.beta,
+        "unknown_penalty": decoder.weights.unknown_penalty,
+        "language_model": None if model is None else language_model or "saved with the checkpoint",
+        "language_model_order": getattr(model, "order", None),
+        "lexicon": decoder.lexicon is not None,
+        "hotwords": len(decoder.hotwords),
+    }
+
+
+def _transcribed(
+    transcriber: Transcriber, recordings: Mapping[str, Recording], manifest: Path, report: Report
+) -> _Pass:
+    texts, durations, reasons = dict[str, str](), dict[str, float](), dict[str, str]()
+    started = time.perf_counter()
+    found = transcriber.transcribe_each((one.path for one in recordings.values()), None, report.advance)
+    for (name, recording), transcript in zip(recordings.items(), found, strict=True):
+        if transcript.error is not None:
+            reasons[name] = without_paths(transcript.error, name, recording.path, manifest)
+        else:
+            texts[name], durations[name] = transcript.text, transcript.duration
+        report.finished(f"failed: {transcript.error}" if transcript.error else name)
+    return _Pass(texts, durations, reasons, time.perf_counter() - started)
+
+
+def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], normalizer: str) -> list[Utterance]:
+    references = [one.transcript or "" for one in kept.values()]
+    scores = {
+        way: score_utterances(references, [one.texts[name] for name in kept], normalizer) for way, one in passes.items()
+    }
+    durations = next(iter(passes.values())).durations
+    return [
+        Utterance(
+            name,
+            recording.speaker,
+            durations[name],
+            references[number],
+            {way: one.texts[name] for way, one in passes.items()},
+            {way: scores[way][number] for way in passes},
+        )
+        for number, (name, recording) in enumerate(kept.items())
+    ]
+
+
+def _speakers(utterances: Sequence[Utterance]) -> list[str] | None:
+    """The speaker of each utterance, if all are known."""
+    known = [one.speaker for one in utterances if one.speaker is not None]
+    return known if len(known) == len(utterances) else None
+
+
+def _number_of_speakers(utterances: Sequence[Utterance]) -> int | None:
+    speakers = _speakers(utterances)
+    return None if speakers is None else len(set(speakers))
+
+
+def _decoding(
+    name: str, settings: dict[str, Setting], utterances: Sequence[Utterance], transcribed: _Pass, how: Resampling
+) -> Decoding:
+    scores, speakers = [one.scores[name] for one in utterances], _speakers(utterances)
+    return Decoding(
+        name,
+        settings,
+        error_rate([one.words for one in scores], speakers, how),
+        error_rate([one.characters for one in scores], speakers, how),
+        sum(one.words.errors > 0 for one in scores),
+        sum(transcribed.durations.values()),
+        transcribed.seconds,
+    )
+
+
+def _comparison(utterances: Sequence[Utterance], how: Resampling) -> Comparison | None:
+    if "beam" not in utterances[0].scores:
+        return None
+    beam, greedy = ([one.scores[way] for one in utterances] for way in ("beam", "greedy"))
+    return compare(("beam", "greedy"), beam, greedy, _speakers(utterances), how)
+
+
+def _data(manifest: Path, names: DataNames) -> EvaluatedData:
+    name = names.name or manifest.stem
+    return EvaluatedData(name, names.config, names.split, names.revision, manifest.name, sha256_of(manifest))

@@ -1,0 +1,167 @@
+"""Texts in, errors out: substitutions, deletions and insertions of words and of characters.
+
+Rates are of the whole corpus: all errors divided by all words of the references, not a mean over utterances. The
+alignments are jiwer's, a cheapest edit of each reference into its hypothesis.
+
+An empty reference is an utterance like any other: what is heard in it are insertions, which count as errors. Only when
+all references together have no word is there nothing to divide by; the rate is then the number of insertions (as
+jiwer has it), so 0 where nothing was heard. Characters are those of the words with one space between them, spaces
+counted.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from wav2vec2.evaluation.normalisers import normaliser
+
+Texts = Sequence[list[str]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a cheapest edit does: units that are right, replaced, left out, put in. Units are words or characters."""
+
+    hits: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+
+    @property
+    def reference(self) -> int:
+        """Units of the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        """Levenshtein's distance."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per unit of the reference; the number of insertions if the reference is empty.
+
+        >>> Counts(hits=3, substitutions=1, insertions=1).rate, Counts(insertions=2).rate, Counts().rate
+        (0.5, 2.0, 0.0)
+        """
+        return self.errors / max(self.reference, 1)
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """The counts of a corpus from those of its utterances."""
+    return sum(counts, Counts())
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Errors of a corpus in words and in characters."""
+
+    words: Counts
+    characters: Counts
+
+    @property
+    def wer(self) -> float:
+        """Word error rate, 0.05 for 5 %."""
+        return self.words.rate
+
+    @property
+    def cer(self) -> float:
+        """Character error rate."""
+        return self.characters.rate
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One step of an alignment: a word of the reference, the one heard for it. None: there is none on that side."""
+
+    reference: str | None
+    hypothesis: str | None
+
+    @property
+    def kind(self) -> str:
+        """hit, substitution, deletion or insertion."""
+        if self.reference is None:
+            return "insertion"
+        if self.hypothesis is None:
+            return "deletion"
+        return "hit" if self.reference == self.hypothesis else "substitution"
+
+
+@dataclass(frozen=True)
+class UtteranceScore:
+    """One utterance: its word by word alignment (after normalisation) and its counts."""
+
+    edits: tuple[Edit, ...]
+    words: Counts
+    characters: Counts
+
+
+def error_rates(references: Sequence[str], hypotheses: Sequence[str], normalizer: str = "none") -> ErrorRates:
+    """The errors of a corpus, and nothing more: cheap enough for every evaluation of a training run.
+
+    >>> error_rates(["a cat sat", ""], ["a bat", "hm"]).words
+    Counts(hits=1, substitutions=1, deletions=1, insertions=1)
+    """
+    pairs = _words(references, hypotheses, normalizer)
+    return ErrorRates(_counts(_aligned(*pairs)), _counts(_aligned(*map(_characters, pairs))))
+
+
+def score_utterances(
+    references: Sequence[str], hypotheses: Sequence[str], normalizer: str = "none"
+) -> list[UtteranceScore]:
+    """The alignment and the counts of each utterance. They sum up to what `error_rates` gives."""
+    words = _words(references, hypotheses, normalizer)
+    by_word, by_character = _aligned(*words), _aligned(*map(_characters, words))
+    return [
+        UtteranceScore(tuple(_edits(said, heard, chunks)), _of_chunks(chunks), _of_chunks(spelled))
+        for said, heard, chunks, spelled in zip(*words, by_word.alignments, by_character.alignments, strict=True)
+    ]
+
+
+def _words(references: Sequence[str], hypotheses: Sequence[str], normalizer: str) -> tuple[Texts, Texts]:
+    if isinstance(references, str) or isinstance(hypotheses, str):
+        raise ValueError("references and hypotheses: need a list of texts each, not one text")
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references, but {len(hypotheses)} hypotheses: need one for each")
+    treat = normaliser(normalizer)
+    return [treat(text).split() for text in references], [treat(text).split() for text in hypotheses]
+
+
+def _characters(texts: Texts) -> Texts:
+    return [list(" ".join(words)) for words in texts]
+
+
+def _aligned(references: Texts, hypotheses: Texts) -> Any:
+    """jiwer's answer; its own splitting, which knows no white space but the blank, is replaced by none."""
+    import jiwer
+
+    return jiwer.process_words(references, hypotheses, list, list)
+
+
+def _counts(output: Any) -> Counts:
+    return Counts(output.hits, output.substitutions, output.deletions, output.insertions)
+
+
+def _of_chunks(chunks: Any) -> Counts:
+    lengths = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
+    for chunk in chunks:
+        inserted = chunk.type == "insert"
+        start, end = (chunk.hyp_start_idx, chunk.hyp_end_idx) if inserted else (chunk.ref_start_idx, chunk.ref_end_idx)
+        lengths[chunk.type] += end - start
+    return Counts(*lengths.values())
+
+
+def _edits(reference: list[str], hypothesis: list[str], chunks: Any) -> Iterable[Edit]:
+    for chunk in chunks:
+        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        yield from (Edit(*pair) for pair in zip_longest(said, heard))

@@ -1,0 +1,1 @@
+"""Publishing what was trained: the model card, the checks before anything leaves this machine, the upload."""

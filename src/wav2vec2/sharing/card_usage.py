@@ -1,0 +1,66 @@
+"""How to use a model: the code blocks of its card. They run as they are, with a file `speech.wav`."""
+
+_OWN_CTC = """With this package (`pip install wav2vec2`): files of any length, times of words{lm}.
+
+```python
+from wav2vec2 import Transcriber
+
+transcriber = Transcriber.from_pretrained("{name}")
+transcript = transcriber.transcribe("speech.wav")
+print(transcript.text)
+for word in transcript.words:
+    print(f"{{word.start:7.2f}} {{word.end:7.2f}} {{word.text}}")
+```
+"""
+_STOCK_CTC = """With Transformers alone (greedy search; the file has to be 16 kHz, mono):
+
+```python
+import soundfile
+import torch
+from transformers import AutoModelForCTC, AutoProcessor
+
+processor = AutoProcessor.from_pretrained("{name}")
+model = AutoModelForCTC.from_pretrained("{name}").eval()
+samples, rate = soundfile.read("speech.wav", dtype="float32")
+inputs = processor(samples, sampling_rate=rate, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**inputs).logits
+print(processor.batch_decode(logits.argmax(-1))[0])
+```
+"""
+_OWN_FEATURES = """With this package (`pip install wav2vec2`), as the beginning of a recogniser or for its features:
+
+```python
+import torch
+from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2Model, load_audio
+
+extractor = Wav2Vec2FeatureExtractor.from_pretrained("{name}")
+model = Wav2Vec2Model.from_pretrained("{name}").eval()
+inputs = extractor(load_audio("speech.wav", 16_000), sampling_rate=16_000, return_tensors="pt")
+with torch.inference_mode():
+    features = model(**inputs).last_hidden_state  # (1, frames of 20 ms, hidden size)
+```
+"""
+_STOCK_FEATURES = """With Transformers alone (the file has to be 16 kHz, mono):
+
+```python
+import soundfile
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+extractor = AutoFeatureExtractor.from_pretrained("{name}")
+model = AutoModel.from_pretrained("{name}").eval()
+samples, rate = soundfile.read("speech.wav", dtype="float32")
+inputs = extractor(samples, sampling_rate=rate, return_tensors="pt")
+with torch.inference_mode():
+    features = model(**inputs).last_hidden_state
+```
+"""
+
+
+def usage_section(architecture: str, name: str, with_decoder: bool) -> str:
+    """Code for this package and for stock Transformers, for a model of that class and name."""
+    for_ctc = architecture.endswith("ForCTC")
+    blocks = (_OWN_CTC, _STOCK_CTC) if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
+    search = ", and beam search with the decoder that is saved here" if with_decoder else ""
+    return "\n".join(block.format(name=name, lm=search) for block in blocks).rstrip()

@@ -1,0 +1,150 @@
+"""The numbers of an evaluation as a card states them: tables for the reader, `model-index` for the Hub.
+
+Both come from the one `Evaluation`; nothing is computed here but percentages.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wav2vec2.evaluation.evaluation import Decoding, ErrorRate, Evaluation
+from wav2vec2.evaluation.provenance import sha256_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+_RATES = (("wer", "WER", "words"), ("cer", "CER", "characters"))
+
+
+def percent(rate: float) -> float:
+    """A rate as the percentage that stands in the metadata: 0.0512345 -> 5.1235."""
+    return round(100 * rate, 4)
+
+
+def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
+    """WER and CER of each decoding, for `model-index`."""
+    from huggingface_hub import EvalResult
+
+    data = evaluation.data
+    return [
+        EvalResult(
+            task_type="automatic-speech-recognition",
+            task_name="Speech Recognition",
+            dataset_type=data.name,
+            dataset_name=" ".join(part for part in (data.name, data.config, data.split) if part),
+            dataset_config=data.config,
+            dataset_split=data.split,
+            dataset_revision=data.revision,
+            metric_type=metric,
+            metric_name=f"{name}, {_way(decoding)}",
+            metric_value=percent(getattr(decoding, metric).rate),
+            metric_args={"normalizer": evaluation.normalizer, "decoder": _settings(decoding)},
+        )
+        for decoding in evaluation.decodings
+        for metric, name, _ in _RATES
+    ]
+
+
+def results_section(evaluation: Evaluation | None) -> str:
+    """The measured figures with all they depend on; that there are none, if there are none."""
+    if evaluation is None:
+        return "Nothing: no evaluation was made of these weights. How often they are wrong is not known."
+    parts = [_data_sentence(evaluation), _rates_table(evaluation), _errors_table(evaluation), _how(evaluation)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _data_sentence(evaluation: Evaluation) -> str:
+    data = evaluation.data
+    named = [("config", data.config), ("split", data.split), ("revision", data.revision)]
+    details = ", ".join(f"{name} {f'`{value}`' if value else 'not recorded'}" for name, value in named)
+    speakers = "an unknown number of" if evaluation.speakers is None else str(evaluation.speakers)
+    failures = len(evaluation.failures)
+    lost = f" {failures} more could not be read and are in no figure." if failures else ""
+    return (
+        f"Data: `{data.name}` ({details}); {evaluation.utterances} utterances, {evaluation.hours:.3f} hours, "
+        f"{speakers} speakers. Its manifest has the SHA-256 `{data.manifest_sha256}`.{lost}"
+    )
+
+
+def _rates_table(evaluation: Evaluation) -> str:
+    level = f"{100 * evaluation.resampling.level:g} %"
+    header = (
+        f"| decoder | WER % | {level}, other utterances | {level}, other speakers | CER % | {level} | times real time |"
+    )
+    rows = [header, "|---|---|---|---|---|---|---|"]
+    for one in evaluation.decodings:
+        cells = [
+            _way(one),
+            f"**{100 * one.wer.rate:.2f}**",
+            _interval(one.wer.interval),
+            _interval(one.wer.speaker_interval),
+            f"{100 * one.cer.rate:.2f}",
+            _interval(one.cer.interval),
+            f"{one.real_time_factor:.4f}" if one.audio_seconds else "not measured",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _errors_table(evaluation: Evaluation) -> str:
+    rows = [
+        "| decoder | of | in the references | right | substituted | deleted | inserted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in evaluation.decodings:
+        for metric, _, unit in _RATES:
+            rate: ErrorRate = getattr(one, metric)
+            counts = (rate.reference, rate.hits, rate.substitutions, rate.deletions, rate.insertions)
+            rows.append(f"| {_way(one)} | {unit} | {' | '.join(map(str, counts))} |")
+    return "\n".join(rows)
+
+
+def _how(evaluation: Evaluation) -> str:
+    how = evaluation.resampling
+    lines = [
+        f"- Normaliser of references and transcripts: `{evaluation.normalizer}` ({evaluation.normalizer_steps}).",
+        *(f"- Decoder {_way(one)}: {_settings(one)}." for one in evaluation.decodings),
+        f"- Intervals: bootstrap, {how.resamples} resamples, seed {how.seed}; of one test set, not of other domains.",
+        f"- Weights measured: {_weights(evaluation)}; {evaluation.model.parameters} parameters in "
+        f"{evaluation.model.precision}.",
+        f"- Measured on {evaluation.date}, on {evaluation.hardware}, in {evaluation.seconds:.0f} s, with "
+        + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
+        + ".",
+    ]
+    if evaluation.comparison is not None and evaluation.comparison.by_utterance is not None:
+        found = evaluation.comparison.by_utterance
+        lines.append(
+            f"- {evaluation.comparison.better} beside {evaluation.comparison.than}: "
+            f"{100 * found.difference:+.2f} points of WER, interval {_interval(found.interval)}; fewer errors in "
+            f"{100 * found.probability:.1f} % of the resamples."
+        )
+    return "\n".join(lines)
+
+
+def weights_problems(folder: Path, card: str) -> list[str]:
+    """Weight files in the folder that are not those whose figures a card shows, by their SHA-256."""
+    problems = []
+    for name, sha in re.findall(r"`([\w.-]+)` \(SHA-256 `([0-9a-f]{64})`\)", card):
+        if (folder / name).is_file() and sha256_of(folder / name) != sha:
+            problems.append(f"{name} is not the file that was measured: evaluate again, and write the card from that")
+    return problems
+
+
+def _weights(evaluation: Evaluation) -> str:
+    return ", ".join(f"`{name}` (SHA-256 `{sha}`)" for name, sha in evaluation.model.weights.items()) or "not recorded"
+
+
+def _interval(interval: Any) -> str:
+    return "not measured" if interval is None else f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+
+
+def _way(decoding: Decoding) -> str:
+    """Greedy, or beam search with or without a language model."""
+    if decoding.name != "beam":
+        return decoding.name
+    return "beam search + LM" if decoding.settings.get("language_model") else "beam search"
+
+
+def _settings(decoding: Decoding) -> str:
+    settings = decoding.settings.items()
+    return ", ".join(f"{name}={value}" for name, value in settings if value is not None and value is not False)

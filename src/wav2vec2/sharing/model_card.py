@@ -1,0 +1,230 @@
+"""The model card, written from the evaluation and the facts of the run. What was not measured is said not to be.
+
+Every figure comes from an argument; this file adds words. `training.evaluation` makes the evaluation, the first line of
+a run's `log.jsonl` holds the facts.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.evaluation.evaluation import Evaluation
+from wav2vec2.sharing.card_metadata import metadata_problems
+from wav2vec2.sharing.card_usage import usage_section
+from wav2vec2.sharing.evaluation_tables import eval_results, results_section, weights_problems
+from wav2vec2.sharing.privacy import Secrets, private_lines
+
+#: Stands for the name on the Hub until `push` knows it.
+REPOSITORY = "USER/NAME"
+CARD = "README.md"
+
+#: What is told of a run, in this order: key of the facts, what it is called, how it is written.
+_FACTS: tuple[tuple[str, str, str], ...] = (
+    ("recipe", "recipe", "{}"),
+    ("model", "started from", "{}"),
+    ("data", "audio", "{}"),
+    ("hours", "hours of audio", "{:.3f}"),
+    ("clips", "clips", "{}"),
+    ("seconds_per_update", "seconds of audio per update", "{:g}"),
+    ("updates", "updates", "{}"),
+    ("epochs", "times through the data", "{:.2f}"),
+    ("learning_rate", "learning rate", "{:g}"),
+    ("parameters", "parameters", "{}"),
+    ("trained_parameters", "parameters that were trained", "{}"),
+    ("precision", "precision", "{}"),
+    ("hardware", "hardware", "{}"),
+    ("processes", "processes", "{}"),
+    ("wall_seconds", "wall time of the updates in seconds", "{:.0f}"),
+    ("seed", "seed", "{}"),
+    ("commit", "commit of the code", "{}"),
+    ("versions", "versions", "{}"),
+)
+
+
+class CardError(ValueError):
+    """A card that would not be true, or that the Hub would not take."""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What nobody can measure and the author has to say."""
+
+    license: str
+    """Of the weights: an identifier of the Hub, such as apache-2.0; the licence of the data limits it."""
+    languages: Sequence[str] = ()
+    """Codes of ISO 639, such as en or swh."""
+    title: str | None = None
+    datasets: Sequence[str] = ()
+    """Names on the Hub of what it was trained on."""
+    base_model: str | None = None
+    """Name on the Hub of the checkpoint that it was trained from."""
+    license_name: str | None = None
+    license_link: str | None = None
+    """Both for license="other"."""
+    limitations: Sequence[str] = ()
+    """Sentences on what it should not be used for, beside those that always hold."""
+    tags: Sequence[str] = ()
+
+
+def write_card(
+    folder: Path | str,
+    facts: CardFacts,
+    evaluation: Evaluation | Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
+    repository: str = REPOSITORY,
+) -> Path:
+    """Write `README.md` into the folder of a checkpoint, replacing an older one whole.
+
+    `evaluation` is an `Evaluation` or its JSON object, `run` the facts of the training run: those of its log and
+    `commit`, `wall_seconds` and `data` (a sentence). Metadata that the Hub would refuse, a path of this machine, a
+    token, and an evaluation of other weights than the folder's are a `CardError`.
+    """
+    folder = Path(folder)
+    measured = evaluation if evaluation is None or isinstance(evaluation, Evaluation) else _read(evaluation)
+    text = card_text(folder, facts, measured, run or {}, repository)
+    machine = replace(Secrets.of_this_machine(), names=())  # words of a text may be names; `push` knows the publisher
+    problems = metadata_problems(text) + [str(one) for one in private_lines(text, CARD, machine)]
+    problems += weights_problems(folder, text)
+    if problems:
+        raise CardError("the card would be refused:\n  " + "\n  ".join(problems))
+    with replaced_file(folder / CARD) as stream:
+        stream.write(text.encode("utf-8"))
+    return folder / CARD
+
+
+def card_text(
+    folder: Path, facts: CardFacts, evaluation: Evaluation | None, run: Mapping[str, Any], repository: str
+) -> str:
+    """The whole card of a checkpoint folder."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    architecture = (config.get("architectures") or ["an unknown class"])[0]
+    title = facts.title or (repository.split("/")[-1] if repository != REPOSITORY else folder.resolve().name)
+    template = Template(files("wav2vec2.sharing").joinpath("model_card_template.md").read_text(encoding="utf-8"))
+    filled = template.substitute(
+        metadata=_metadata(facts, evaluation, architecture, title),
+        title=title,
+        summary=_summary(facts, architecture),
+        results=results_section(evaluation),
+        not_measured=_not_measured(evaluation),
+        training=training_section(run, facts),
+        curves=_curves(folder),
+        usage=usage_section(architecture, repository, (folder / "decoder.json").is_file()),
+        licence=_licence(facts),
+        limits=_limits(facts, evaluation, architecture),
+    )
+    return re.sub(r"\n{3,}", "\n\n", filled).rstrip() + "\n"
+
+
+def facts_of_log(log: Path | str) -> dict[str, Any]:
+    """The facts in the first line of a run's `log.jsonl`, and the wall time of its updates together."""
+    facts: dict[str, Any] = {}
+    seconds = 0.0
+    for line in Path(log).read_text(encoding="utf-8").splitlines():
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue  # the last line of a run that was killed
+        if content.get("kind") == "run":
+            facts = content
+        seconds += content.get("wall_seconds") or 0.0
+    return facts | {"wall_seconds": seconds} if seconds else facts
+
+
+def training_section(run: Mapping[str, Any], facts: CardFacts) -> str:
+    """A table of the facts of the run; those that nobody recorded are named."""
+    lines = ["| | |", "|---|---|"]
+    missing = []
+    for key, name, form in _FACTS:
+        value = run.get(key)
+        if value is None:
+            missing.append(name)
+        elif isinstance(value, Mapping):
+            lines.append(f"| {name} | {', '.join(f'{part} {text}' for part, text in value.items())} |")
+        else:
+            lines.append(f"| {name} | {form.format(value)} |")
+    names = ", ".join(f"`{name}`" for name in facts.datasets)
+    before = f"Trained on {names}.\n\n" if names else ""
+    table = "\n".join(lines) if len(lines) > 2 else ""
+    after = f"\n\nNot recorded: {', '.join(missing)}." if missing else ""
+    return f"{before}{table}{after}".strip()
+
+
+def _read(content: Mapping[str, Any]) -> Evaluation:
+    return Evaluation.from_json(json.dumps(content))
+
+
+def _metadata(facts: CardFacts, evaluation: Evaluation | None, architecture: str, title: str) -> str:
+    from huggingface_hub import ModelCardData
+
+    for_ctc = architecture.endswith("ForCTC")
+    data = ModelCardData(
+        language=list(facts.languages) or None,
+        license=facts.license,
+        license_name=facts.license_name,
+        license_link=facts.license_link,
+        library_name="transformers",
+        pipeline_tag="automatic-speech-recognition" if for_ctc else None,
+        tags=list(dict.fromkeys(["wav2vec2", "speech", "audio", *facts.tags])),
+        datasets=list(facts.datasets) or None,
+        base_model=facts.base_model,
+        metrics=["wer", "cer"] if evaluation else None,
+        model_name=title if evaluation else None,
+        eval_results=eval_results(evaluation) if evaluation else None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _summary(facts: CardFacts, architecture: str) -> str:
+    what = {
+        "Wav2Vec2ForCTC": "A wav2vec 2.0 model that turns speech into text (CTC)",
+        "Wav2Vec2ForPreTraining": "A wav2vec 2.0 model, pretrained on speech without transcripts. It writes no text "
+        "before it is fine-tuned",
+    }.get(architecture, f"A wav2vec 2.0 model ({architecture})")
+    based = (
+        f", trained from [{facts.base_model}](https://huggingface.co/{facts.base_model})" if facts.base_model else ""
+    )
+    return f"{what}{based}. It takes 16 kHz mono audio. Parameter names and files are those of Transformers."
+
+
+def _not_measured(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return ""
+    ways = {decoding.name for decoding in evaluation.decodings}
+    unknown = ["other recordings than those above (accents, noise, telephone, children, far microphones)"]
+    if "beam" not in ways:
+        unknown.append("beam search and a language model")
+    if evaluation.decodings[0].wer.speaker_interval is None:
+        unknown.append("how much the error rate differs between speakers")
+    unknown.append("differences between groups of speakers, such as by age, sex or dialect")
+    return f"Not measured: {'; '.join(unknown)}."
+
+
+def _curves(folder: Path) -> str:
+    pictures = sorted(path.name for path in folder.glob("report*.png"))
+    return "\n\n".join(f"![Curves of the training run]({name})" for name in pictures)
+
+
+def _licence(facts: CardFacts) -> str:
+    name = facts.license_name or facts.license
+    named = f"[{name}]({facts.license_link})" if facts.license_link else f"`{name}`"
+    languages = ", ".join(f"`{code}`" for code in facts.languages) or "not stated"
+    return f"Licence of the weights: {named}. Languages (ISO 639): {languages}."
+
+
+def _limits(facts: CardFacts, evaluation: Evaluation | None, architecture: str) -> str:
+    lines = list(facts.limitations)
+    if architecture.endswith("ForCTC"):
+        lines += [
+            "Transcripts contain errors; where a wrong word does harm, a person has to check them.",
+            "Output is limited to the characters of the vocabulary: no punctuation or case beyond it.",
+        ]
+    if evaluation is not None:
+        lines.append(f"The figures hold for data like `{evaluation.data.name}`; elsewhere expect more errors.")
+    lines.append("The model repeats what its training data has too much or too little of; that was not studied.")
+    return "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,160 @@
+"""What must not be published: paths of this machine, the name of its user, access tokens.
+
+Text is looked at line by line; other files (weights, pictures) for tokens and the home directory alone, because
+anything may look like a path among random bytes. A token that is found is never repeated in a message.
+"""
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Tokens of the Hub and of services that a training run may know, and keys.
+_TOKENS = re.compile(
+    rb"\b(?:hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
+    rb"|sk-[A-Za-z0-9_-]{30,}|AKIA[A-Z0-9]{16})\b|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+#: Where machines keep the files of users and of clusters; two parts make a path there, three or more anywhere.
+_ROOTS = (
+    "home|Users|root|mnt|media|data|datasets|scratch|work|workspace|workspaces|tmp|var|opt|srv|private|etc|usr|nfs|gpfs"
+    "|lustre|fsx|efs|shared|projects|storage|Volumes|content|kaggle|dbfs|export|gfs"
+)
+_PATH = re.compile(
+    rf"(?<![\w/:.<*])(?:/(?:{_ROOTS})/[\w.+@~-]+(?:/[\w.+@~-]+)*|(?:/[\w.+@~-]{{2,}}){{3,}})"
+    r"|\b[A-Za-z]:(?:\\{1,2}|/)(?:[\w.+@~-]+(?:\\{1,2}|/))+[\w.+@~-]*|\\\\[\w.-]+\\[\w.$-]+|file://[\w/.+@~%-]+"
+    r"|(?<![\w/])~/[\w.+@-]+"
+)
+#: Names of users that say nothing about anybody, and are words of texts as well.
+_NOBODY = {
+    "root",
+    "user",
+    "users",
+    "admin",
+    "ubuntu",
+    "debian",
+    "runner",
+    "jovyan",
+    "docker",
+    "nobody",
+    "guest",
+    "home",
+}
+#: Files whose words are the language's.
+_WORD_LISTS = {"vocab.json", "unigrams.txt", "decoder.json", "alphabet.json", "added_tokens.json"}
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One private thing: in which file, in which line (0: not text), what."""
+
+    file: str
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.what}" if self.line else f"{self.file}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What is private on this machine alone."""
+
+    tokens: tuple[str, ...] = ()
+    home: str | None = None
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of_this_machine(cls, token: str | None = None, published_as: str = "") -> "Secrets":
+        """The token in use, the home directory, user and host; a name that `published_as` says anyway is no secret."""
+        names = {name for name in (_user(), socket.gethostname().split(".")[0]) if name and len(name) > 3}
+        public = set(re.split(r"[/\W]+", published_as.lower()))
+        kept = sorted(name for name in names if name.lower() not in _NOBODY | public | {"localhost"})
+        tokens = {value for value in (token, *_tokens_of_environment()) if value}
+        home = os.path.expanduser("~")
+        return cls(tuple(sorted(tokens)), home if len(home) > 3 else None, tuple(kept))
+
+
+def find_private(folder: Path, files: Iterable[str], secrets: Secrets) -> list[Finding]:
+    """All that is private in the files, in their order; a file's name counts as well."""
+    found = []
+    for name in files:
+        found += [Finding(name, 0, f"the name of the file has {what}") for what in _in_line(name, secrets, words=False)]
+        found += _in_file(folder / name, name, secrets)
+    return found
+
+
+def private_lines(text: str, name: str, secrets: Secrets) -> list[Finding]:
+    """The same of a text that is to become the file `name`."""
+    words = Path(name).name not in _WORD_LISTS
+    lines = enumerate(text.splitlines(), 1)
+    return [Finding(name, number, what) for number, line in lines for what in _in_line(line, secrets, words)]
+
+
+def without_tokens(text: str, secrets: Secrets) -> str:
+    """A message that may be shown or written."""
+    for token in secrets.tokens:
+        text = text.replace(token, "[token]")
+    return _TOKENS.sub(b"[token]", text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+
+def _in_file(path: Path, name: str, secrets: Secrets) -> Iterator[Finding]:
+    with path.open("rb") as stream:
+        start = stream.read(8192)
+    if b"\0" in start:
+        yield from (Finding(name, 0, what) for what in sorted(_in_bytes(path, secrets)))
+        return
+    words = Path(name).name not in _WORD_LISTS
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
+            yield from (Finding(name, number, what) for what in _in_line(line, secrets, words))
+
+
+def _in_line(line: str, secrets: Secrets, words: bool) -> list[str]:
+    """What is private in a line; `words`: whether a user's name in it is that user's."""
+    found = []
+    if any(token in line for token in secrets.tokens) or _TOKENS.search(line.encode("utf-8", "replace")):
+        found.append("an access token")
+    plain = line.replace("\\/", "/")  # JSON may write a slash so
+    found += [f"a path of a machine: {without_tokens(match[0], secrets)}" for match in _PATH.finditer(plain)]
+    if not found and secrets.home and re.search(rf"{re.escape(secrets.home)}(?![\w-])", plain):
+        found.append(f"the home directory: {secrets.home}")
+    if words and not found:
+        found += [
+            f"the name of this user or machine: {n}" for n in secrets.names if re.search(rf"\b{re.escape(n)}\b", line)
+        ]
+    return found
+
+
+def _in_bytes(path: Path, secrets: Secrets) -> set[str]:
+    """Tokens and the home directory in a file of any size; pieces overlap by more than either is long."""
+    found: set[str] = set()
+    tail = b""
+    home = f"{secrets.home}/".encode() if secrets.home else None
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            text = tail + piece
+            if any(token.encode() in text for token in secrets.tokens) or _TOKENS.search(text):
+                found.add("an access token")
+            if home and home in text:
+                found.add(f"the home directory: {secrets.home}")
+            tail = text[-512:]
+    return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return ""
+
+
+def _tokens_of_environment() -> list[str]:
+    """Values of variables that are called tokens, keys, passwords; short ones are settings, not secrets."""
+    secret = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY", re.IGNORECASE)
+    return [
+        value for name, value in os.environ.items() if secret.search(name) and len(value) >= 16 and "/" not in value
+    ]

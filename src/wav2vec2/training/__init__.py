@@ -1,0 +1,1 @@
+"""Training: run configuration, data, the one loop, checkpoints, guards and the report."""

@@ -1,0 +1,1 @@
+"""Whether data and model belong together, before the first update."""

@@ -1,0 +1,183 @@
+"""Transcripts against the length of their audio: too long to be spelled, said too fast or too slowly, odd durations.
+
+Shapes: n clips.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wav2vec2.modeling.convolutional_adapter import adapter_output_length
+from wav2vec2.modeling.feature_encoder import conv_output_length
+from wav2vec2.training.checks.validation_clips import ClipSource
+from wav2vec2.training.checks.validation_report import EXAMPLES, Finding, by_share, example
+from wav2vec2.training.checks.validation_text import SpelledTexts
+from wav2vec2.training.data.audio_clips import SAMPLING_RATE
+
+#: No one speaks faster in any script; read English has about 15 characters a second, Mandarin 5.
+_FASTEST = 40.0
+
+#: A clip is odd among the others if it is so many times faster or slower than their median, and beyond so many
+#: deviations (1.4826 times the median absolute deviation of the logarithm, which is the standard deviation of a normal
+#: distribution). Single words scatter: a third to twice the median.
+_FACTOR, _DEVIATIONS = 2.5, 5.0
+
+#: The speed of so few clips says nothing of the others.
+_FEWEST = 20
+
+#: Beyond so many times the median length, and this many seconds, a clip is odd.
+_LONG_FACTOR, _LONG_SECONDS = 10.0, 20.0
+
+
+def frames_of(seconds: NDArray[np.float64], config: Any) -> NDArray[np.int64]:
+    """Frames (n,) that the model makes of clips of these lengths (n,); -1 where the length is not known."""
+    frames = np.full(len(seconds), -1, np.int64)
+    known = ~np.isnan(seconds)
+    samples = torch.from_numpy(np.round(seconds[known] * SAMPLING_RATE).astype(np.int64))
+    counts = conv_output_length(samples, config.conv_kernel, config.conv_stride)
+    frames[known] = (adapter_output_length(counts, config) if config.add_adapter else counts).numpy()
+    return frames
+
+
+def length_findings(
+    where: str, source: ClipSource, spelled: SpelledTexts, config: Any, max_bad_share: float
+) -> Iterator[Finding]:
+    """Everything that texts and lengths say together, without a look into the audio."""
+    yield from _left_out(where, source, max_bad_share)
+    yield from _too_long(where, source, spelled, config, max_bad_share)
+    yield from _speed(where, source, spelled)
+    yield from _durations(where, source, spelled)
+
+
+def speeds(source: ClipSource, spelled: SpelledTexts) -> NDArray[np.float64]:
+    """Characters (labels) a second (n,) of the usable clips, NaN where there are none or the length is not known."""
+    seconds = source.seconds[spelled.clips]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: NDArray[np.float64] = np.where(spelled.labels > 0, spelled.labels / seconds, np.nan)
+    return np.where(seconds > 0, found, np.nan)
+
+
+def _left_out(where: str, source: ClipSource, allowed: float) -> Iterator[Finding]:
+    if source.problems:
+        yield Finding(
+            "unreadable",
+            by_share(len(source.problems), len(source), allowed),
+            where,
+            "clips cannot be read: they are left out",
+            len(source.problems),
+            len(source),
+            [example(one.id, detail=one.reason) for one in source.problems[:EXAMPLES]],
+            "files that play to their end",
+        )
+    seconds = source.seconds
+    for kind, which, limit in (
+        ("too_short", seconds < source.shortest, f"shorter than {source.shortest:g} s (data.min_seconds)"),
+        ("too_long", seconds > source.longest, f"longer than {source.longest:g} s (data.max_seconds)"),
+    ):
+        found = np.flatnonzero(which)
+        if len(found):
+            yield Finding(
+                kind,
+                "warning" if len(found) > 0.1 * len(source) else "note",
+                where,
+                f"clips are {limit}: they are left out",
+                len(found),
+                len(source),
+                [example(source.ids[i], source.transcripts[i], f"{seconds[i]:.2f} s") for i in found[:EXAMPLES]],
+            )
+
+
+def _too_long(where: str, source: ClipSource, spelled: SpelledTexts, config: Any, allowed: float) -> Iterator[Finding]:
+    """CTC needs a frame for each label, and one for the blank between two equal ones."""
+    frames = frames_of(source.seconds[spelled.clips], config)
+    needed = spelled.labels + spelled.repeats
+    found = np.flatnonzero((frames >= 0) & (needed > frames))
+    found = found[np.argsort(frames[found] - needed[found], kind="stable")]
+    if len(found):
+        yield Finding(
+            "target_too_long",
+            by_share(len(found), len(spelled.clips), allowed),
+            where,
+            "targets are longer than their audio has frames: no model can learn them, they are left out of the loss",
+            len(found),
+            len(spelled.clips),
+            [
+                example(
+                    source.ids[index],
+                    source.transcripts[index],
+                    f"{spelled.labels[number]} labels + {spelled.repeats[number]} repeats, {frames[number]} frames of "
+                    f"{source.seconds[index]:.2f} s",
+                )
+                for number in found[:EXAMPLES]
+                for index in (int(spelled.clips[number]),)
+            ],
+            "the transcript of this very clip; look for texts of another clip, or audio that was cut off",
+        )
+
+
+def _speed(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+    speed = speeds(source, spelled)
+    known = np.flatnonzero(~np.isnan(speed))
+    if not len(known):
+        return
+    middle = float(np.median(speed[known]))
+    if middle > _FASTEST * 0.75 and len(known) >= _FEWEST:
+        yield Finding(
+            "too_fast",
+            "problem",
+            where,
+            f"the median clip has {middle:.1f} characters a second: the durations are wrong, or the audio is shorter "
+            "than its text",
+            right="10 to 20 in alphabetic scripts, fewer in others",
+        )
+    odd = speed > _FASTEST
+    if len(known) >= _FEWEST:
+        away = np.abs(np.log(speed / middle))
+        spread = 1.4826 * float(np.median(away[known]))
+        odd |= away > max(np.log(_FACTOR), _DEVIATIONS * spread)
+    found = [number for number in known[np.argsort(-np.abs(np.log(speed[known] / middle)))] if odd[number]]
+    if found:
+        yield Finding(
+            "odd_speed",
+            "warning",
+            where,
+            f"clips have too many or too few characters for their length (the median is {middle:.1f} a second)",
+            len(found),
+            len(spelled.clips),
+            [
+                example(
+                    source.ids[index],
+                    source.transcripts[index],
+                    f"{speed[number]:.1f} characters a second, {source.seconds[index]:.2f} s",
+                )
+                for number in found[:EXAMPLES]
+                for index in (int(spelled.clips[number]),)
+            ],
+            "transcripts that belong to their clips, and clips that are not cut off or mostly silence",
+        )
+
+
+def _durations(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+    seconds = source.seconds[spelled.clips]
+    known = seconds[~np.isnan(seconds)]
+    if not len(known):
+        return
+    limit = max(_LONG_FACTOR * float(np.median(known)), _LONG_SECONDS)
+    found = np.flatnonzero(seconds > limit)
+    if len(found):
+        yield Finding(
+            "odd_duration",
+            "warning",
+            where,
+            f"clips are much longer than the others (the median is {np.median(known):.2f} s)",
+            len(found),
+            len(spelled.clips),
+            [
+                example(source.ids[index], source.transcripts[index], f"{source.seconds[index]:.2f} s")
+                for index in spelled.clips[found[np.argsort(-seconds[found])]][:EXAMPLES].tolist()
+            ],
+            "one utterance in each clip",
+        )

@@ -1,0 +1,251 @@
+"""Transcripts against the vocabulary: characters without a token and why, special tokens in them, nothing left of them.
+
+Shapes: n clips.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import eq
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec2.processing.text_normalization import is_digit, normal_form
+from wav2vec2.processing.unknown_characters import code_points, letter_case
+from wav2vec2.training.checks.validation_clips import ClipSource
+from wav2vec2.training.checks.validation_report import EXAMPLES, Finding, Severity, by_share, example
+
+#: Unknown characters that are listed one by one.
+_LISTED = 20
+
+#: Of these, so many in one example.
+_OF_ONE = 8
+
+
+@dataclass
+class SpelledTexts:
+    """The transcripts of a source as the tokenizer spells them. `clips` (n,) are indices of usable clips, `labels` and
+    `repeats` (n,) how many labels each has and how many equal their neighbour."""
+
+    clips: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    repeats: NDArray[np.int64]
+    unknown: Counter[str] = field(default_factory=Counter)
+    where_unknown: dict[str, list[int]] = field(default_factory=dict)
+    with_unknown: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+    used: Counter[str] = field(default_factory=Counter)
+
+
+def spell(source: ClipSource, tokenizer: Any) -> SpelledTexts:
+    """Cut every usable transcript into tokens, and note what has none. The tokenizer is left as it is."""
+    lenient = copy.copy(tokenizer)
+    lenient.strict, lenient.unknown_counts = False, Counter()
+    clips = source.usable()
+    spelled = SpelledTexts(clips, *np.zeros((2, len(clips)), np.int64))
+    for number, index in enumerate(clips.tolist()):
+        text = source.transcripts[index]
+        assert text is not None
+        try:
+            pieces = lenient.tokenize(text)
+        except ValueError as error:  # a choice of the normalisation refuses the text
+            spelled.refused[index] = str(error)
+            pieces = []
+        if lenient.unknown_counts:
+            _note(spelled, index, lenient.unknown_counts)
+            lenient.unknown_counts = Counter()
+        spelled.used.update(pieces)
+        known = index not in spelled.with_unknown
+        whole = pieces if known else lenient._cut(lenient.normalize(text))  # two are not equal for being unknown
+        spelled.labels[number] = len(pieces)
+        spelled.repeats[number] = sum(map(eq, whole, whole[1:]))
+    return spelled
+
+
+def _note(spelled: SpelledTexts, index: int, unknown: Counter[str]) -> None:
+    spelled.unknown.update(unknown)
+    spelled.with_unknown.add(index)
+    for character in unknown:
+        found = spelled.where_unknown.setdefault(character, [])
+        if len(found) < EXAMPLES:
+            found.append(index)
+
+
+def text_findings(
+    where: str, source: ClipSource, spelled: SpelledTexts, tokenizer: Any, *, on_unknown: str, max_bad_share: float
+) -> Iterator[Finding]:
+    """Everything about the transcripts of one source that has nothing to do with its audio."""
+    yield from _missing(where, source, max_bad_share)
+    yield from _empty(where, source, spelled, max_bad_share)
+    yield from _refused(where, source, spelled)
+    if spelled.unknown:
+        yield from _unknown(where, source, spelled, tokenizer, on_unknown)
+    yield from _special_tokens(where, source, spelled, tokenizer)
+
+
+def unused_tokens(spelled: SpelledTexts, tokenizer: Any) -> Iterator[Finding]:
+    """Tokens of the vocabulary that no training transcript has: they are never learnt."""
+    special = {*tokenizer.all_special_tokens, tokenizer.word_delimiter_token}
+    ordinary = [token for token in tokenizer.encoder if token not in special]
+    unused = [token for token in ordinary if token not in spelled.used]
+    if unused and 2 * len(spelled.with_unknown) < len(spelled.clips):  # else that is what is wrong
+        shown = " ".join(sorted(unused)[:_LISTED]) + (" …" if len(unused) > _LISTED else "")
+        many = len(unused) > 0.5 * len(ordinary)
+        yield Finding(
+            "unused_tokens",
+            "warning" if many else "note",
+            "train",
+            f"{len(unused)} of {len(ordinary)} tokens of the vocabulary occur in no transcript: {shown}",
+            right="a vocabulary built from the training text (text.vocabulary=null)" if many else "",
+        )
+
+
+def _missing(where: str, source: ClipSource, allowed: float) -> Iterator[Finding]:
+    missing = [index for index, text in enumerate(source.transcripts) if not text]
+    if missing:
+        yield Finding(
+            "missing_transcript",
+            by_share(len(missing), len(source), allowed),
+            where,
+            "clips have no transcript: they are left out",
+            len(missing),
+            len(source),
+            [example(source.ids[index]) for index in missing[:EXAMPLES]],
+            "a text in the column `transcript` (or data.train.0.text_column=NAME of another column)",
+        )
+
+
+def _empty(where: str, source: ClipSource, spelled: SpelledTexts, allowed: float) -> Iterator[Finding]:
+    """A transcript of which the normalisation, or leaving out unknown characters, leaves nothing."""
+    empty = [
+        int(index)
+        for index, labels in zip(spelled.clips, spelled.labels, strict=True)
+        if not labels and int(index) not in spelled.refused
+    ]
+    if empty:
+        yield Finding(
+            "empty_target",
+            by_share(len(empty), len(spelled.clips), allowed),
+            where,
+            "transcripts have no character left that the vocabulary knows: the targets are empty",
+            len(empty),
+            len(spelled.clips),
+            [example(source.ids[index], source.transcripts[index]) for index in empty[:EXAMPLES]],
+            "texts with words, or choices under `text` that keep them",
+        )
+
+
+def _refused(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+    if spelled.refused:
+        yield Finding(
+            "refused_text",
+            "problem",
+            where,
+            "transcripts are refused by the choices under `text`, as digits are by text.digits=refuse",
+            len(spelled.refused),
+            len(spelled.clips),
+            [example(source.ids[index], source.transcripts[index]) for index in list(spelled.refused)[:EXAMPLES]],
+            "numbers spelled out as they are said (text.digits=remove or keep, if that is what is wanted)",
+        )
+
+
+def _unknown(
+    where: str, source: ClipSource, spelled: SpelledTexts, tokenizer: Any, on_unknown: str
+) -> Iterator[Finding]:
+    listed = sorted(spelled.unknown.items(), key=lambda item: (-item[1], item[0]))
+    names = [f"{character!r} ({code_points(character)}) x{count}" for character, count in listed[:_LISTED]]
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    examples: dict[int, list[str]] = {}
+    for character, _ in listed[:_LISTED]:
+        examples.setdefault(spelled.where_unknown[character][0], []).append(character)
+    severity: Severity = "problem" if on_unknown == "error" else "warning"
+    done = {"skip": ": these clips are left out", "unknown": ": they become the token for unknown ones"}
+    kind, causes = _causes(source, spelled, tokenizer)
+    cause = f" ({'; '.join(said for said, _ in causes)})" if causes else ""
+    yield Finding(
+        kind,
+        severity,
+        where,
+        f"transcripts have characters that are not in the vocabulary of {len(tokenizer)} tokens{cause}"
+        f"{done.get(on_unknown, '')}: {', '.join(names)}{more}",
+        len(spelled.with_unknown),
+        len(spelled.clips),
+        [
+            example(source.ids[index], source.transcripts[index], f"has {' '.join(map(repr, characters[:_OF_ONE]))}")
+            for index, characters in list(examples.items())[:EXAMPLES]
+        ],
+        "; ".join(right for _, right in causes)
+        or "a vocabulary with these characters (text.vocabulary=null builds one), or texts without them",
+    )
+
+
+def _causes(source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> tuple[str, list[tuple[str, str]]]:
+    """(kind of finding, [(why characters are unknown, what would be right), ...]), the most telling first."""
+    unknown, known = spelled.unknown, tokenizer.encoder
+    causes: list[tuple[str, str]] = []
+    kind = "unknown_characters"
+    other = {c for c in unknown if any(o != c and o in known for o in (c.lower(), c.upper()))}
+    if other:
+        kind, right = "wrong_case", letter_case(known)
+        text = "upper" if right == "lower" else "lower"
+        said = f"wrong case: the vocabulary is {right} case, {sum(unknown[c] for c in other)} letters are {text} case"
+        causes.append((said, f"text.case={right}"))
+    rest = [c for c in unknown if c not in other and len(c) == 1]
+    causes += [cause for cause in (_other_form(rest, source, spelled, tokenizer),) if cause]
+    digits = sorted(c for c in rest if is_digit(c))
+    if digits:
+        causes.append((f"digits {' '.join(digits)}", "numbers spelled out as they are said"))
+    if tokenizer.blank in unknown:
+        said = f"{tokenizer.blank!r} is the CTC blank, which no text may hold"
+        causes.append((said, "a blank that is no character of the text"))
+    if " " in unknown:
+        causes.append(("the vocabulary has no word delimiter", "texts without spaces, or a text.word_delimiter"))
+    symbols = [c for c in rest if not c.isalnum() and not c.isspace() and not is_digit(c) and not _combining(c)]
+    if symbols and tokenizer.normalization.punctuation == "keep":
+        causes.append(("punctuation", "text.punctuation=remove"))
+    return kind, causes
+
+
+def _other_form(rest: list[str], source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> tuple[str, str] | None:
+    """Whether accents are written in the other normal form of Unicode: NFC has é as one character, NFD as two."""
+    accents = [c for c in rest if _combining(c) or normal_form("NFD", c) != c]
+    if not accents:
+        return None
+    form = "NFC" if any(map(_combining, accents)) else "NFD"
+    indices = {index for c in accents for index in spelled.where_unknown[c]}
+    known = tokenizer.encoder
+    written = {c for index in indices for c in normal_form(form, tokenizer.normalize(source.transcripts[index]))}
+    lost = {c for c in written if c not in known and c.lower() not in known and c.upper() not in known}
+    if any(_combining(c) or normal_form("NFD", c) != c for c in lost):
+        return None
+    other = "NFD" if form == "NFC" else "NFC"
+    return f"accents are written in {other}, those of the vocabulary in {form}", f"text.unicode_form={form}"
+
+
+def _combining(character: str) -> bool:
+    return len(character) == 1 and "\u0300" <= character <= "\u036f"
+
+
+def _special_tokens(where: str, source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> Iterator[Finding]:
+    """Special tokens written out in a text are trained on as if they were said."""
+    delimiter = tokenizer.word_delimiter_token
+    normal = tokenizer.normalize
+    written = [token for token in {*tokenizer.all_special_tokens, delimiter} if token and not token.isspace()]
+    for token in sorted(set(written) - {tokenizer.blank}):
+        texts = ((index, source.transcripts[index] or "") for index in spelled.clips.tolist())
+        found = [i for i, text in texts if token in text and i not in spelled.refused and token in normal(text)]
+        if found:
+            role = "the token between words" if token == delimiter else "a special token"
+            yield Finding(
+                "special_token_in_text",
+                "warning",
+                where,
+                f"transcripts hold {token!r}, which is {role} of the vocabulary",
+                len(found),
+                len(spelled.clips),
+                [example(source.ids[index], source.transcripts[index]) for index in found[:EXAMPLES]],
+                "texts without it, or another token (text.word_delimiter)",
+            )

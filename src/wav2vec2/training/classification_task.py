@@ -1,0 +1,291 @@
+"""Labels for clips, labels for frames, and voices that can be told apart, as the loop sees them.
+
+The loss of an update is the sum over what is labelled (clips, frames) divided by its number, whatever parts and
+processes the clips came in.
+
+Shapes: B clips, S samples, T frames, N labels, E embedding size, C clips of the evaluation.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.feature_encoder import conv_output_length
+from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, LoadedClip, clip_seed
+from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
+
+#: A label that no loss sees.
+_NO_LABEL = -100
+
+#: One stretch of `segments_of`, as "0.35-1.20 speech".
+_SEGMENT = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s+(\S.*?)\s*")
+
+#: Clips of an evaluation of which every pair is compared at once.
+_ROWS = 1024
+
+
+class ClipLabelTask:
+    """One label per clip, which stands where other data has the transcript: keywords, commands, intents."""
+
+    criterion = "error"
+    num_groups = 0
+    chance: float | None = None
+
+    def __init__(
+        self, config: Wav2Vec2Config, feature_extractor: Any, labels: Sequence[str], seed: int, freeze_updates: int = 0
+    ) -> None:
+        self.config = config
+        self.feature_extractor = feature_extractor
+        self.labels = list(labels)
+        self.numbers = {label: number for number, label in enumerate(labels)}
+        self.seed = seed
+        self.freeze_updates = freeze_updates
+
+    def label_of(self, clip: LoadedClip) -> str | None:
+        """What is to be learnt of a clip."""
+        return clip.transcript
+
+    def collate(self, clips: list[LoadedClip]) -> Inputs:
+        """Clips -> waveforms and labels (B,). A label that is not known counts for nothing."""
+        numbers = [self.numbers.get(self.label_of(clip) or "", _NO_LABEL) for clip in clips]
+        return waveform_batch(clips, self.feature_extractor) | {"labels": torch.tensor(numbers or [_NO_LABEL])}
+
+    def counts(self, inputs: Inputs) -> list[float]:
+        """Labelled clips."""
+        return [float((inputs["labels"] != _NO_LABEL).sum())]
+
+    def begin(self, model: Any, update: int) -> None:
+        """LayerDrop, and whether the encoder is trained yet."""
+        model.set_update(update, self.seed)
+        model.hold_encoder(update < self.freeze_updates)
+
+    def whole_update(
+        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        """Nothing: clips know nothing of each other."""
+
+    def part(self, model: Any, inputs: Inputs, whole: None) -> PartOutput:
+        """The summed loss of one part."""
+        output = self.forward(model, inputs)
+        return PartOutput(output.loss, self.sums(output, inputs))
+
+    def before_step(self, model: Any) -> None:
+        """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
+        for parameter in model.held_parameters():
+            parameter.grad = None
+
+    def forward(self, model: Any, inputs: Inputs) -> Any:
+        """The model's output, its loss as a sum."""
+        given = {name: inputs[name] for name in ("input_values", "attention_mask", "labels", "clip_seeds")}
+        return model(**given, num_items_in_batch=1)
+
+    def sums(self, output: Any, inputs: Inputs) -> Sums:
+        """What figures are made of."""
+        labels = inputs["labels"]
+        return {
+            "loss": exact(output.loss),
+            "labelled": exact((labels != _NO_LABEL).sum()),
+            "right": exact((output.logits.argmax(-1) == labels).sum()),
+        }
+
+    def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """Means over what is labelled."""
+        labelled = max(sums["labelled"], 1.0)
+        return {"loss": sums["loss"] / labelled, "accuracy": sums["right"] / labelled}
+
+    def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
+        """The same, and how often which label was taken for which."""
+        output = self.forward(model, inputs)
+        confusion = confusion_table(output.logits.argmax(-1), inputs["labels"], len(self.labels))
+        return self.sums(output, inputs) | {"confusion": exact(confusion)}
+
+    def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """With the share that was wrong, and the confusion table: a row for each label, what it was taken for."""
+        table = [[round(count) for count in row] for row in sums["confusion"]]
+        figures = self.figures(sums)
+        return figures | {"error": 1.0 - figures["accuracy"], "labels": self.labels, "confusion": table}
+
+
+class FrameLabelTask(ClipLabelTask):
+    """One label per frame: voice activity, who speaks when. A transcript is a list of stretches (`segments_of`)."""
+
+    #: The label of frames of which a clip's list says nothing: the first one.
+    background = 0
+
+    def collate(self, clips: list[LoadedClip]) -> Inputs:
+        """Clips -> waveforms and labels (B, T)."""
+        inputs = waveform_batch(clips, self.feature_extractor)
+        frames = int(conv_output_length(inputs["input_values"].shape[1], *self._geometry))
+        labels = torch.full((len(inputs["input_values"]), frames), _NO_LABEL)
+        for row, clip in zip(labels, clips, strict=False):
+            own = int(conv_output_length(len(clip.samples), *self._geometry))
+            row[:own] = self.frame_labels(clip.transcript or "", own)
+        return inputs | {"labels": labels}
+
+    def frame_labels(self, segments: str, frames: int) -> Tensor:
+        """The number (T,) of the label in the middle of each frame; of overlapping stretches, of the last."""
+        middles = frame_middles(self.config, frames)
+        labels = torch.full((frames,), self.background)
+        for start, end, label in segments_of(segments):
+            labels[(middles >= start) & (middles < end)] = self.numbers.get(label, _NO_LABEL)
+        return labels
+
+    def forward(self, model: Any, inputs: Inputs) -> Any:
+        """The model's output, its loss as a sum over the labelled frames."""
+        given = {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
+        output = model(**given)
+        logits, labels = output.logits.float().flatten(0, 1), inputs["labels"].flatten()
+        output.loss = F.cross_entropy(logits, labels, ignore_index=_NO_LABEL, reduction="sum")
+        return output
+
+    @property
+    def _geometry(self) -> tuple[Any, Any]:
+        return self.config.conv_kernel, self.config.conv_stride
+
+
+class SpeakerTask(ClipLabelTask):
+    """Voices of training speakers apart from each other; judged on pairs of clips of other speakers.
+
+    `clips` is the number of the evaluation's clips. Every pair of them is compared, over all parts and processes: each
+    clip has a row of its own in a table of embeddings, which are added up like everything else.
+    """
+
+    criterion = "equal_error_rate"
+
+    def __init__(
+        self,
+        config: Wav2Vec2Config,
+        feature_extractor: Any,
+        labels: Sequence[str],
+        seed: int,
+        freeze_updates: int = 0,
+        clips: int = 0,
+    ) -> None:
+        super().__init__(config, feature_extractor, labels, seed, freeze_updates)
+        self.rows = {clip_seed(seed, EVALUATION, index): index for index in range(clips)}
+
+    def label_of(self, clip: LoadedClip) -> str | None:
+        """Who speaks."""
+        return clip.speaker
+
+    def collate(self, clips: list[LoadedClip]) -> Inputs:
+        """With a number for every speaker, be it one of the training's or not; 0 where none is named."""
+        return super().collate(clips) | {"voices": torch.tensor([voice_number(clip.speaker) for clip in clips] or [0])}
+
+    def forward(self, model: Any, inputs: Inputs) -> Any:
+        """The model's output, its loss as a sum. Of a part without clips the loss is 0 times that of silence, so that
+        every parameter is in the graph all the same."""
+        known = inputs["labels"] != _NO_LABEL
+        if bool(known.any()) != bool(known.all()):
+            raise ValueError("a clip of no training speaker is among those of a training batch")
+        given = {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
+        output = model(**given, labels=inputs["labels"].clamp(min=0), num_items_in_batch=1)
+        output.loss = output.loss * known.any()
+        return output
+
+    def sums(self, output: Any, inputs: Inputs) -> Sums:
+        """What figures are made of: the scores of speakers stay inside the loss."""
+        return {"loss": exact(output.loss), "labelled": exact((inputs["labels"] != _NO_LABEL).sum())}
+
+    def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """The mean over clips."""
+        return {"loss": sums["loss"] / max(sums["labelled"], 1.0)}
+
+    def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
+        """Embeddings (C, E) and voices (C,), each clip in its row, and zeros in all others."""
+        given = {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
+        output = model(**given)
+        size = output.embeddings.shape[1]
+        embeddings = torch.zeros(len(self.rows), size, dtype=torch.float64)
+        voices = torch.zeros(len(self.rows), dtype=torch.float64)
+        for seed, vector, voice in zip(inputs["clip_seeds"].tolist(), output.embeddings, inputs["voices"], strict=True):
+            if int(voice):
+                embeddings[self.rows[seed]] = vector.double()
+                voices[self.rows[seed]] = voice
+        device = output.logits.device
+        return {"embeddings": exact(embeddings.to(device)), "voices": exact(voices.to(device))}
+
+    def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """How well the cosine of two embeddings tells whether it was the same voice."""
+        voices = torch.tensor(sums["voices"], dtype=torch.float64)
+        vectors = torch.tensor(sums["embeddings"], dtype=torch.float64)[voices > 0]
+        same, other = pair_scores(vectors, voices[voices > 0])
+        rate, threshold = equal_error_rate(same, other)
+        pairs = {"same_pairs": len(same), "other_pairs": len(other)}
+        return {"equal_error_rate": rate, "threshold": threshold} | pairs
+
+
+def confusion_table(chosen: Tensor, labels: Tensor, count: int) -> Tensor:
+    """How often each label (rows) was taken for each (columns): (N, N), of what is labelled."""
+    known = labels != _NO_LABEL
+    pairs = labels[known] * count + chosen[known]
+    return torch.bincount(pairs, minlength=count * count).view(count, count)
+
+
+def segments_of(text: str) -> list[tuple[float, float, str]]:
+    """Stretches with their labels: start and end in seconds, end exclusive.
+
+    >>> segments_of("0.35-1.20 speech; 2-2.5 music")
+    [(0.35, 1.2, 'speech'), (2.0, 2.5, 'music')]
+    """
+    found = []
+    for piece in filter(str.strip, text.split(";")):
+        match = _SEGMENT.fullmatch(piece)
+        if match is None or float(match[1]) >= float(match[2]):
+            raise ValueError(f"{piece.strip()!r}: must be `start-end label`, in seconds, as `0.35-1.20 speech`")
+        found.append((float(match[1]), float(match[2]), match[3]))
+    return found
+
+
+def frame_middles(config: Wav2Vec2Config, frames: int) -> Tensor:
+    """The second (T,) in the middle of what each frame hears."""
+    field, step = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field, step = field + (kernel - 1) * step, step * stride
+    return (torch.arange(frames, dtype=torch.float64) * step + field / 2) / SAMPLING_RATE
+
+
+def voice_number(speaker: str | None) -> int:
+    """A number from 1 to 2^52 that stands for a name on every machine, and that a float holds exactly; 0 for none."""
+    if not speaker:
+        return 0
+    digest = blake2b(speaker.encode(), digest_size=8, person=b"wav2vec2 voice").digest()
+    return (int.from_bytes(digest, "little") >> 12) + 1
+
+
+def pair_scores(embeddings: Tensor, voices: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines of all pairs out of (C, E): those of one voice (C,), and those of two."""
+    unit = F.normalize(embeddings, dim=1)
+    same, other = [], []
+    for first in range(0, len(unit), _ROWS):
+        rows = slice(first, first + _ROWS)
+        cosines = unit[rows] @ unit.T
+        later = torch.arange(len(unit))[None] > torch.arange(len(unit))[rows, None]
+        alike = voices[rows, None] == voices[None]
+        same.append(cosines[later & alike])
+        other.append(cosines[later & ~alike])
+    empty = torch.zeros(0, dtype=torch.float64)
+    return torch.cat([empty, *same]), torch.cat([empty, *other])
+
+
+def equal_error_rate(same: Tensor, other: Tensor) -> tuple[float, float]:
+    """The rate at which as many pairs of one voice are refused as pairs of two are accepted, and the threshold.
+
+    A pair is accepted when its score is at least the threshold. With few pairs the two rates never quite meet; their
+    mean is given where they are nearest. NaN without pairs of either kind.
+    """
+    if not len(same) or not len(other):
+        return math.nan, math.nan
+    thresholds = torch.cat([same, other]).unique()
+    refused = torch.searchsorted(same.sort().values, thresholds) / len(same)
+    accepted = 1 - torch.searchsorted(other.sort().values, thresholds) / len(other)
+    nearest = int((refused - accepted).abs().argmin())
+    return float(refused[nearest] + accepted[nearest]) / 2, float(thresholds[nearest])

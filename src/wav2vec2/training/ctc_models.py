@@ -1,0 +1,94 @@
+"""The model that a fine-tuning run starts from: pretrained weights with a head for its tokens, or fresh ones."""
+
+from typing import Any
+
+import torch
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
+from wav2vec2.modeling.loading import CheckpointError
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+from wav2vec2.processing.tokenizer_files import find_file
+from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.settings.model_choice import preset_config
+from wav2vec2.training.settings.run_config import FinetuneModelSection
+
+_HEAD = "lm_head"
+_FEATURES_FILE = "preprocessor_config.json"
+
+
+def make_ctc_model(
+    section: FinetuneModelSection, tokenizer: Any, seed: int, attention: str | None = None, keep_head: bool = False
+) -> tuple[Wav2Vec2ForCTC, list[str]]:
+    """A model in float32 with one logit for each token, and what is to be said of it.
+
+    A new head follows from the run's seed alone. Convolutions that get no gradient (`feature_grad_mult` 0, as the
+    paper fine-tunes) are frozen, so that no decay moves them either.
+    """
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    if section.checkpoint is None:
+        model, notes = _fresh(section, tokenizer, options)
+        keep_head = False
+    else:
+        model, notes = _from_checkpoint(section, tokenizer, options, keep_head)
+    if not keep_head:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("head", seed))
+            start_head_afresh(model)
+    if model.config.feature_grad_mult == 0:
+        model.freeze_feature_encoder()
+        notes.append("the convolutional encoder is not trained")
+    return model, notes
+
+
+def start_head_afresh(model: Any) -> None:
+    """Initialise the head as that of a new model, whatever was loaded into it."""
+    for parameter in model.lm_head.parameters():
+        setattr(parameter, "_is_hf_initialized", False)  # noqa: B010 (no such attribute is declared)
+    model._init_weights(model.lm_head)
+
+
+def make_extractor(section: FinetuneModelSection, normalize: bool) -> tuple[Wav2Vec2FeatureExtractor, list[str]]:
+    """What turns samples into inputs: the checkpoint's, since its model knows no other; else a new one."""
+    if section.checkpoint is None or find_file(section.checkpoint, _FEATURES_FILE, {}) is None:
+        return Wav2Vec2FeatureExtractor(do_normalize=normalize), []
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(section.checkpoint)
+    if extractor.do_normalize == normalize:
+        return extractor, []
+    said = "are" if extractor.do_normalize else "are not"
+    return extractor, [f"waveforms {said} normalised, as the checkpoint's are, not as data.normalize says"]
+
+
+def _fresh(section: FinetuneModelSection, tokenizer: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
+    config = preset_config(section)
+    config.vocab_size, config.pad_token_id = len(tokenizer), tokenizer.blank_id
+    return Wav2Vec2ForCTC._from_config(config, **options), ["from scratch: no weight is pretrained"]
+
+
+def _from_checkpoint(
+    section: FinetuneModelSection, tokenizer: Any, options: dict[str, Any], keep_head: bool
+) -> tuple[Any, list[str]]:
+    source = section.checkpoint
+    tokens = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.blank_id}
+    config = Wav2Vec2Config.from_pretrained(source, **{**section.config, **tokens})
+    model, info = Wav2Vec2ForCTC.from_pretrained(
+        source,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # those of the head; others are refused here
+        **options,
+    )
+    mismatched = {name: (tuple(saved), tuple(wanted)) for name, saved, wanted in info["mismatched_keys"]}
+    wrong = [
+        f"{name}: {a} in the checkpoint, {b} in the model" for name, (a, b) in mismatched.items() if not _head(name)
+    ]
+    if wrong:
+        raise CheckpointError("\n  ".join([f"{source} does not fit model.config:", *sorted(wrong)]))
+    fresh = sorted(name for name in info["missing_keys"] if not _head(name))
+    fresh += [] if keep_head else [f"{_HEAD}, the head of {len(tokenizer)} tokens"]
+    return model, [f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"]
+
+
+def _head(name: str) -> bool:
+    return name.startswith(f"{_HEAD}.")

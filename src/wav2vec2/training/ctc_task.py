@@ -1,0 +1,196 @@
+"""Fine-tuning with CTC as the loop sees it.
+
+The loss of an update is the sum over its utterances divided by their number, whatever parts and processes they came in
+(fairseq's `sentence_avg`, with which the paper's learning rates were chosen). An utterance whose target needs more
+frames than its audio has is as if it were not there; the loop lists it.
+
+Shapes: B clips, S samples, T frames, V tokens, U labels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.evaluation.scoring import error_rates
+from wav2vec2.modeling.convolutional_adapter import adapter_output_length
+from wav2vec2.modeling.ctc_loss import frames_needed
+from wav2vec2.modeling.feature_encoder import conv_output_length, frames_within
+from wav2vec2.training.data.audio_clips import LoadedClip
+from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.guards import describe_plateau
+from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
+
+#: What pads labels: no loss sees it.
+_NO_LABEL = -100
+
+#: Decoded samples of an evaluation that are shown.
+_SAMPLES = 3
+
+#: Stands in a reference for a character without a token. No hypothesis has it, so it counts as the error that it is.
+_UNKNOWN = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where a run changes: so long only the head is trained, so long the learning rate rises, so long it lasts."""
+
+    freeze_updates: int = 0
+    warmup_updates: int = 0
+    total_updates: int | None = None
+
+
+class CTCTask:
+    """Spell what is said."""
+
+    criterion = "wer"
+    num_groups = 0
+    chance: float | None = None
+
+    def __init__(
+        self, config: Wav2Vec2Config, feature_extractor: Any, tokenizer: Any, seed: int, stages: Stages | None = None
+    ) -> None:
+        self.config = config
+        self.feature_extractor = feature_extractor
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.stages = stages or Stages()
+        #: Tokens that are never written, such as "<s>": no path goes through them.
+        self.unwritten = sorted({int(index) for index in tokenizer.all_special_ids} - {tokenizer.blank_id})
+        self._updates_done = 0
+        self._samples: list[dict[str, str]] = []
+
+    def collate(self, clips: list[LoadedClip]) -> Inputs:
+        """Clips and their transcripts -> waveforms and labels. No clip: one utterance of no frame and no label."""
+        inputs = waveform_batch(clips, self.feature_extractor)
+        spelled = [list(self.tokenizer(clip.transcript or "").input_ids) for clip in clips]
+        rows, longest = max(1, len(clips)), max([1, *map(len, spelled)])
+        labels = torch.full((rows, longest), _NO_LABEL)
+        for row, ids in zip(labels, spelled, strict=False):
+            row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+        lengths = torch.tensor([len(ids) for ids in spelled] or [0])
+        frames = output_frames(self.config, inputs["attention_mask"].sum(1))
+        impossible = frames < frames_needed(labels, lengths)
+        dropped = impossible & torch.tensor(self.config.ctc_drop_infeasible)
+        counted = ~dropped & (frames > 0)
+        return inputs | {
+            "labels": labels,
+            "dropped": dropped,
+            "counted": counted,
+            "clips": torch.tensor(len(clips)),
+        }
+
+    def counts(self, inputs: Inputs) -> list[float]:
+        """Utterances."""
+        return [float(inputs["counted"].sum())]
+
+    def begin(self, model: Any, update: int) -> None:
+        """LayerDrop, and whether the encoder is trained yet."""
+        self._updates_done = update + 1
+        model.set_update(update, self.seed)
+        model.hold_encoder(update < self.stages.freeze_updates)
+
+    def whole_update(
+        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        """Nothing: utterances know nothing of each other."""
+
+    def part(self, model: Any, inputs: Inputs, whole: None) -> PartOutput:
+        """The summed loss of one part."""
+        output = forward(model, inputs)
+        return PartOutput(output.loss, self.sums(output, inputs))
+
+    def before_step(self, model: Any) -> None:
+        """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
+        for parameter in model.held_parameters():
+            parameter.grad = None
+
+    def sums(self, output: Any, inputs: Inputs) -> Sums:
+        """What figures are made of."""
+        counted = inputs["counted"]
+        real = frames_within(self.frames(inputs), output.logits.shape[1])
+        blank = (output.logits.detach().argmax(-1) == self.config.pad_token_id) & real
+        return {
+            "loss": exact(output.loss),
+            "utterances": exact(counted.sum()),
+            "labels": exact(((inputs["labels"] >= 0) & counted[:, None]).sum()),
+            "dropped": exact(inputs["dropped"].sum()),
+            "frames": exact(real.sum()),
+            "blank": exact(blank.sum()),
+        }
+
+    def frames(self, inputs: Inputs) -> Tensor:
+        """Real frames of each clip (B,)."""
+        return output_frames(self.config, inputs["attention_mask"].sum(1))
+
+    def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """Means over utterances, labels and frames."""
+        return {
+            "loss": sums["loss"] / max(sums["utterances"], 1.0),
+            "loss_per_label": sums["loss"] / max(sums["labels"], 1.0),
+            "blank_share": sums["blank"] / max(sums["frames"], 1.0),
+            "dropped": int(sums["dropped"]),
+        }
+
+    def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
+        """The same, and the errors of the greedy texts. Ids are kept, never logits."""
+        output = forward(model, inputs)
+        said, heard = self.texts(output.logits, inputs)
+        self._samples += [{"reference": a, "hypothesis": b} for a, b in zip(said, heard, strict=True)]
+        self._samples = self._samples[:_SAMPLES]
+        rates = error_rates(said, heard)
+        errors = {
+            f"{unit}_{kind}": torch.tensor(float(getattr(counts, kind)))
+            for unit, counts in (("word", rates.words), ("character", rates.characters))
+            for kind in ("errors", "reference")
+        }
+        device = output.logits.device
+        return self.sums(output, inputs) | {key: exact(value.to(device)) for key, value in errors.items()}
+
+    def texts(self, logits: Tensor, inputs: Inputs) -> tuple[list[str], list[str]]:
+        """What was said and what is heard in each clip. A clip that is too short for its text counts all the same."""
+        count = int(inputs["clips"])
+        unwritten = torch.tensor(self.unwritten, dtype=torch.long, device=logits.device)
+        paths = logits.index_fill(-1, unwritten, float("-inf")).argmax(-1).tolist()
+        frames = self.frames(inputs).tolist()
+        heard = [str(self.tokenizer.decode(path[:length])) for path, length in zip(paths, frames, strict=True)]
+        said = [self.said([index for index in row if index >= 0]) for row in inputs["labels"].tolist()]
+        return said[:count], heard[:count]
+
+    def said(self, labels: list[int]) -> str:
+        """The text of labels."""
+        text, unknown = str(self.tokenizer.decode_labels(labels)), self.tokenizer.unk_token
+        return text.replace(unknown, _UNKNOWN) if unknown else text
+
+    def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """With error rates of the whole corpus, some texts of the main process's share, and what to make of it all."""
+        samples, self._samples = self._samples, []
+        figures = self.figures(sums)
+        plateau = describe_plateau(
+            figures["blank_share"],
+            self._updates_done,
+            warmup_updates=self.stages.warmup_updates,
+            freeze_updates=self.stages.freeze_updates,
+            total_updates=self.stages.total_updates,
+        )
+        return figures | {
+            "wer": sums["word_errors"] / max(sums["word_reference"], 1.0),
+            "cer": sums["character_errors"] / max(sums["character_reference"], 1.0),
+            "samples": samples,
+            "plateau": plateau,
+        }
+
+
+def forward(model: Any, inputs: Inputs) -> Any:
+    """The model's output, its loss as a sum."""
+    given = {name: inputs[name] for name in ("input_values", "attention_mask", "labels", "clip_seeds")}
+    return model(**given, num_items_in_batch=1)
+
+
+def output_frames(config: Wav2Vec2Config, samples: Tensor) -> Tensor:
+    """Frames (B,) that clips of so many samples (B,) have behind the model."""
+    frames = conv_output_length(samples, config.conv_kernel, config.conv_stride)
+    return adapter_output_length(frames, config) if config.add_adapter else frames

@@ -1,0 +1,168 @@
+"""Which tokens a run spells with: those that are given, those of the checkpoint, or those of the training text."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.processor import load_tokenizer
+from wav2vec2.processing.text_normalization import TextNormalization
+from wav2vec2.processing.tokenizer_files import TokenizerFileError
+from wav2vec2.processing.unknown_characters import letter_case
+from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, build_vocabulary
+from wav2vec2.training.checks.validation_clips import ClipSource, clip_sources
+from wav2vec2.training.checks.validation_text import spell
+from wav2vec2.training.data.audio_clips import TrainingDataError
+from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.settings.run_config import FinetuneModelSection, FinetuneRun, TextSection
+
+
+@dataclass(frozen=True)
+class ChosenTokenizer:
+    """The tokenizer of a run, where it is from, and whether the checkpoint's head was trained for just these tokens."""
+
+    tokenizer: Any
+    notes: list[str]
+    keeps_head: bool
+
+
+def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
+    """In this order: `text.vocabulary`; the checkpoint's own, if it has a head for tokens that spell all of the
+    training text; a vocabulary of the characters in that text."""
+    saved, why_not = tokenizer_of_head(run.model, run.tuning.language)
+    if run.text.vocabulary is not None:
+        given, notes = with_choices(load_vocabulary(run.text.vocabulary, run.text), run.text)
+        same = saved is not None and (saved.tokens, saved.blank) == (given.tokens, given.blank)
+        return ChosenTokenizer(given, [f"vocabulary: {len(given)} tokens, as given", *notes], same)
+    if saved is not None:
+        saved, notes = with_choices(saved, run.text)
+        lacking = "" if run.text.on_unknown == "unknown" else characters_without_token(training_texts(data), saved)
+        if not lacking:
+            return ChosenTokenizer(saved, [f"vocabulary: the checkpoint's {len(saved)} tokens", *notes], True)
+        why_not = f"the checkpoint's vocabulary cannot spell {lacking}, so head and vocabulary are new"
+    built = vocabulary_of(data, run.text)
+    lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {built.report}".splitlines()]
+    return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built), lines, False)
+
+
+def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tuple[Any, str]:
+    """The tokenizer that a checkpoint's CTC head was trained with; else None, and why if that is a surprise.
+
+    Checkpoints that were only pretrained may have a tokenizer too, but no head that knows its tokens.
+    """
+    if model.checkpoint is None:
+        return None, ""
+    place = Path(model.checkpoint)
+    if not place.exists() and (place.is_absolute() or len(place.parts) > 2 or model.checkpoint.startswith(".")):
+        raise TrainingDataError(f"model.checkpoint={model.checkpoint}: no such folder, nor a name on the Hub")
+    architectures = Wav2Vec2Config.from_pretrained(model.checkpoint).architectures or []
+    if "Wav2Vec2ForCTC" not in architectures:
+        return None, ""
+    try:
+        return load_tokenizer(model.checkpoint), ""
+    except (TokenizerFileError, VocabularyError) as error:
+        if language is not None:  # the checkpoint of many languages, of which this is a new one
+            return None, ""
+        return None, f"the checkpoint's own tokenizer cannot be used, so head and vocabulary are new: {error}"
+
+
+def load_vocabulary(path: str, text: TextSection) -> Any:
+    """The tokenizer in a folder, or of a `vocab.json` under the choices of `text`."""
+    if not Path(path).is_file():
+        return load_tokenizer(path)
+    return Wav2Vec2CTCTokenizer(
+        path, word_delimiter_token=text.word_delimiter, normalization=normalization_of(text), strict=True
+    )
+
+
+def normalization_of(text: TextSection) -> TextNormalization:
+    """The choices of a run as the tokenizer keeps them."""
+    spaces = "remove" if text.word_delimiter is None else "single"
+    return TextNormalization(text.apostrophes, text.unicode_form, text.punctuation, text.digits, text.case, spaces)
+
+
+def with_choices(tokenizer: Any, text: TextSection) -> tuple[Any, list[str]]:
+    """A tokenizer that says how it treats text stays as it is. One of a release that could not say so gets the choices
+    of the run, but the case of its letters is the vocabulary's: "lower" cannot be meant of upper-case tokens."""
+    if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
+        return tokenizer, []
+    own = tokenizer.normalization
+    if own not in (TextNormalization(), normalization_of(text)):
+        kept = ", ".join(f"{name}={value}" for name, value in own.to_dict().items())
+        return tokenizer, [f"  texts are treated as the vocabulary says, not as text.* would: {kept}"]
+    choices, case = normalization_of(text), letter_case(tokenizer.encoder)
+    notes = []
+    if case is not None and choices.case not in ("keep", case):
+        choices = replace(choices, case=case)
+        notes = [f"  its letters are {case} case, so texts are taken to {case} case"]
+    tokenizer.normalization = choices
+    return tokenizer, notes
+
+
+def characters_without_token(source: ClipSource, tokenizer: Any) -> str:
+    """Characters of the texts that the tokenizer lacks, empty if there are none."""
+    found = spell(source, tokenizer)
+    return " ".join(repr(character) for character, _ in found.unknown.most_common(10))
+
+
+def vocabulary_of(data: TrainingData, text: TextSection) -> Vocabulary:
+    """The vocabulary of the training text under the choices of the run."""
+    source = training_texts(data)
+    if not source.complete:
+        raise TrainingDataError(
+            "data.train: the vocabulary cannot be built from a stream, whose text is not known before it is read; give "
+            "text.vocabulary, a vocab.json or a folder with a tokenizer"
+        )
+    return build_vocabulary(
+        _texts(source),
+        unicode_form=text.unicode_form,
+        case=text.case,
+        punctuation=text.punctuation,
+        digits=text.digits,
+        apostrophes=text.apostrophes,
+        min_count=text.min_count,
+        word_delimiter=text.word_delimiter,
+    )
+
+
+def training_texts(data: TrainingData) -> ClipSource:
+    """The clips that are trained on, without their audio."""
+    return clip_sources(data)[0]
+
+
+def _texts(source: ClipSource) -> Iterator[str]:
+    return (source.transcripts[index] or "" for index in source.usable())
+
+
+@dataclass(frozen=True)
+class CanBeSpelled:
+    """Whether a tokenizer has tokens for all of a text. Copies go to worker processes."""
+
+    tokenizer: Any
+
+    def __call__(self, text: str) -> bool:
+        """True if it has."""
+        try:
+            self.tokenizer.tokenize(text)
+        except ValueError:
+            return False
+        return True
+
+
+def lenient(tokenizer: Any) -> Any:
+    """A copy that writes the token for unknown characters instead of refusing a text."""
+    if tokenizer.unk_token is None:
+        raise VocabularyError("text.on_unknown=unknown: the vocabulary has no token for what is unknown; use skip")
+    other = copy.copy(tokenizer)
+    other.strict = False
+    return other
+
+
+def strict(tokenizer: Any) -> Any:
+    """A copy that refuses a text with a character that has no token."""
+    other = copy.copy(tokenizer)
+    other.strict = True
+    return other

@@ -1,0 +1,116 @@
+"""A clip of audio as training knows it: where it is, what was read of it, and the seed that all its randomness is from.
+
+Shapes: S samples of a clip.
+"""
+
+import struct
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec2.processing.audio_files import load_audio
+
+#: What every model of the family hears.
+SAMPLING_RATE = 16000
+
+#: The "update" of clips that are evaluated, which no update of a training run has.
+EVALUATION = -1
+
+#: Headers are off by this much at most (the padding of an MP3 encoder); a file that is further off is another file.
+HEADER_TOLERANCE = 0.1
+
+
+class TrainingDataError(ValueError):
+    """Data that a run cannot be trained on: which source, what is wrong with it, what would be right."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What to load: a file, or the bytes of one, from second `start` on for `seconds`. `id` is what reports call it."""
+
+    id: str
+    audio: Path | bytes
+    seconds: float
+    start: float = 0.0
+    speaker: str | None = None
+    transcript: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """A decoded clip: `samples` (S,) at 16 kHz, one channel, and the seed that masks and distractors are drawn from."""
+
+    id: str
+    samples: NDArray[np.float32]
+    seed: int
+    transcript: str | None = None
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that could not be used, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LengthLimits:
+    """Which clips are used, and how much of them: the same limits for every source of a run.
+
+    Without text, a clip longer than `longest` seconds is cropped; with text it is left out, since no one knows which
+    words a crop holds.
+    """
+
+    shortest: float
+    longest: float
+    crop: bool
+
+    def counted(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The seconds of each clip that one use of it gives."""
+        return np.minimum(seconds, self.longest) if self.crop else seconds
+
+
+def clip_seed(seed: int, update: int, index: int) -> int:
+    """63 bits for the clip at `index` of the global batch of `update`: the same on every machine and Python.
+
+    A cryptographic hash keeps the seeds of neighbouring clips and updates unrelated, which sums of the three would not.
+    """
+    digest = blake2b(struct.pack("<qqq", seed, update, index), digest_size=8, person=b"wav2vec2 clip").digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def crop_start(seed: int, total: int, kept: int) -> int:
+    """The first of `kept` samples out of `total`: every place equally likely, decided by the clip's seed alone."""
+    if total <= kept:
+        return 0
+    digest = blake2b(struct.pack("<q", seed), digest_size=8, person=b"wav2vec2 crop").digest()
+    return int.from_bytes(digest, "little") * (total - kept + 1) >> 64
+
+
+def load_clip(clip: Clip, seed: int, limits: LengthLimits, *, at_random: bool = True) -> LoadedClip:
+    """Decode a clip, and only the crop of it where it is longer than `limits` allow.
+
+    `at_random=False` takes the first `longest` seconds. What was said to be of a usable length and is not (the
+    manifest is wrong, or the header) raises `ValueError`: nothing here may take more memory than the limits promise.
+    """
+    start, most = clip.start, limits.longest
+    if limits.crop:
+        kept = round(limits.longest * SAMPLING_RATE)
+        if at_random:
+            start += crop_start(seed, int(clip.seconds * SAMPLING_RATE), kept) / SAMPLING_RATE
+    else:
+        most = max(limits.longest, clip.seconds) + HEADER_TOLERANCE
+        kept = round(most * SAMPLING_RATE)
+        most += HEADER_TOLERANCE
+    samples = load_audio(clip.audio, SAMPLING_RATE, start=start, duration=most)
+    if len(samples) > kept and not limits.crop:
+        raise ValueError(f"longer than the {clip.seconds:.2f} s that it was said to be")
+    if len(samples) < (min(limits.shortest, clip.seconds) - HEADER_TOLERANCE) * SAMPLING_RATE:
+        found, said = len(samples) / SAMPLING_RATE, clip.seconds
+        raise ValueError(f"{found:.2f} s from second {start:.2f} on, of a file said to last {said:.2f} s")
+    return LoadedClip(clip.id, samples[:kept], seed, clip.transcript, clip.speaker)

@@ -1,0 +1,140 @@
+"""Fine-tuning with CTC: a run as `wav2vec2 finetune` and `examples/finetune_ctc.py` start it."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
+from wav2vec2.training.checks.validation import examine, validate
+from wav2vec2.training.checks.validation_clips import clip_sources
+from wav2vec2.training.checks.validation_text import spell
+from wav2vec2.training.ctc_models import make_ctc_model, make_extractor
+from wav2vec2.training.ctc_task import CTCTask, Stages
+from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choose_tokenizer, lenient, strict
+from wav2vec2.training.data.audio_clips import Skipped
+from wav2vec2.training.data.bad_files import BadFiles
+from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.settings.run_config import FinetuneRun
+from wav2vec2.training.starting import StartError, make_accelerator, start
+from wav2vec2.training.tuning_methods import apply_tuning
+
+#: What was counted in the training text when the vocabulary was chosen.
+VOCABULARY_FILE = "vocabulary.txt"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs before its first update."""
+
+    data: TrainingData
+    processor: Wav2Vec2Processor
+    model: Any
+    task: CTCTask
+    saved_beside: list[Any]
+    notes: list[str]
+
+
+def finetune(run: FinetuneRun, resume: bool = True) -> Path:
+    """Fine-tune until `run.run.updates` updates are done, from the newest whole checkpoint if there is one.
+
+    Before the first update everything about the data that would spoil the run is an error (`DataProblemsError`).
+    """
+    require_scorer(run)
+    accelerator = make_accelerator(run.run.precision)
+    set_seed(run.run.seed)
+    with accelerator.main_process_first():  # which reads the durations for all, and writes what was found
+        prepared = prepare_finetuning(run, main=accelerator.is_main_process)
+    return start(
+        run,
+        accelerator,
+        prepared.model,
+        prepared.task,
+        prepared.data,
+        [prepared.processor, *prepared.saved_beside],
+        resume,
+        prepared.notes,
+    )
+
+
+def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
+    """Data, tokens, model and task of a run, checked against each other."""
+    data = TrainingData(run.data, run.run.seed, with_text=True)
+    chosen = choose_tokenizer(run, data)
+    refuse_other_tokens(run, chosen.tokenizer)
+    extractor, about_input = make_extractor(run.model, run.data.normalize)
+    processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
+    model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.seed, run.run.attention, chosen.keeps_head)
+    check = validate if run.data.on_problems == "stop" else examine
+    report = check(
+        *clip_sources(data),
+        processor.tokenizer,
+        extractor,
+        model.config,
+        on_unknown=run.text.on_unknown,
+        max_bad_share=run.data.max_bad_share,
+        seed=run.run.seed,
+    )
+    saved_beside = apply_tuning(model, run.tuning)
+    skipped = list(clips_to_skip(run, data, processor.tokenizer))
+    if main:
+        write_findings(run, chosen, skipped)
+    if run.text.on_unknown == "skip":
+        can_be_spelled = CanBeSpelled(processor.tokenizer)
+        data = TrainingData(run.data, run.run.seed, with_text=True, can_be_spelled=can_be_spelled)
+    spelling = lenient(chosen.tokenizer) if run.text.on_unknown == "unknown" else processor.tokenizer
+    task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run))
+    notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
+    return Prepared(data, processor, model, task, saved_beside, notes)
+
+
+def stages_of(run: FinetuneRun) -> Stages:
+    """What the plateau of an evaluation is explained by."""
+    updates = run.run.updates
+    return Stages(run.tuning.freeze_updates, round(run.schedule.warmup * updates), updates)
+
+
+def require_scorer(run: FinetuneRun) -> None:
+    """Evaluations need jiwer: better to know now than after an hour."""
+    if run.data.valid and find_spec("jiwer") is None:
+        raise ImportError('evaluations need jiwer, which is not installed: pip install "wav2vec2[train]"')
+
+
+def refuse_other_tokens(run: FinetuneRun, tokenizer: Any) -> None:
+    """A run that is resumed spells as it did: after a change of text or choices, a head's logits would get other
+    meanings without a word."""
+    newest = Checkpoints(Path(run.run.output) / "checkpoints").newest()
+    if newest is None:
+        return
+    before = load_tokenizer(newest)
+    if (before.tokens, before.normalization) != (tokenizer.tokens, tokenizer.normalization):
+        raise StartError(
+            f"run.output={run.run.output} holds a run with another vocabulary ({len(before)} tokens, now "
+            f"{len(tokenizer)}) or other choices under text: the training text or text.* have changed since. Put them "
+            "back, or choose another output"
+        )
+
+
+def clips_to_skip(run: FinetuneRun, data: TrainingData, tokenizer: Any) -> Iterator[Skipped]:
+    """The clips that are left out because of a character without a token."""
+    if run.text.on_unknown != "skip":
+        return
+    for source in clip_sources(data):
+        if source is None:
+            continue
+        found = spell(source, tokenizer)
+        odd = {**dict.fromkeys(sorted(found.with_unknown), "characters without a token"), **found.refused}
+        yield from (Skipped(source.ids[index], reason) for index, reason in odd.items())
+
+
+def write_findings(run: FinetuneRun, chosen: ChosenTokenizer, skipped: list[Skipped]) -> None:
+    """What was counted in the text, and which clips are left out for it."""
+    output = Path(run.run.output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / VOCABULARY_FILE).write_text("\n".join(chosen.notes) + "\n", encoding="utf-8")
+    BadFiles(output / "dropped.tsv", most=1.0).add(skipped, used=0)

@@ -1,0 +1,217 @@
+"""Stops a run that cannot succeed any more, and says what was seen and what to change.
+
+A collapsed codebook looks like success: the contrastive loss of a run that has collapsed is exactly zero, because every
+distractor is the target and takes no part (transformers issue 14387, fairseq issue 3735). So what is watched is not the
+loss but what tells a collapse from success: how many codes are used, how many distractors equal the target, and whether
+the accuracy ever leaves chance.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wav2vec2.training.settings.run_config import GuardSection
+
+#: Below this perplexity a group uses one code for nearly everything.
+COLLAPSED_PERPLEXITY = 2.0
+#: Above this share of distractors that equal their target, most of the task is gone.
+COLLAPSED_SHARE = 0.5
+#: An accuracy of up to so many times chance is chance.
+CHANCE_MARGIN = 1.5
+#: Below so many times chance a run has learned next to nothing, and standing still there counts as stalled.
+LITTLE_LEARNED = 3.0
+#: A rise of the accuracy by this factor is progress.
+PROGRESS = 1.05
+#: Updates after which a value has lost half its weight in the smoothed accuracy.
+HALF_LIFE = 100.0
+
+
+class TrainingStoppedError(RuntimeError):
+    """The run cannot succeed as it is; the message says why, and what to change."""
+
+
+class CollapseError(TrainingStoppedError):
+    """The quantizer uses next to no codes, or distractors are the target itself."""
+
+
+class StalledError(TrainingStoppedError):
+    """The contrastive accuracy does not leave chance."""
+
+
+class NonFiniteError(TrainingStoppedError):
+    """The loss or the gradient is infinite or NaN."""
+
+
+class Guards:
+    """Looks at the figures of updates, at each of them or at some, and raises when a run has gone wrong for good.
+
+    `chance` is the accuracy of guessing, 1 / (K + 1); None (with `num_groups=0`) for a task without codebooks.
+    `warmup_updates` are those in which the learning rate rises: half of them belong to the time in which an accuracy at
+    chance is no fault. `gradient_scaler` says that fp16's loss scaling is at work, whose search for a scale makes
+    single gradients infinite.
+    """
+
+    def __init__(
+        self,
+        section: GuardSection,
+        num_groups: int = 0,
+        chance: float | None = None,
+        *,
+        warmup_updates: int = 0,
+        gradient_scaler: bool = False,
+    ) -> None:
+        self.section, self.num_groups, self.chance = section, num_groups, chance
+        self.stall_grace = max(section.grace, warmup_updates // 2)
+        self.gradient_scaler = gradient_scaler
+        self._since: dict[str, int] = {}  # the first update of what has been wrong at every check since
+        self._accuracy: float | None = None  # smoothed
+        self._last = 0  # the last update that was checked
+        self._best, self._best_update = 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, JSON-able."""
+        return {
+            "since": dict(self._since),
+            "accuracy": self._accuracy,
+            "last": self._last,
+            "best": self._best,
+            "best_update": self._best_update,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on as if nothing had come between."""
+        self._since = dict(state["since"])
+        self._accuracy, self._last = state["accuracy"], state["last"]
+        self._best, self._best_update = state["best"], state["best_update"]
+
+    def check(
+        self, update: int, figures: Mapping[str, Any], name_culprit: Callable[[], str | None] | None = None
+    ) -> None:
+        """`figures` are those of the log. `name_culprit` finds the module that made a number that is not finite; it is
+        called only if there is one. What is missing from `figures` is not checked."""
+        if self.section.non_finite:
+            self._check_finite(update, figures, name_culprit)
+        if self.num_groups and figures.get("masked_share", 1.0) > 0:  # without a masked frame all figures are zero
+            if self.section.collapse:
+                self._check_collapse(update, figures)
+            self._check_accuracy(update, figures)
+        self._last = update
+
+    def _lasts(self, name: str, wrong: bool, update: int, patience: int) -> bool:
+        """Whether this has been wrong at every check of the last `patience` updates."""
+        if not wrong:
+            self._since.pop(name, None)
+            return False
+        return update - self._since.setdefault(name, update) + 1 >= patience
+
+    def _check_finite(
+        self, update: int, figures: Mapping[str, Any], name_culprit: Callable[[], str | None] | None
+    ) -> None:
+        wrong = [name for name in ("loss", "gradient_norm") if not math.isfinite(figures.get(name) or 0.0)]
+        # A scaler that finds no scale for so long is not searching any more.
+        patience = min(self.section.patience, 50) if self.gradient_scaler and wrong == ["gradient_norm"] else 1
+        if not self._lasts("non_finite", bool(wrong), update, patience):
+            return
+        culprit = name_culprit() if name_culprit is not None else None
+        seen = ", ".join(f"{name}={figures[name]}" for name in wrong)
+        raise NonFiniteError(
+            f"update {update}: {seen}. "
+            + (f"It comes from {culprit}. " if culprit else "No module could be named. ")
+            + "Usually the learning rate is too high or fp16 has too small a range: try run.precision=bf16 or fp32, a "
+            "smaller optimizer.learning_rate, or optimizer.clip_norm=1; if it is the input, look at the audio of this "
+            "update. guards.non_finite=false goes on all the same."
+        )
+
+    def _check_collapse(self, update: int, figures: Mapping[str, Any]) -> None:
+        perplexities = figures.get("code_perplexity")
+        share = figures.get("positive_negative_share", 0.0)
+        lowest = min(perplexities) if perplexities else math.inf
+        if self._lasts("total_collapse", figures.get("contrastive") == 0 and share > COLLAPSED_SHARE, update, 20):
+            self._collapsed("total_collapse", update, "the contrastive loss is exactly 0", figures)
+        counts = update > self.section.grace
+        if self._lasts("codes", counts and lowest < COLLAPSED_PERPLEXITY, update, self.section.patience):
+            group = perplexities.index(lowest) if perplexities else 0
+            self._collapsed("codes", update, f"group {group} uses {lowest:.2f} codes (perplexity)", figures)
+        if self._lasts("share", counts and share > COLLAPSED_SHARE, update, self.section.patience):
+            self._collapsed("share", update, f"{share:.0%} of the distractors are the target itself", figures)
+
+    def _collapsed(self, name: str, update: int, seen: str, figures: Mapping[str, Any]) -> None:
+        codes = ", ".join(f"{value:.1f}" for value in figures.get("code_perplexity") or ())
+        raise CollapseError(
+            f"update {update}: the codebooks have collapsed: {seen}, at every update looked at since "
+            f"{self._since[name]}; "
+            f"code perplexity per group [{codes}], distractors equal to the target "
+            f"{figures.get('positive_negative_share', 0.0):.0%}. A small loss means nothing here: distractors with the "
+            "target's code take no part in it. It does not mend by itself. Usually the batch is too small for the "
+            "learning rate, or the diversity loss too weak: raise data.seconds_per_update, lower "
+            "optimizer.learning_rate or lengthen schedule.warmup, raise model.config.diversity_loss_weight, or begin "
+            "from a pretrained checkpoint; and start again from a checkpoint before it. guards.collapse=false goes on "
+            "all the same."
+        )
+
+    def _check_accuracy(self, update: int, figures: Mapping[str, Any]) -> None:
+        accuracy = figures.get("accuracy")
+        if accuracy is None or self.chance is None or not math.isfinite(accuracy):
+            return
+        kept = 0.0 if self._accuracy is None else 0.5 ** ((update - self._last) / HALF_LIFE)
+        smoothed = kept * (self._accuracy or 0.0) + (1 - kept) * accuracy
+        self._accuracy = smoothed
+        if smoothed > PROGRESS * self._best or update <= self.stall_grace:
+            self._best, self._best_update = max(smoothed, self._best), update
+        if self.section.stalled and update > self.stall_grace:
+            self._check_stall(update, smoothed, self.chance)
+        else:
+            self._since.pop("chance", None)
+            self._since.pop("little", None)
+
+    def _check_stall(self, update: int, smoothed: float, chance: float) -> None:
+        at_chance = smoothed <= CHANCE_MARGIN * chance
+        if self._lasts("chance", at_chance, update, max(5 * self.section.patience, 1000)):
+            raise self._stalled(update, smoothed, chance, f"at chance since update {self._since['chance']}")
+        long = max(20 * self.section.patience, self.section.grace)
+        little = smoothed < LITTLE_LEARNED * chance and update > self._best_update
+        if self._lasts("little", little, update, long):
+            raise self._stalled(update, smoothed, chance, f"hardly above chance and not rising for {long} updates")
+
+    def _stalled(self, update: int, smoothed: float, chance: float, seen: str) -> StalledError:
+        return StalledError(
+            f"update {update}: nothing is learned: the contrastive accuracy is {seen} (smoothed {smoothed:.4f}; "
+            f"guessing gives {chance:.4f}). Usually the learning rate is far too high, far too low or still warming "
+            "up, too little is masked, or the audio is silent or noise: change optimizer.learning_rate, shorten "
+            "schedule.warmup, set model.config.mask_time_prob to 0.65, raise data.seconds_per_update, and listen to "
+            "what data.train points to. guards.stalled=false goes on all the same."
+        )
+
+
+def describe_plateau(
+    blank_share: float,
+    update: int,
+    *,
+    warmup_updates: int = 0,
+    freeze_updates: int = 0,
+    total_updates: int | None = None,
+) -> str | None:
+    """A sentence on the plateau at the start of CTC training in which nearly every frame is blank; None elsewhere.
+
+    It is named, never stopped: every CTC run goes through it, since the blank is the most frequent label by far. It
+    can end only once the learning rate has risen and the encoder is being trained.
+    """
+    if blank_share < 0.95:
+        return None
+    begin = max(warmup_updates, freeze_updates)
+    margin = max(500, total_updates // 10) if total_updates is not None else 2000
+    end = begin + margin
+    seen = f"{blank_share:.1%} of the frames are blank, so that texts are empty or nearly so, and WER is near 100 %"
+    if update <= end:
+        reasons = [
+            f"the learning rate rises until update {warmup_updates}" if update < warmup_updates else "",
+            f"only the head is trained until update {freeze_updates}" if update < freeze_updates else "",
+        ]
+        why = " and ".join(filter(None, reasons))
+        return f"blank plateau: {seen}. Every CTC run begins so" + (
+            f"; {why}, and it should end by about update {end}." if why else f"; it should end by about update {end}."
+        )
+    return (
+        f"blank plateau: {seen}. It should have ended by about update {end}. Look at the letters' case and the blank's "
+        "id, at whether texts belong to their audio, and at the learning rate (try three times and a third of it)."
+    )

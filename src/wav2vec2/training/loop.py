@@ -1,0 +1,256 @@
+"""The one training loop, of pretraining and of fine-tuning alike.
+
+    fetch the update's parts -> update -> guard, log -> evaluate and save when due -> again
+
+Everything random follows from (seed, update), and what is neither weights nor optimizer fits into a small record
+(`TrainingState`), so a run may stop anywhere, on any number of processes, and go on.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from wav2vec2.training.adding_up import add, add_numbers, as_numbers, over_processes
+from wav2vec2.training.data.audio_clips import Skipped
+from wav2vec2.training.data.bad_files import BadFiles
+from wav2vec2.training.data.batch_loading import Batch, TrainingData
+from wav2vec2.training.guards import Guards
+from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
+from wav2vec2.training.progress.throughput import Meter, update_operations
+from wav2vec2.training.progress.training_log import TrainingLog
+from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError
+from wav2vec2.training.saving.interruption import Interruption
+from wav2vec2.training.saving.training_state import TrainingState
+from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
+from wav2vec2.training.task import Sums, Task
+from wav2vec2.training.update_step import Updater, UpdateResult
+
+#: Why a clip is listed that a task has dropped.
+_DROPPED = "the target needs more frames than the audio has"
+
+
+@dataclass
+class Job:
+    """What a run is made of, ready to go."""
+
+    run: PretrainRun | FinetuneRun
+    accelerator: Any
+    task: Task
+    updater: Updater
+    data: TrainingData
+    checkpoints: Checkpoints
+    log: TrainingLog
+    guards: Guards
+    bad_files: BadFiles  # clips that cannot be read
+    dropped: BadFiles  # clips that cannot be learned from
+    meter: Meter
+    saved_beside: Sequence[Any]  # feature extractor or processor: every checkpoint is a complete model folder
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the processes of a run tell each other at every update, summed over them."""
+
+    stop: float
+    save: float
+    audio_seconds: float
+    held_seconds: float  # the same with padding
+    clips: float  # that were read
+    unreadable: float
+
+
+class Loop:
+    """Runs a job from where its state stands to its last update."""
+
+    def __init__(self, job: Job, state: TrainingState) -> None:
+        self.job = job
+        self.state = state
+        self.last_save = time.monotonic()
+
+    def train(self) -> TrainingState:
+        """Until the last update, or until someone asks to stop; either way everything is saved."""
+        job, state, every = self.job, self.state, self.job.run.run
+        self.make_up_for_evaluation()
+        with Interruption() as interruption, closing(self.updates()) as updates:
+            while state.update < every.updates:
+                with job.meter.waiting():
+                    parts = next(updates)
+                signals = self.take(parts, interruption.requested is not None)
+                stop = signals.stop > 0
+                if job.data.has_valid and self.due(every.evaluate_every) and not stop:
+                    self.evaluate()
+                if stop or signals.save or self.due(every.save_every):
+                    self.save(final=stop or state.update == every.updates)
+                if stop:
+                    job.log.note(f"stopped as asked ({interruption.requested}) after update {state.update}, all saved")
+                    break
+        return state
+
+    def make_up_for_evaluation(self) -> None:
+        """One that was due when the run was asked to stop, which leaves no time for it."""
+        state, every = self.state, self.job.run.run.evaluate_every
+        evaluated = state.metrics.get("update") == state.update
+        if state.update and self.job.data.has_valid and self.due(every) and not evaluated:
+            self.evaluate()
+            self.save(final=state.update == self.job.run.run.updates)
+
+    def updates(self) -> Generator[list[Batch]]:
+        """The parts of one update after another, from where the state stands."""
+        job = self.job
+        batches = job.data.batches(
+            job.task.collate,
+            processes=job.accelerator.num_processes,
+            process=job.accelerator.process_index,
+            start_update=self.state.update,
+            position=self.state.position,
+        )
+        try:
+            for _, parts in groupby(batches, key=lambda batch: batch.update):
+                yield list(parts)
+        finally:
+            batches.close()  # ends the worker processes now, not when the iterator is forgotten
+
+    def take(self, parts: list[Batch], wants_stop: bool) -> Signals:
+        """One update: weights, record, guards and, when due, a line of the log."""
+        job, state = self.job, self.state
+        run = job.run
+        rate = run.optimizer.learning_rate * learning_rate_scale(state.update, run.run.updates, run.schedule)
+        set_learning_rate(job.updater.optimizer, rate)
+        result = job.updater(state.update, [part.inputs for part in parts], self.messages(parts, wants_stop))
+        signals = Signals(*result.messages)
+        state.update, state.epoch, state.position = state.update + 1, parts[-1].epoch, parts[-1].position
+        state.running = add_numbers(state.running, self.record(result, signals))
+        skipped = [one for part in parts for one in part.skipped]
+        self.list_dropped(parts)
+        job.bad_files.add(skipped, round(signals.clips), round(signals.unreadable))
+        figures = job.task.figures(result.sums) | {"gradient_norm": result.gradient_norm}
+        job.guards.check(state.update, figures, job.updater.culprit)
+        job.log.advance(state.update)
+        if self.due(run.run.log_every):
+            self.write_line(rate)
+        return signals
+
+    def list_dropped(self, parts: list[Batch]) -> None:
+        """Name the clips that the task cannot learn from."""
+        marked = [pair for part in parts for pair in zip(part.ids, part.inputs.get("dropped", []), strict=False)]
+        self.job.dropped.add([Skipped(name, _DROPPED) for name, dropped in marked if dropped], used=0)
+
+    def messages(self, parts: list[Batch], wants_stop: bool) -> list[float]:
+        """This process's share of the signals."""
+        held = sum(part.inputs["input_values"].numel() for part in parts) / 16000
+        self.count_operations(parts)
+        return [
+            float(wants_stop),
+            float(self.time_to_save()),
+            sum(part.seconds for part in parts),
+            held,
+            float(sum(len(part.ids) for part in parts)),
+            float(sum(len(part.skipped) for part in parts)),
+        ]
+
+    def count_operations(self, parts: list[Batch]) -> None:
+        """For the share of the machine's peak that is reached."""
+        waveforms = [part.inputs["input_values"] for part in parts]
+        lengths = [waveform.shape[1] for waveform in waveforms for _ in waveform]
+        config = self.job.task.config
+        self.job.meter.add(
+            0.0, 0.0, update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0)
+        )
+
+    def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
+        """What is added up until the next line of the log, and kept in checkpoints between lines.
+
+        Of an update that was skipped, the figures count for nothing: one infinity would make those of all the others
+        infinite.
+        """
+        figures = {} if result.skipped else result.sums | {"gradient_norms": result.gradient_norm}
+        return figures | {
+            "updates": 1,
+            "skipped_updates": int(result.skipped),
+            "audio_seconds": signals.audio_seconds,
+            "held_seconds": signals.held_seconds,
+            "unreadable": signals.unreadable,
+        }
+
+    def write_line(self, learning_rate: float) -> None:
+        """The figures of the updates since the last line."""
+        job, state, running = self.job, self.state, self.state.running
+        updates = running["updates"]
+        taken = updates - running["skipped_updates"]
+        speed = job.meter.figures(updates, self.sum_numbers)
+        figures = job.task.figures(running) | {"gradient_norm": running["gradient_norms"] / taken} if taken else {}
+        figures |= {
+            "epoch": state.epoch,
+            "learning_rate": learning_rate,
+            "skipped": running["unreadable"],
+            "skipped_updates": running["skipped_updates"],
+        }
+        seconds = running["audio_seconds"]
+        speed |= {
+            "seconds_per_update": seconds / updates,
+            "padding_share": 1 - seconds / max(running["held_seconds"], 1e-9),
+            "audio_seconds_per_second": seconds / speed["wall_seconds"],
+        }
+        job.log.training(state.update, figures | speed)
+        if "code_counts" in running:
+            job.log.codes(state.update, running["code_counts"])
+        state.running = {}
+
+    def sum_numbers(self, numbers: list[float]) -> list[float]:
+        """Over all processes."""
+        tensor = torch.tensor(numbers, dtype=torch.float32, device=self.job.accelerator.device)
+        summed: list[float] = over_processes(self.job.accelerator, tensor).tolist()
+        return summed
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many updates is to be done now; all of it is at the end."""
+        return self.state.update % every == 0 or self.state.update == self.job.run.run.updates
+
+    def time_to_save(self) -> bool:
+        """By the main process's clock."""
+        minutes = self.job.run.run.save_minutes
+        late = minutes is not None and time.monotonic() - self.last_save > 60 * minutes
+        return late and bool(self.job.accelerator.is_main_process)
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        """The figures of the held-out data, always with the same masks."""
+        job, accelerator = self.job, self.job.accelerator
+        with job.meter.paused():
+            job.updater.model.eval()
+            sums: Sums = {}
+            batches = job.data.evaluation_batches(
+                job.task.collate,
+                processes=accelerator.num_processes,
+                process=accelerator.process_index,
+                seconds_per_batch=job.run.data.seconds_per_batch,
+            )
+            for batch in batches:
+                sums = add(sums, job.task.evaluation_part(job.updater.model, job.updater.moved(batch.inputs)))
+            figures = job.task.evaluation_figures(as_numbers(accelerator, sums))
+            job.log.evaluation(self.state.update, figures)
+            if figures.get("plateau"):
+                job.log.note(figures["plateau"])
+            self.state.metrics = {"update": self.state.update} | figures
+
+    def save(self, final: bool) -> None:
+        """A checkpoint. That one cannot be written stops nothing but the end of a run."""
+        job, state = self.job, self.state
+        state.guards = job.guards.state_dict()
+        state.log_bytes = job.log.mark()
+        metric = state.metrics.get(job.task.criterion) if state.metrics.get("update") == state.update else None
+        with job.meter.paused():
+            try:
+                job.checkpoints.save(
+                    job.accelerator, job.updater.model, job.updater.optimizer, state, job.saved_beside, metric
+                )
+            except CheckpointWriteError as error:
+                if final:
+                    raise
+                job.log.note(f"{error}; the run goes on, and the next checkpoint is tried when it is due")
+        self.last_save = time.monotonic()

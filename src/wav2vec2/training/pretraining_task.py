@@ -1,0 +1,156 @@
+"""Pretraining as the loop sees it: masks drawn with the batch, losses that add up over its parts.
+
+Shapes: B clips, T frames, G groups, V entries.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.contrastive_loss import diversity_loss
+from wav2vec2.modeling.feature_encoder import conv_output_length
+from wav2vec2.modeling.gumbel_quantizer import perplexity
+from wav2vec2.modeling.span_masking import draw_pretraining_mask
+from wav2vec2.modeling.whole_update import WholeUpdate
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+from wav2vec2.training.data.audio_clips import LoadedClip
+from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
+
+
+class PretrainingTask:
+    """Tell masked frames from distractors. Clips that are too short for a span count for nothing."""
+
+    criterion = "loss"
+
+    def __init__(
+        self,
+        config: Wav2Vec2Config,
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        seed: int,
+        diversity_over_update: bool = True,
+    ) -> None:
+        self.config = config
+        self.num_groups = config.num_codevector_groups
+        self.chance: float | None = 1 / (config.num_negatives + 1)
+        self.feature_extractor = feature_extractor
+        self.seed = seed
+        self.diversity_over_update = diversity_over_update
+        self.first_update = config.pretraining_updates  # weights that were trained before go on from there
+        self.temperature = config.gumbel_temperature(self.first_update)
+        self.update = 0
+
+    def collate(self, clips: list[LoadedClip]) -> Inputs:
+        """Clips -> waveforms, and the frames to predict."""
+        inputs = waveform_batch(clips, self.feature_extractor)
+        samples = inputs["attention_mask"].sum(1)
+        frames = conv_output_length(samples, self.config.conv_kernel, self.config.conv_stride)
+        longest = inputs["input_values"].shape[1]
+        size = int(conv_output_length(longest, self.config.conv_kernel, self.config.conv_stride))
+        inputs["mask_time_indices"] = draw_pretraining_mask(self.config, frames, size, inputs["clip_seeds"])
+        inputs["num_frames"] = frames.sum()
+        return inputs
+
+    def counts(self, inputs: Inputs) -> list[float]:
+        """Masked frames, and real ones."""
+        return [float(inputs["mask_time_indices"].sum()), float(inputs["num_frames"])]
+
+    def begin(self, model: Any, update: int) -> None:
+        """Gumbel temperature and LayerDrop."""
+        model.set_update(self.first_update + update, self.seed)
+        self.temperature = self.config.gumbel_temperature(self.first_update + update)
+        self.update = update
+
+    def whole_update(
+        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
+    ) -> WholeUpdate:
+        """The update's counts and, if it is cut into several parts, how often it chooses each code.
+
+        The diversity loss is of the distribution of codes over the whole batch (paper, section 3.2), which no part
+        knows. A first pass over the parts counts it, without gradient and without the Transformer.
+        """
+        usage = None
+        if self.diversity_over_update and (reduce is not None or len(parts) > 1):
+            chosen = sum(model.choice_probabilities(**encoder_inputs(part)) for part in parts)
+            usage = (chosen if reduce is None else reduce(chosen)) / counts[0].clamp(min=1)
+        return WholeUpdate(num_masked=counts[0], num_frames=counts[1], usage=usage)
+
+    def part(self, model: Any, inputs: Inputs, whole: WholeUpdate) -> PartOutput:
+        """One part's share of the loss, and what its figures are made of."""
+        output = model(**encoder_inputs(inputs), clip_seeds=inputs["clip_seeds"], whole_update=whole)
+        return PartOutput(output.loss, sums_of(output, inputs))
+
+    def before_step(self, model: Any) -> None:
+        """All of the model is trained. The count that is saved is of updates done, so that whoever goes on from the
+        checkpoint does not do this one's temperature again."""
+        model.config.pretraining_updates = self.first_update + self.update + 1
+
+    def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
+        """The same, without gradient and with masks that are the same at every evaluation.
+
+        As if of one frame for one, so that the penalty is a sum of squares, whatever the part.
+        """
+        one = torch.ones((), device=inputs["input_values"].device)
+        output = model(**encoder_inputs(inputs), clip_seeds=inputs["clip_seeds"], whole_update=WholeUpdate(one, one))
+        return sums_of(output, inputs)
+
+    def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """As of an update with all of the data: diversity and penalty are of the whole, not means over its parts. No
+        choice is drawn, so there is no temperature."""
+        masked, frames = max(sums["masked"], 1.0), max(sums["frames"], 1.0)
+        counts = torch.tensor(sums["code_counts"], dtype=torch.float64)
+        used = perplexity(counts / counts.sum(-1, keepdim=True).clamp(min=1)).sum()
+        diversity, penalty = float(diversity_loss(used, counts.numel())), sums["penalty"] / frames
+        loss = sums["contrastive"] / masked + self.config.diversity_loss_weight * diversity
+        loss += self.config.feature_penalty_weight * penalty
+        whole = {"loss": loss, "diversity": diversity, "penalty": penalty}
+        figures = self.figures(sums | {name: value * masked for name, value in whole.items()})
+        return {name: value for name, value in figures.items() if name != "temperature"}
+
+    def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """Sums -> means over the masked frames."""
+        masked, frames = max(sums["masked"], 1.0), max(sums["frames"], 1.0)
+        counts = torch.tensor(sums["code_counts"], dtype=torch.float64)
+        contrastive = sums["contrastive"] / masked
+        codes = counts.numel()
+        return {
+            "loss": sums["loss"] / masked,
+            "bits": contrastive / LN2,
+            "contrastive": contrastive,
+            "diversity": sums["diversity"] / masked,
+            "penalty": sums["penalty"] / masked,
+            "accuracy": sums["right"] / masked,
+            "code_perplexity": perplexity(counts / counts.sum(-1, keepdim=True).clamp(min=1)).tolist(),
+            "codes_used": float((counts > 0).sum() / codes),
+            "positive_negative_share": sums["same"] / masked,
+            "masked_share": sums["masked"] / frames,
+            "temperature": self.temperature,
+        }
+
+
+LN2 = 0.6931471805599453
+
+
+def encoder_inputs(inputs: Inputs) -> Inputs:
+    """What goes through the encoder."""
+    names = ("input_values", "attention_mask", "mask_time_indices")
+    return {name: inputs[name] for name in names if name in inputs}
+
+
+def sums_of(output: Any, inputs: Inputs) -> Sums:
+    """An output as sums over masked frames, without gradient."""
+    masked = exact(output.num_masked)
+    return {
+        "loss": exact(output.loss),
+        "contrastive": exact(output.contrastive_loss),
+        "diversity": exact(output.diversity_loss),
+        "penalty": exact(output.feature_penalty),
+        "right": exact(output.accuracy) * masked,
+        "same": exact(output.positive_negative_share) * masked,
+        "masked": masked,
+        "frames": exact(inputs["num_frames"]),
+        "code_counts": exact(output.code_counts),
+    }

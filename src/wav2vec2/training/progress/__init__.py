@@ -1,0 +1,1 @@
+"""What is seen of a run: its log, its speed, its report."""

@@ -1,0 +1,233 @@
+"""The report as one HTML page: charts inside it, no script, nothing fetched; for a phone, a screen and paper."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from wav2vec2.training.progress.report_charts import Panel
+from wav2vec2.training.progress.run_history import Line, RunHistory, is_number
+
+_CSS = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 74rem; background: #fff; color: #1f2933;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .8rem; }
+p { margin: .2rem 0; color: #52606d; }
+.key { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.2rem 0 0; }
+.key div { flex: 1 1 7.5rem; border-top: 3px solid #2f6db5; background: #f5f7fa; padding: .6rem .8rem; }
+.key dt { font-size: .8rem; color: #52606d; }
+.key dd { margin: 0; font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.2rem; }
+figure { margin: 0; break-inside: avoid; }
+figure img { width: 100%; height: auto; display: block; }
+figcaption { font-size: .82rem; color: #52606d; padding: 0 .3rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+td, th { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #e6e9ed; vertical-align: top;
+  overflow-wrap: break-word; }
+th { font-weight: 500; color: #52606d; white-space: nowrap; }
+summary { margin-top: 1rem; color: #52606d; cursor: pointer; }
+footer { margin-top: 2.5rem; font-size: .82rem; color: #52606d; }
+@page { margin: 12mm; }
+@media print {
+  body { padding: 0; font-size: 10pt; max-width: none; }
+  .charts { grid-template-columns: repeat(3, 1fr); gap: .5rem; }
+  .key div { background: none; flex-basis: 6rem; padding: .3rem 0; }
+  .key dd { font-size: 1rem; }
+  figcaption { font-size: .7rem; }
+}
+"""
+
+#: Figures of the table of evaluations, and how they are written.
+_EVALUATED = {
+    "loss": "{:.4f}",
+    "bits": "{:.3f}",
+    "accuracy": "{:.2%}",
+    "wer": "{:.2%}",
+    "cer": "{:.2%}",
+    "blank_share": "{:.1%}",
+    "positive_negative_share": "{:.1%}",
+}
+
+
+def page(run: RunHistory, pictures: Sequence[tuple[Panel, bytes]]) -> str:
+    """The whole page."""
+    title = escape(headline(run))
+    parts = [
+        f"<h1>{title}</h1>",
+        f"<p>{escape(_state(run))}</p>",
+        _key_figures(run),
+        _charts(pictures),
+        _evaluations(run.evaluations),
+        _samples(run.evaluations),
+        _unreadable(run.unreadable),
+        _facts(run.facts),
+        "<footer>Made by <code>wav2vec2 report</code> from the log of the run alone. Thin lines are single log lines, "
+        "thick ones their moving mean; dots are evaluations.</footer>",
+    ]
+    body = "\n".join(filter(None, parts))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def headline(run: RunHistory) -> str:
+    """What was done, by which recipe."""
+    what = "pretraining" if run.is_pretraining else "fine-tuning"
+    recipe = run.facts.get("recipe") or run.facts.get("model")
+    return f"wav2vec 2.0 {what}" + (f": {without_folder(str(recipe)).removesuffix('.yaml')}" if recipe else "")
+
+
+def key_figures(run: RunHistory) -> list[tuple[str, str]]:
+    """The few numbers that one looks for first."""
+    candidates = (
+        ("word error rate", run.last("wer", "evaluation"), "{:.1%}"),
+        ("character error rate", run.last("cer", "evaluation"), "{:.1%}"),
+        ("accuracy", _newest(run, "accuracy"), "{:.1%}"),
+        ("contrastive loss", _newest(run, "bits"), "{:.2f} bits"),
+        ("loss", None if run.is_pretraining else _newest(run, "loss"), "{:.3f}"),
+        ("code perplexity", _codes(run), "{}"),
+        ("audio per second", run.last("audio_seconds_per_second"), "{:,.0f} s"),
+        ("of the matmul peak", run.last("peak_fraction"), "{:.0%}"),
+        ("peak memory", run.last("peak_memory_gib"), "{:.1f} GiB"),
+        ("skipped recordings", run.total("skipped") or None, "{:,.0f}"),
+    )
+    figures = [("updates", f"{run.updates:,}")]
+    figures += [(label, pattern.format(value)) for label, value, pattern in candidates if _is_shown(value)]
+    return figures
+
+
+def _is_shown(value: Any) -> bool:
+    return is_number(value) or isinstance(value, str)
+
+
+def _newest(run: RunHistory, name: str) -> Any:
+    """Of the last evaluation; without one, of the last updates."""
+    value = run.last(name, "evaluation")
+    return run.last(name) if value is None else value
+
+
+def _codes(run: RunHistory) -> str | None:
+    values = run.last("code_perplexity")
+    return " + ".join(f"{value:.0f}" for value in values if is_number(value)) if isinstance(values, list) else None
+
+
+def _state(run: RunHistory) -> str:
+    """How far the run is."""
+    total = run.facts.get("updates")
+    if not run.training:
+        return "No update has been logged yet."
+    if not is_number(total):
+        return f"{run.updates:,} updates."
+    return f"{run.updates:,} of {total:,} updates" + (": finished." if run.updates >= total else ": not finished.")
+
+
+def _key_figures(run: RunHistory) -> str:
+    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in key_figures(run))
+    return f'<dl class="key">{cells}</dl>'
+
+
+def _charts(pictures: Sequence[tuple[Panel, bytes]]) -> str:
+    if not pictures:
+        return ""
+    figures = [
+        f'<figure><img alt="{escape(panel.title)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+        f"<figcaption>{escape(panel.caption)}</figcaption></figure>"
+        for panel, picture in pictures
+    ]
+    return '<h2>Curves</h2>\n<div class="charts">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"] if head else []
+    for first, *rest in rows:
+        lines.append(f"<tr><th>{escape(first)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>")
+    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _evaluations(lines: Sequence[Line]) -> str:
+    """The last ten."""
+    names = [name for name in _EVALUATED if any(is_number(line.get(name)) for line in lines)]
+    if not names:
+        return ""
+    rows = [
+        [f"{line['update']:,}"]
+        + [_EVALUATED[name].format(line[name]) if is_number(line.get(name)) else "" for name in names]
+        for line in lines[-10:]
+    ]
+    return "<h2>Evaluations</h2>\n" + _table(rows, ["update", *(name.replace("_", " ") for name in names)])
+
+
+def _samples(lines: Sequence[Line]) -> str:
+    """What the last evaluation made of some clips."""
+    samples = next((line["samples"] for line in reversed(lines) if line.get("samples")), None)
+    if not isinstance(samples, list):
+        return ""
+    rows = []
+    for sample in samples:
+        values = list(sample.values()) if isinstance(sample, dict) else sample
+        if isinstance(values, list) and values:
+            rows.append(
+                [without_folder(str(value)) if index == 0 else str(value) for index, value in enumerate(values)]
+            )
+    if not rows:
+        return ""
+    head = [str(name) for name in samples[0]] if isinstance(samples[0], dict) else []
+    return "<h2>Sample texts</h2>\n" + _table(rows, head)
+
+
+def _unreadable(recordings: Sequence[tuple[str, str]]) -> str:
+    """The first twenty."""
+    if not recordings:
+        return ""
+    rows = [(without_folder(id), reason) for id, reason in recordings[:20]]
+    more = f"<p>and {len(recordings) - 20:,} more</p>" if len(recordings) > 20 else ""
+    return "<h2>Recordings that could not be read</h2>\n" + _table(rows, ("recording", "reason")) + more
+
+
+def _facts(facts: Line) -> str:
+    """The configuration of the model is long, and opens on request."""
+    config = facts.get("config")
+    rows = list(_flat({name: value for name, value in facts.items() if name not in ("kind", "config")}))
+    table = "<h2>The run</h2>\n" + _table(rows) if rows else ""
+    if isinstance(config, dict) and config:
+        table += "\n<details><summary>Configuration of the model</summary>\n" + _table(_flat(config)) + "</details>"
+    return table
+
+
+def _flat(facts: Line, before: str = "") -> Iterable[tuple[str, str]]:
+    """Facts and the facts inside them, as rows."""
+    for name, value in facts.items():
+        label = f"{before}{str(name).replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{label}: ")
+        elif value is not None and value != []:
+            yield label, _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_written, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else without_folder(str(value))
+
+
+def without_folder(text: str) -> str:
+    """A report is shown to others: of an absolute path only the last name is kept.
+
+    >>> [without_folder(text) for text in ("/home/ann/data/talk.wav", "C:\\\\data\\\\a.wav", "NVIDIA A100, 8/16 cores")]
+    ['talk.wav', 'a.wav', 'NVIDIA A100, 8/16 cores']
+    """
+    if PurePosixPath(text).is_absolute() or text.startswith("~"):
+        return PurePosixPath(text).name
+    windows = PureWindowsPath(text)
+    return windows.name if windows.is_absolute() else text

@@ -1,0 +1,136 @@
+"""A finished or unfinished run, read back from its folder: facts, training lines, evaluations, codebook usage."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2vec2.training.progress.training_log import CODES_FILE_NAME, read_log
+
+UNREADABLE_FILE_NAME = "unreadable.tsv"
+
+Line = dict[str, Any]
+Kind = Literal["training", "evaluation"]
+
+
+@dataclass
+class Series:
+    """One figure over the updates, as far as it was logged."""
+
+    updates: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def __bool__(self) -> bool:
+        return len(self.updates) > 0
+
+
+@dataclass
+class RunHistory:
+    """What the report is made of. Any part may be missing: a run may have been stopped at any time."""
+
+    facts: Line = field(default_factory=dict)
+    training: list[Line] = field(default_factory=list)
+    evaluations: list[Line] = field(default_factory=list)
+    #: How often each code was chosen (G groups, V entries) in the last evaluation, and its update.
+    code_counts: NDArray[np.float64] | None = None
+    codes_update: int | None = None
+    #: Recordings that could not be read, with the reason.
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def lines(self, kind: Kind) -> list[Line]:
+        """The lines of a kind, in the order of their updates."""
+        return self.training if kind == "training" else self.evaluations
+
+    def series(self, name: str, kind: Kind = "training", group: int | None = None) -> Series:
+        """A figure, or one group's of a figure that has one per group; what is not a finite number is left out."""
+        points = []
+        for line in self.lines(kind):
+            value = line.get(name)
+            if group is not None:
+                value = value[group] if isinstance(value, list) and len(value) > group else None
+            if is_number(value):
+                points.append((float(line["update"]), float(value)))
+        table = np.array(points, dtype=np.float64).reshape(-1, 2)
+        return Series(table[:, 0], table[:, 1])
+
+    def num_groups(self, name: str) -> int:
+        """How many groups a figure is logged for."""
+        return max((len(line[name]) for line in self.training if isinstance(line.get(name), list)), default=0)
+
+    def last(self, name: str, kind: Kind = "training") -> Any:
+        """The newest value of a figure, None if there is none."""
+        return next((line[name] for line in reversed(self.lines(kind)) if line.get(name) is not None), None)
+
+    def total(self, name: str) -> float:
+        """The sum of a figure of training over all lines: of what each line counts for itself."""
+        return float(self.series(name).values.sum())
+
+    @property
+    def updates(self) -> int:
+        """Updates done, as far as the log knows."""
+        return max((int(line["update"]) for line in [*self.training, *self.evaluations]), default=0)
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether masked frames were told from distractors, rather than texts recognised."""
+        return bool(self.series("contrastive")) or bool(self.series("bits")) or self.num_groups("code_perplexity") > 0
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is pretraining of a model of the size of BASE, for which there is a published curve."""
+        parameters = self.facts.get("parameters")
+        return self.is_pretraining and is_number(parameters) and 85e6 < parameters < 105e6
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """A finite number, not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_history(folder: Path | str) -> RunHistory:
+    """Read `log.jsonl` and, if it is there, `codes.json`. Lines without an update or a known kind are left out."""
+    history = RunHistory()
+    lines = read_log(folder)
+    for line in lines:
+        if line.get("kind") == "run":
+            history.facts = line
+        elif line.get("kind") == "training" and is_number(line.get("update")):
+            history.training.append(line)
+        elif line.get("kind") == "evaluation" and is_number(line.get("update")):
+            history.evaluations.append(line)
+    for kept in (history.training, history.evaluations):
+        kept.sort(key=lambda line: float(line["update"]))
+    _read_codes(Path(folder) / CODES_FILE_NAME, history)
+    history.unreadable = _read_unreadable(Path(folder) / UNREADABLE_FILE_NAME)
+    return history
+
+
+def _read_unreadable(path: Path) -> list[tuple[str, str]]:
+    """The list that the run keeps (TAB separated, with a header: id, reason)."""
+    if not path.is_file():
+        return []
+    rows = [row.split("\t") for row in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]]
+    return [(row[0], row[1]) for row in rows if len(row) == 2]
+
+
+def _read_codes(path: Path, history: RunHistory) -> None:
+    """A missing or damaged file costs the heat map, not the report."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        counts = np.array(content["counts"], dtype=np.float64)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if counts.ndim == 2 and counts.size and np.isfinite(counts).all() and (counts >= 0).all():
+        history.code_counts, history.codes_update = counts, content.get("update")
+
+
+def perplexities(counts: NDArray[np.float64]) -> Sequence[float]:
+    """exp of the entropy of each group's counts (G, V): how many equally likely codes they are worth."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    logarithms = np.log(np.where(shares > 0, shares, 1))
+    return [float(value) for value in np.exp(-(shares * logarithms).sum(axis=1))]

@@ -1,0 +1,189 @@
+"""How fast a run is, and how fast it could be: operations, the machine's own matrix product, memory, time spent.
+
+Shapes: B batch, S samples, T frames, C channels.
+"""
+
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wav2vec2.configuration import Wav2Vec2Config
+
+#: Size of the square matrices whose product is timed: large enough that nothing but arithmetic counts.
+_PEAK_SIZES = {"cpu": 2048, "cuda": 8192}
+
+
+def frame_operations(config: Wav2Vec2Config, samples: int) -> tuple[float, float]:
+    """Operations (a multiplication and an addition are two) in the products of one clip's forward pass.
+
+    The first number is that of the convolutions, the second that of the Transformer with all its layers. Heads and
+    losses are left out: in BASE they are below one percent.
+    """
+    length, channels, convolutions = samples, 1, 0.0
+    for dim, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        length = max((length - kernel) // stride + 1, 0)
+        convolutions += length * kernel * channels * dim
+        channels = dim
+    width = config.hidden_size
+    layer = 4 * width * width + 2 * width * config.intermediate_size + 2 * length * width
+    positions = width * width // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
+    transformer = length * (config.num_hidden_layers * layer + positions + channels * width)
+    return 2.0 * convolutions, 2.0 * transformer
+
+
+def update_operations(config: Wav2Vec2Config, samples: Iterable[int], trains_convolutions: bool = True) -> float:
+    """Operations of the forward and backward passes over clips of so many samples, padding included.
+
+    Backward has two products for every one of forward. A layer that is dropped costs nothing; what gradient
+    checkpointing computes twice counts once; convolutions that are not trained have no backward pass.
+    """
+    total = 0.0
+    for length in samples:
+        convolutions, transformer = frame_operations(config, length)
+        total += convolutions * (3 if trains_convolutions else 1) + 3 * (1 - config.layerdrop) * transformer
+    return total
+
+
+def matmul_peak(dtype: torch.dtype, device: torch.device | str = "cpu", seconds: float = 1.0) -> float:
+    """Operations per second of a large square matrix product, with the threads that are set: the median of about
+    `seconds` seconds, of three products at least."""
+    device = torch.device(device)
+    size = 512
+    while size < _PEAK_SIZES.get(device.type, 4096) and _timed_product(size, dtype, device) < seconds / 24:
+        size *= 2  # which takes eight times as long; a processor without products in this precision stays small
+    _timed_product(size, dtype, device)  # the first one may have to prepare itself
+    taken: list[float] = []
+    while len(taken) < 3 or sum(taken) < seconds:
+        taken.append(_timed_product(size, dtype, device))
+    return float(2 * size**3 / statistics.median(taken))
+
+
+def _timed_product(size: int, dtype: torch.dtype, device: torch.device) -> float:
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    _wait_for(device)
+    start = time.perf_counter()
+    torch.matmul(left, right)
+    _wait_for(device)
+    return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let an accelerator finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device | str = "cpu") -> int:
+    """The most bytes this process has held: allocated on an accelerator, resident otherwise."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")  # unlike getrusage, this starts anew with the program
+    if status.is_file():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))
+        if found is not None:
+            return int(found[1]) * 1024
+    return _peak_by_getrusage()
+
+
+def _peak_by_getrusage() -> int:
+    """Where there is no `/proc`; kilobytes, but bytes on macOS; 0 where the system does not say."""
+    import sys
+
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+class Meter:
+    """Adds up what the updates between two lines of the log did, and how long they took.
+
+    >>> now = iter([0.0, 1.0, 2.0, 10.0, 10.0])
+    >>> meter = Meter(peak=50.0, clock=lambda: next(now))
+    >>> with meter.waiting():
+    ...     pass  # for the next batch, from 1 s to 2 s
+    >>> meter.add(audio_seconds=30.0, held_seconds=40.0, operations=100.0)
+    >>> figures = meter.figures(updates=2)
+    >>> [figures[name] for name in ("seconds_per_update", "audio_seconds_per_second", "padding_share")]
+    [15.0, 3.0, 0.25]
+    >>> [figures[name] for name in ("data_wait_share", "peak_fraction")]
+    [0.1, 0.2]
+    """
+
+    def __init__(
+        self,
+        peak: float | None = None,
+        device: torch.device | str = "cpu",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.peak, self.device, self._clock = peak, torch.device(device), clock
+        self._begin()
+
+    def _begin(self, now: float | None = None) -> None:
+        self._start = self._clock() if now is None else now
+        self._waited = self._audio = self._held = self._operations = 0.0
+
+    def restart(self) -> None:
+        """Forget what has been added up: what lies between (an evaluation, say) was no training."""
+        self._begin()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around fetching a batch: the time in here is time without work."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._waited += self._clock() - start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no training, such as an evaluation or a checkpoint: the time in here does not count."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._start += self._clock() - start
+
+    def add(self, audio_seconds: float, held_seconds: float, operations: float = 0.0) -> None:
+        """A batch with so much audio, which with its padding is as long as `held_seconds`."""
+        self._audio += audio_seconds
+        self._held += held_seconds
+        self._operations += operations
+
+    def figures(
+        self, updates: int, sum_over_processes: Callable[[list[float]], list[float]] | None = None
+    ) -> dict[str, Any]:
+        """What the log holds of the last `updates` updates; the meter then starts anew.
+
+        `sum_over_processes` adds a list of numbers up over all processes, so that audio counts for all of them and
+        shares are means over them.
+        """
+        _wait_for(self.device)
+        now = self._clock()
+        sums = [self._audio, self._held, self._operations, self._waited, 1.0]
+        if sum_over_processes is not None:
+            sums = sum_over_processes(sums)
+        audio, held, operations, waited, processes = sums
+        elapsed = max(now - self._start, 1e-9)
+        self._begin(now)
+        figures: dict[str, Any] = {
+            "seconds_per_update": audio / max(updates, 1),
+            "padding_share": 1 - audio / held if held else 0.0,
+            "wall_seconds": elapsed,
+            "audio_seconds_per_second": audio / elapsed,
+            "data_wait_share": waited / (elapsed * processes),
+            "peak_memory_gib": peak_memory(self.device) / 2**30,
+        }
+        if self.peak:
+            figures["peak_fraction"] = operations / (elapsed * self.peak * processes)
+        return figures

@@ -1,0 +1,212 @@
+"""The log of a run: JSON lines in `log.jsonl` always; a bar or plain lines on standard error; trackers on request.
+
+A line is one JSON object: `"kind": "run"` (facts of the run, once at the top), `"resume"` (facts of a later start),
+`"training"`, `"evaluation"`. A number that is not finite is written as null, since JSON has no other word for it.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from wav2vec2.training.progress.log_trackers import Tracker, open_trackers
+from wav2vec2.training.progress.progress_display import ProgressDisplay, progress_display
+
+FILE_NAME = "log.jsonl"
+CODES_FILE_NAME = "codes.json"
+
+#: What depends on the machine and the moment. All else of a line is the same when a run is killed and resumed.
+TIMING_FIELDS = frozenset(
+    {
+        "wall_seconds",
+        "audio_seconds_per_second",
+        "data_wait_share",
+        "matmul_peak_tflops",
+        "peak_fraction",
+        "peak_memory_gib",
+    }
+)
+
+
+class TrainingLog:
+    """Writes what happens. Only the main process (`main=True`) does; elsewhere every method does nothing.
+
+    `begin_at` is the update that a resumed run begins after. Lines are written through as soon as they are there, so
+    a kill loses none; `mark` and `truncate_to` cut off what a resumed run will do, and write, again.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        trackers: Sequence[str] = (),
+        total_updates: int | None = None,
+        *,
+        quiet: bool = False,
+        main: bool = True,
+        begin_at: int = 0,
+    ) -> None:
+        self.path = Path(folder) / FILE_NAME
+        self.main = main
+        self._stream: IO[str] | None = None
+        self._trackers: list[Tracker] = []
+        self._display: ProgressDisplay | None = None
+        if main:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._trackers = open_trackers(trackers, self.path.parent, begin_at)
+            if not quiet:
+                self._display = progress_display(total_updates, begin_at)
+
+    def mark(self) -> int:
+        """The bytes that are on the disk for good: what a checkpoint keeps for `truncate_to`."""
+        if not self.main or not self.path.exists():
+            return 0
+        stream = self._opened()
+        stream.flush()
+        os.fsync(stream.fileno())
+        return self.path.stat().st_size
+
+    def truncate_to(self, size: int) -> None:
+        """Cut off what came after the checkpoint with this `mark`. A log that is shorter stays as it is."""
+        if not self.main or not self.path.exists() or self.path.stat().st_size <= size:
+            return
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        os.truncate(self.path, size)
+
+    def header(self, facts: Mapping[str, Any]) -> None:
+        """Facts of the run: parameters, hours, versions, hardware, seed. No paths and no names of users."""
+        if self.main:
+            fresh = not self.path.exists() or self.path.stat().st_size == 0
+            self._append({"kind": "run" if fresh else "resume", **facts})
+
+    def training(self, update: int, figures: Mapping[str, Any]) -> None:
+        """The figures of the updates up to this one."""
+        self._figures("training", update, figures)
+
+    def evaluation(self, update: int, figures: Mapping[str, Any]) -> None:
+        """The figures of an evaluation after this update."""
+        self._figures("evaluation", update, figures)
+
+    def codes(self, update: int, counts: Any) -> None:
+        """How often an evaluation chose each code (G groups, V entries), for the report; the newest alone is kept."""
+        if not self.main:
+            return
+        path = self.path.with_name(CODES_FILE_NAME)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(json.dumps(_jsonable({"update": update, "counts": counts})) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def advance(self, update: int) -> None:
+        """So many updates are done; a bar shows it."""
+        if self._display is not None:
+            self._display.advance(update)
+
+    def note(self, text: str) -> None:
+        """A sentence for whoever is watching; it is not kept."""
+        if self._display is not None:
+            self._display.note(text)
+
+    def close(self) -> None:
+        """Finish the bar, the trackers and the file."""
+        if self._display is not None:
+            self._display.close()
+        for tracker in self._trackers:
+            tracker.close()
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._display, self._trackers = None, None, []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _figures(self, kind: str, update: int, figures: Mapping[str, Any]) -> None:
+        if not self.main:
+            return
+        self._append({"kind": kind, "update": update, **figures})
+        for tracker in self._trackers:
+            tracker.log(update, scalars(kind, figures))
+        if self._display is not None:
+            self._display.figures(kind, update, figures)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        stream = self._opened()
+        stream.write(json.dumps(_jsonable(line), ensure_ascii=False, allow_nan=False) + "\n")
+        stream.flush()
+
+    def _opened(self) -> IO[str]:
+        if self._stream is None:
+            unfinished = self.path.exists() and not _ends_with_a_line(self.path)
+            self._stream = self.path.open("a", encoding="utf-8", newline="\n")
+            if unfinished:
+                self._stream.write("\n")  # a line that a crash cut short must not spoil the next one
+        return self._stream
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 1, 0))
+        return stream.read() in (b"", b"\n")
+
+
+def _jsonable(value: Any) -> Any:
+    """Mappings, lists and numbers as JSON has them; numbers of other libraries through their `item` or `tolist`."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if hasattr(value, "tolist"):
+        return _jsonable(value.tolist())
+    return str(value)
+
+
+def scalars(kind: str, figures: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers among the figures, those of a list one by one: `training/code_perplexity/0`.
+
+    >>> scalars("training", {"loss": 6.5, "code_perplexity": [40.0, 60.0], "samples": ["a"], "bits": float("nan")})
+    {'training/loss': 6.5, 'training/code_perplexity/0': 40.0, 'training/code_perplexity/1': 60.0}
+    """
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        parts = {f"/{i}": part for i, part in enumerate(value)} if isinstance(value, list | tuple) else {"": value}
+        for suffix, part in parts.items():
+            if isinstance(part, int | float) and not isinstance(part, bool) and math.isfinite(part):
+                found[f"{kind}/{name}{suffix}"] = float(part)
+    return found
+
+
+def read_log(folder: Path | str) -> list[dict[str, Any]]:
+    """All lines of a log, oldest first. A line that a crash cut short is left out."""
+    path = Path(folder)
+    path = path / FILE_NAME if path.is_dir() else path
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def without_timing(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What two runs of the same seed and data have in common: no timing fields, no lines about a later start."""
+    return [
+        {name: value for name, value in line.items() if name not in TIMING_FIELDS}
+        for line in lines
+        if line.get("kind") != "resume"
+    ]

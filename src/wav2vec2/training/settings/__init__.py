@@ -1,0 +1,1 @@
+"""Sections of a run, recipes, and the strict reader of both."""

@@ -1,0 +1,147 @@
+"""The sections of a fine-tuning run: those of pretraining with other defaults, and what happens to text and weights.
+
+The defaults are BASE on 10 hours (paper, appendix B; fairseq's `config/finetuning/base_10h.yaml`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from wav2vec2.processing.text_normalization import CHOICES
+from wav2vec2.training.settings.field_limits import OneOf
+from wav2vec2.training.settings.run_sections import (
+    Count,
+    CountOrZero,
+    DataSection,
+    ModelSection,
+    NotNegative,
+    OptimizerSection,
+    Positive,
+    Problem,
+    RunSection,
+    ScheduleSection,
+    Share,
+)
+
+#: Dropouts, masks and LayerDrop of BASE on 10 hours (fairseq base_10h.yaml; mask_prob is the paper's p x 10,
+#: mask_channel_prob the paper's p x 64). The convolutional encoder is never trained: no gradient reaches it.
+_FINETUNING_CONFIG: dict[str, Any] = {
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "final_dropout": 0.0,
+    "activation_dropout": 0.1,
+    "layerdrop": 0.05,
+    "mask_time_prob": 0.65,
+    "mask_time_length": 10,
+    "mask_feature_prob": 0.5,
+    "mask_feature_length": 64,
+    "feature_grad_mult": 0.0,
+}
+
+
+@dataclass
+class FinetuneModelSection(ModelSection):
+    """Which pretrained model; what `config` does not say is as in the paper's fine-tuning."""
+
+    config: dict[str, Any] = field(default_factory=lambda: dict(_FINETUNING_CONFIG))
+
+
+@dataclass
+class FinetuneDataSection(DataSection):
+    """The labelled audio. Clips are never cropped: too long or too short ones are left out, and listed."""
+
+    min_seconds: NotNegative = 0.1
+    #: LibriSpeech's longest utterance has 35 s.
+    max_seconds: Positive = 40.0
+    #: 3.2 M samples x 2 GPUs x accumulation 4 (base_10h.yaml), as the paper's 8 GPUs.
+    seconds_per_update: Positive = 1600.0
+    #: 3.2 M samples.
+    seconds_per_batch: Positive = 200.0
+    #: What is wrong with the data before the first update "stop"s the run, or is only told of ("warn"), as where a
+    #: model is to learn its validation clips by heart.
+    on_problems: Annotated[str, OneOf("stop", "warn")] = "stop"
+
+
+@dataclass
+class FinetuneOptimizerSection(OptimizerSection):
+    """Adam of base_10h.yaml: a smaller epsilon and no weight decay."""
+
+    learning_rate: Positive = 5e-5
+    epsilon: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+
+
+@dataclass
+class FinetuneScheduleSection(ScheduleSection):
+    """The paper's tri-stage schedule: 10 % up, 40 % held, 50 % down; the two scales are fairseq's."""
+
+    kind: Annotated[str, OneOf("polynomial", "tri_stage", "constant")] = "tri_stage"
+    warmup: Share = 0.1
+    initial_scale: Share = 0.01
+    final_scale: Share = 0.05
+
+
+@dataclass
+class FinetuneRunSection(RunSection):
+    """As in pretraining, for shorter runs."""
+
+    updates: Count = 20_000
+    evaluate_every: Count = 1000
+    save_every: Count = 1000
+
+
+@dataclass
+class TextSection:
+    """What happens to transcripts before they are cut into tokens; it is saved with the model."""
+
+    #: A vocabulary that is there already: `vocab.json`, or a folder with a tokenizer. By default it is built from the
+    #: training transcripts under the choices below.
+    vocabulary: str | None = None
+    #: Form of the Unicode standard in which accents are written.
+    unicode_form: Annotated[str, OneOf(*CHOICES["unicode_form"])] = "NFC"
+    #: Letters in one case halve what there is to learn.
+    case: Annotated[str, OneOf(*CHOICES["case"])] = "lower"
+    #: Punctuation, symbols and control characters.
+    punctuation: Annotated[str, OneOf(*CHOICES["punctuation"])] = "remove"
+    #: Digits; "refuse" stops at a text that has some (numbers are to be spelled out).
+    digits: Annotated[str, OneOf(*CHOICES["digits"])] = "keep"
+    #: Typographic apostrophes.
+    apostrophes: Annotated[str, OneOf(*CHOICES["apostrophes"])] = "straight"
+    #: Token between words; null for scripts without spaces.
+    word_delimiter: str | None = "|"
+    #: Characters seen less often get no token.
+    min_count: Count = 1
+    #: A transcript with a character that has no token: an "error" before the first update, "skip" and list the clip,
+    #: or the token for "unknown".
+    on_unknown: Annotated[str, OneOf("error", "skip", "unknown")] = "error"
+
+
+@dataclass
+class TuningSection:
+    """Which weights are trained, and when."""
+
+    #: Updates in which only the new head is trained (paper: 10,000).
+    freeze_updates: CountOrZero = 10_000
+    #: "full": all weights but the convolutional encoder. "adapter": MMS language adapter and head. "lora": low-rank
+    #: additions (arXiv 2106.09685) and the head.
+    method: Annotated[str, OneOf("full", "adapter", "lora")] = "full"
+    #: Name of the language whose adapter is trained and saved, as "fao"; "adapter" alone.
+    language: str | None = None
+    #: Rank of the additions; "lora" alone, as the fields below.
+    lora_rank: Count = 16
+    #: The additions are scaled by alpha / rank.
+    lora_alpha: Positive = 32.0
+    #: Dropout before the additions.
+    lora_dropout: Share = 0.05
+    #: Linear layers that get an addition, by the end of their names.
+    lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj"])
+
+    def problems(self) -> Iterator[Problem]:
+        """A language goes with adapters, and LoRA needs somewhere to be."""
+        if self.method == "adapter" and not self.language:
+            yield "language", "must name the language of the adapter, such as tuning.language=fao"
+        if self.method != "adapter" and self.language is not None:
+            yield "language", "belongs to tuning.method=adapter"
+        if self.method == "lora" and not self.lora_targets:
+            yield "lora_targets", "must name at least one linear layer, as q_proj"

@@ -1,0 +1,146 @@
+"""Runs from recipes: YAML and dotted overrides in, a checked run out, or one error that names everything wrong.
+
+    run = read_run(PretrainRun, "base_960h", ["data.train.0.path=LibriSpeech", "run.output=outputs/base"])
+
+Paths in a recipe are relative to the current directory; only `extends` is relative to the recipe that says it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from wav2vec2.training.settings.model_choice import config_problems
+from wav2vec2.training.settings.recipe_files import Layers, add_overrides, find_recipe, read_layers
+from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
+from wav2vec2.training.settings.run_sections import ModelSection
+from wav2vec2.training.settings.strict_yaml import Tree
+from wav2vec2.training.settings.typed_values import ABSENT, INVALID, Complaint, construct, dotted
+
+T = TypeVar("T", PretrainRun, FinetuneRun)
+
+#: An update may hold this much less audio than the recipe's before there is a warning: batches are of whole clips.
+_TOLERANCE = 0.95
+
+
+class RunConfigError(ValueError):
+    """A run that cannot be started. `problems` has one line for everything that is wrong."""
+
+    def __init__(self, what: str, problems: Sequence[str]) -> None:
+        listing = "\n  ".join(problems)
+        super().__init__(f"{what} cannot be started ({len(problems)} to correct):\n  {listing}")
+        self.problems = list(problems)
+
+
+@dataclass
+class ResolvedRun(Generic[T]):
+    """A run, and where its values came from."""
+
+    run: T
+    layers: Layers
+
+
+def read_run(kind: type[T], recipe: Path | str | None, overrides: Sequence[str] = ()) -> T:
+    """The run that a recipe (a path, or a shipped one's name) and dotted overrides describe."""
+    return resolve(kind, recipe, overrides).run
+
+
+def resolve(kind: type[T], recipe: Path | str | None, overrides: Sequence[str] = ()) -> ResolvedRun[T]:
+    """As `read_run`, with the source of every value. `RunConfigError` names everything that is wrong."""
+    layers = read_layers(recipe)
+    own_batch = _seconds_per_update(kind, layers.values)
+    add_overrides(layers, overrides)
+    problems = list(layers.problems)
+    what = "the run" if recipe is None else f"{recipe}"
+    if problems and not layers.values:
+        raise RunConfigError(what, problems)  # nothing was read, so whatever else is missing says nothing
+    if recipe is not None and "origin" not in layers.values:
+        origin = {"recipe": find_recipe(recipe).name, "seconds_per_update": own_batch}
+        layers.add({"origin": origin}, {f"origin.{name}": "filled in" for name in origin})
+    run, complaints = _construct(kind, layers.values)
+    problems += [_line(complaint, layers) for complaint in complaints]
+    if problems:
+        raise RunConfigError(what, problems)
+    return ResolvedRun(run, layers)
+
+
+def from_dict(kind: type[T], values: Tree) -> T:
+    """The run that `to_dict` has written."""
+    run, complaints = _construct(kind, values)
+    if complaints:
+        raise RunConfigError("the run", [_line(complaint, Layers()) for complaint in complaints])
+    return run
+
+
+def check_run(run: PretrainRun | FinetuneRun) -> None:
+    """Check a run that was made in Python as if it had been read from a recipe."""
+    if isinstance(run, PretrainRun):
+        from_dict(PretrainRun, to_dict(run))
+    else:
+        from_dict(FinetuneRun, to_dict(run))
+
+
+def check_recipe_batch(run: PretrainRun | FinetuneRun, seconds: float | None = None) -> str | None:
+    """A warning when an update holds less audio than the recipe wants, over all processes; None when it does not.
+
+    `seconds` is what an update really holds, by default what the run asks for. Pretraining gets worse, not just
+    slower, with fewer frames per update (fairseq issue 3869): the learning rate belongs to a batch.
+    """
+    wanted = run.origin.seconds_per_update
+    seconds = run.data.seconds_per_update if seconds is None else seconds
+    if wanted is None or seconds >= _TOLERANCE * wanted:
+        return None
+    return (
+        f"an update holds {seconds:,.0f} s of audio, but {run.origin.recipe} wants {wanted:,.0f} s "
+        f"({seconds / wanted:.0%}). Quality depends on the audio per update: leave data.seconds_per_update at "
+        f"{wanted:g} and let each process go over more batches of data.seconds_per_batch (accumulation), or expect "
+        "worse results and lower optimizer.learning_rate"
+    )
+
+
+def _construct(kind: type[T], values: Tree) -> tuple[T, list[Complaint]]:
+    """The run (`INVALID` with type errors) and everything wrong with it, the model's configuration included."""
+    complaints: list[Complaint] = []
+    run = construct(kind, values, "", complaints)
+    model = run.model if run is not INVALID else _model_of(kind, values)
+    if model is not None:
+        for name, text in config_problems(model):
+            complaints.append(Complaint(dotted("model", name), _value_at(asdict(model), name), text))
+    return run, complaints
+
+
+def _model_of(kind: type[T], values: Tree) -> ModelSection | None:
+    """The model section alone, when other sections cannot be used."""
+    model = construct(get_type_hints(kind)["model"], values.get("model", {}), "model", [])
+    return None if model is INVALID else model
+
+
+def _value_at(tree: Any, key: str) -> Any:
+    for name in key.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return ABSENT
+        tree = tree[name]
+    return tree
+
+
+def _seconds_per_update(kind: type[T], values: Tree) -> Any:
+    """The recipe's own batch size: what it says, or the default of this kind of run."""
+    default = get_type_hints(kind)["data"]().seconds_per_update
+    data = values.get("data")
+    stated = data.get("seconds_per_update", default) if isinstance(data, dict) else default
+    valid = construct(float, stated, "", []) is not INVALID and stated > 0
+    return float(stated) if valid else None
+
+
+def _line(complaint: Complaint, layers: Layers) -> str:
+    shown = "" if complaint.value is ABSENT else f"={_shown(complaint.value)}"
+    source = layers.source_around(complaint.key) if complaint.value is ABSENT else layers.source_of(complaint.key)
+    where = "" if source is None else f" ({source})"
+    return f"{complaint.key}{shown}{where}: {complaint.text}"
+
+
+def _shown(value: Any) -> str:
+    """The value as YAML would have it, cut where it is long."""
+    named = value is None or isinstance(value, bool)
+    text = {None: "null", True: "true", False: "false"}[value] if named else repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

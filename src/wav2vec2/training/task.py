@@ -1,0 +1,73 @@
+"""What the loop must know of what it trains: how clips become inputs, what is summed, what the sums mean.
+
+An update's batch is cut into parts, over processes and over time. Whatever is a mean over the update is therefore kept
+as a sum until all parts are there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.training.data.audio_clips import LoadedClip
+
+#: What a model takes, and what figures need. `dropped` (B,) marks clips that cannot be learned from (a target that is
+#: longer than its audio); the loop lists them.
+Inputs = dict[str, Tensor]
+Sums = dict[str, Tensor]
+
+
+class PartOutput(NamedTuple):
+    """What one part of an update gives."""
+
+    loss: Tensor  # (): a sum over the update's items, of which this is the part's share
+    sums: Sums  # what is added up over parts and processes, on the model's device
+
+
+class Task(Protocol):
+    """Pretraining, CTC, classification: all that the loop asks of them."""
+
+    #: The figure of an evaluation that says how good the model is (lower is better); it decides what the best is.
+    criterion: str
+    #: What the model is.
+    config: Wav2Vec2Config
+    #: Codebooks, and the accuracy of guessing; 0 and None where there is nothing to collapse.
+    num_groups: int
+    chance: float | None
+
+    def collate(self, clips: list[LoadedClip]) -> Inputs:
+        """Clips -> inputs, in a worker process. No clip at all gives an input that counts for nothing."""
+
+    def counts(self, inputs: Inputs) -> list[float]:
+        """What the loss of an update is divided by comes first, then what else `whole_update` needs as a sum."""
+
+    def begin(self, model: Any, update: int) -> None:
+        """Prepare the model (without its wrappers) for an update."""
+
+    def whole_update(
+        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
+    ) -> Any:
+        """What each part needs to know of the whole. `counts` are summed over parts and processes; `reduce` sums over
+        processes, and is None where there is one."""
+
+    def part(self, model: Any, inputs: Inputs, whole: Any) -> PartOutput:
+        """Forward pass of one part."""
+
+    def before_step(self, model: Any) -> None:
+        """The gradient of the update is there; nothing is changed by it yet."""
+
+    def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """Sums over one update or several -> the figures of the log."""
+
+    def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
+        """Forward pass of one part of an evaluation."""
+
+    def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """Sums over the evaluation's data -> the figures of the log."""
+
+
+def exact(value: Tensor) -> Tensor:
+    """Without gradient, in the widest floats that the device has, so that the order of adding up hardly matters."""
+    return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)

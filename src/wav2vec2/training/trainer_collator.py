@@ -1,0 +1,143 @@
+"""What `transformers.Trainer` needs to train these models: batches, the update count, figures without logits.
+
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(..., remove_unused_columns=False, label_names=["labels"]),
+        data_collator=CTCCollator(processor),
+        callbacks=[UpdateCallback()],
+        preprocess_logits_for_metrics=GreedyIds(model),
+        compute_metrics=ErrorRates(processor),
+        ...
+    )
+
+Trainer counts the labels of an update over its parts and processes and hands the model the number: the loss is the sum
+divided by it, so accumulation and the number of processes change nothing. That needs labels padded with -100.
+
+Shapes: B clips, S samples, U labels, T frames, V tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import TrainerCallback
+
+from wav2vec2.evaluation.scoring import error_rates
+from wav2vec2.modeling.feature_encoder import frames_within
+
+#: What pads labels, ids and whatever Trainer joins of them.
+_NO_LABEL = -100
+
+
+class CTCCollator:
+    """Examples with audio and text -> a batch.
+
+    An example has `input_values` (the feature extractor's), or `audio`, samples at the extractor's rate as an array or
+    as `datasets` has them ({"array", "sampling_rate"}); and `labels` (ids), or `text`. There is always an attention
+    mask: it also says how many frames the loss may use.
+    """
+
+    def __init__(self, processor: Any, audio_column: str = "audio", text_column: str = "text") -> None:
+        self.feature_extractor = processor.feature_extractor
+        self.tokenizer = processor.tokenizer
+        self.audio_column = audio_column
+        self.text_column = text_column
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """`input_values` and `attention_mask` (B, S), `labels` (B, U)."""
+        values = [torch.as_tensor(self.values_of(example), dtype=torch.float32) for example in examples]
+        longest = max(len(one) for one in values)
+        batch = {
+            "input_values": torch.zeros(len(values), longest),
+            "attention_mask": torch.zeros(len(values), longest, dtype=torch.long),
+        }
+        for row, one in enumerate(values):
+            batch["input_values"][row, : len(one)] = one
+            batch["attention_mask"][row, : len(one)] = 1
+        ids = [self.labels_of(example) for example in examples]
+        labels = torch.full((len(ids), max(1, *(len(one) for one in ids))), _NO_LABEL)
+        for row, one_clip in zip(labels, ids, strict=True):
+            row[: len(one_clip)] = torch.tensor(one_clip, dtype=torch.long)
+        return batch | {"labels": labels}
+
+    def values_of(self, example: Mapping[str, Any]) -> Any:
+        """The extractor's values (S,) of one example."""
+        if "input_values" in example:
+            return np.asarray(example["input_values"], np.float32).reshape(-1)
+        if self.audio_column not in example:
+            raise ValueError(
+                f"an example has {sorted(example)}, but neither `input_values` nor `{self.audio_column}`: pass "
+                "remove_unused_columns=False to TrainingArguments"
+            )
+        audio = example[self.audio_column]
+        rate = self.feature_extractor.sampling_rate
+        if isinstance(audio, Mapping):
+            audio, rate = audio["array"], audio["sampling_rate"]
+        return self.feature_extractor(np.asarray(audio, np.float32), sampling_rate=rate).input_values[0]
+
+    def labels_of(self, example: Mapping[str, Any]) -> list[int]:
+        """The ids of one example's text."""
+        if "labels" in example:
+            return [int(one) for one in example["labels"] if one != _NO_LABEL]
+        ids: list[int] = self.tokenizer(example[self.text_column]).input_ids
+        return ids
+
+
+class UpdateCallback(TrainerCallback):
+    """Tells the model which update comes next: LayerDrop (and in pretraining the temperature) then follow from the
+    seed and the update alone, the same in all parts and on all processes, and after resuming."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first part of an update."""
+        model = kwargs["model"]
+        getattr(model, "module", model).set_update(state.global_step, args.seed)
+
+
+class GreedyIds:
+    """For `preprocess_logits_for_metrics`: (B, T, V) -> the best token of each real frame (B, T), -100 in padding.
+
+    Trainer keeps what this returns for the whole evaluation; logits would be V times as much. It does not say how long
+    the clips were, so the model is watched for that: what stands in the frames of padding would be read as text.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.lengths = torch.zeros(0)
+        model.register_forward_pre_hook(self.watch, with_kwargs=True)
+
+    def watch(self, model: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Keep the numbers of frames (B,) of the batch that goes through the model."""
+        if "input_values" in named:
+            self.lengths = model.frame_lengths(named["input_values"], named.get("attention_mask"))
+
+    def __call__(self, logits: Any, labels: Any) -> Tensor:
+        """The ids of the batch that has just gone through the model."""
+        if isinstance(logits, tuple | list):
+            logits = logits[0]
+        if len(logits) != len(self.lengths):
+            raise ValueError("these logits are not of the model that GreedyIds was made for")
+        best: Tensor = logits.argmax(-1)
+        return best.masked_fill(~frames_within(self.lengths.to(best.device), best.shape[1]), _NO_LABEL)
+
+
+class ErrorRates:
+    """For `compute_metrics`: word and character error rates over the corpus, from the ids of `GreedyIds`."""
+
+    def __init__(self, processor: Any) -> None:
+        self.tokenizer = processor.tokenizer
+
+    def __call__(self, prediction: Any) -> dict[str, float]:
+        """`predictions` are ids (B, T), `label_ids` (B, U), both padded with -100."""
+        heard = [self.tokenizer.decode(self.ids(row)) for row in np.asarray(prediction.predictions)]
+        said = [self.tokenizer.decode_labels(self.ids(row)) for row in np.asarray(prediction.label_ids)]
+        rates = error_rates(said, heard)
+        return {"wer": rates.wer, "cer": rates.cer}
+
+    @staticmethod
+    def ids(row: NDArray[np.int64]) -> list[int]:
+        """Without padding."""
+        kept: list[int] = row[row >= 0].tolist()
+        return kept

@@ -1,0 +1,199 @@
+"""The shipped recipes: the published numbers, typed here by hand, and nothing that the defaults say already."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from wav2vec2.configuration import presets
+from wav2vec2.training.settings.model_choice import preset_config
+from wav2vec2.training.settings.recipe_files import find_recipe, shipped_recipes
+from wav2vec2.training.settings.recipes import RunConfigError, read_run, resolve
+from wav2vec2.training.settings.run_config import FinetuneRun, ModelSection, PretrainRun, to_dict
+from wav2vec2.training.settings.run_listing import listing
+from wav2vec2.training.settings.strict_yaml import read_file
+
+PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]
+SETS = ("10m", "1h", "10h", "100h", "960h")
+FINETUNING = [
+    *(f"ctc_{size}_{hours}" for size in ("base", "large") for hours in SETS),
+    "ctc_xls_r_new_language",
+    "ctc_mms_new_language",
+    "ctc_overfit_10",
+    "ctc_tiny_cpu",
+]
+#: What every recipe leaves to its user.
+OWN = {"ctc_mms_new_language": ["tuning.language=fao"]}
+
+
+def kind_of(name: str) -> Any:
+    return PretrainRun if name in PRETRAINING else FinetuneRun
+
+
+def read(name: str) -> Any:
+    return read_run(kind_of(name), name, ["data.train.0.path=a", *OWN.get(name, [])])
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def test_every_recipe_is_here() -> None:
+    assert sorted(shipped_recipes()) == sorted(PRETRAINING + FINETUNING)
+
+
+@pytest.mark.parametrize("name", PRETRAINING + FINETUNING)
+def test_a_recipe_needs_only_the_audio(name: str) -> None:
+    """And says which override gives it, before anything starts."""
+    with pytest.raises(RunConfigError, match=r"data\.train=\[\]: no audio .* such as data\.train\.0\.path=FOLDER") as e:
+        read_run(kind_of(name), name, OWN.get(name, []))
+    assert len(e.value.problems) == 1
+    run = read(name)
+    assert run.run.output.startswith("outputs/")
+    assert run.origin.recipe == f"{name}.yaml"
+
+
+@pytest.mark.parametrize("name", PRETRAINING + FINETUNING)
+def test_a_recipe_says_only_what_differs(name: str) -> None:
+    """Every value differs from that of the recipe it extends, or from the default of its kind of run."""
+    path = find_recipe(name)
+    values, _ = read_file(path)
+    parent = values.pop("extends", None)
+    start = ["model.preset=base", "data.train.0.path=a", "run.output=o"]
+    below = read_run(kind_of(name), None, start) if parent is None else read(Path(parent).stem)
+    before = leaves(to_dict(below))
+    if parent is None:
+        before.pop("model.preset")  # not a default: there is none
+    for key, value in leaves(values).items():
+        assert before.get(key, "nothing") != value, key
+
+
+@pytest.mark.parametrize("name", PRETRAINING + FINETUNING)
+def test_a_recipe_says_where_its_numbers_come_from(name: str) -> None:
+    """At least a comment at its head, and it is read as the same run when it is listed."""
+    assert find_recipe(name).read_text(encoding="utf-8").startswith("# ")
+    resolved = resolve(kind_of(name), name, ["data.train.0.path=a", *OWN.get(name, [])])
+    assert "# default\n" in listing(resolved.run, resolved.layers)
+
+
+# learning rate, updates, seconds per update, crop, seconds per batch, warm-up, normalised
+PUBLISHED: dict[str, tuple[float, ...]] = {
+    "base_960h": (5e-4, 400_000, 1.6 * 3600, 15.6, 1_400_000 / 16_000, 0.08, False),
+    "large_960h": (3e-4, 250_000, 2.7 * 3600, 20.0, 1_200_000 / 16_000, 0.08, False),
+    "large_lv60k": (3e-4, 600_000, 2.7 * 3600, 20.0, 1_200_000 / 16_000, 0.08, True),
+    "xls_r_300m": (3e-4, 1_000_000, 4.3 * 3600, 20.0, 2_000_000 / 16_000, 0.032, True),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_pretraining_is_the_papers(name: str) -> None:
+    run = read(name)
+    found = (run.optimizer.learning_rate, run.run.updates, run.data.seconds_per_update, run.data.max_seconds)
+    assert (*found, run.data.seconds_per_batch, run.schedule.warmup, run.data.normalize) == pytest.approx(
+        PUBLISHED[name]
+    )
+    assert (run.optimizer.betas, run.optimizer.epsilon, run.optimizer.weight_decay) == ((0.9, 0.98), 1e-6, 0.01)
+    assert (run.schedule.kind, run.schedule.power, run.schedule.final_scale) == ("polynomial", 1.0, 0.0)
+    assert run.data.min_seconds == 32_000 / 16_000
+    assert run.optimizer.clip_norm is None
+
+
+# blocks, width, feed-forward, heads, dropout, LayerDrop, gradient scale, penalty, codebook entry, temperature, norm
+MODELS: dict[str, tuple[Any, ...]] = {
+    "base_960h": (12, 768, 3072, 12, 0.1, 0.05, 0.1, 10.0, 128, 0.5, "group"),
+    "large_960h": (24, 1024, 4096, 16, 0.1, 0.2, 0.1, 10.0, 384, 0.1, "group"),
+    "large_lv60k": (24, 1024, 4096, 16, 0.0, 0.0, 1.0, 0.0, 384, 0.1, "layer"),
+    "xls_r_300m": (24, 1024, 4096, 16, 0.0, 0.0, 1.0, 0.0, 384, 0.1, "layer"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_models_are_the_papers(name: str) -> None:
+    section = read(name).model
+    config = cast(Any, preset_config(section))
+    assert (
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.hidden_dropout,
+        config.layerdrop,
+        config.feature_grad_mult,
+        config.feature_penalty_weight,
+        config.codevector_dim // config.num_codevector_groups,
+        config.gumbel_temperature_end,
+        config.feat_extract_norm,
+    ) == MODELS[name]
+    assert (
+        config.hidden_dropout == config.attention_dropout == config.feat_proj_dropout == config.feat_quantizer_dropout
+    )
+    assert config.do_stable_layer_norm == config.conv_bias == (config.feat_extract_norm == "layer")
+    assert (config.num_codevector_groups, config.num_codevectors_per_group, config.num_negatives) == (2, 320, 100)
+    assert (config.mask_time_prob, config.mask_time_length, config.mask_time_min_masks) == (0.65, 10, 2)
+    assert (config.contrastive_logits_temperature, config.diversity_loss_weight) == (0.1, 0.1)
+    assert config.activation_dropout == 0.0
+    assert (config.gumbel_temperature_start, config.gumbel_temperature_decay) == (2.0, 0.999995)
+    assert config.to_dict() == getattr(presets, section.preset)().to_dict()
+
+
+def test_going_on_from_base_is_base_with_the_temperature_at_its_floor() -> None:
+    """What the checkpoint's own configuration may say otherwise is that of pretraining BASE."""
+    section = read("continue_from_checkpoint").model
+    assert (section.preset, section.checkpoint) == (None, "facebook/wav2vec2-base")
+    config = preset_config(ModelSection(preset="base", config=section.config))
+    assert config.gumbel_temperature(config.pretraining_updates) == 0.5
+    assert config.to_dict() == presets.base(pretraining_updates=400_000).to_dict()
+
+
+# learning rate, updates, time mask, channel mask, LayerDrop, frozen updates, GPUs x accumulation (fairseq's yaml files)
+FINETUNED: dict[str, tuple[float, ...]] = {
+    "ctc_base_10m": (5e-5, 13_000, 0.65, 0.25, 0.1, 10_000, 2 * 4),
+    "ctc_base_1h": (5e-5, 13_000, 0.65, 0.25, 0.1, 10_000, 2 * 4),
+    "ctc_base_10h": (5e-5, 20_000, 0.65, 0.5, 0.05, 10_000, 2 * 4),
+    "ctc_base_100h": (3e-5, 80_000, 0.65, 0.5, 0.1, 0, 2 * 4),
+    "ctc_base_960h": (1e-4, 320_000, 0.5, 0.1, 0.1, 0, 8),
+    "ctc_large_10m": (1e-4, 13_000, 0.65, 0.25, 0.1, 10_000, 4 * 5),
+    "ctc_large_1h": (3e-4, 13_000, 0.75, 0.25, 0.1, 10_000, 4 * 5),
+    "ctc_large_10h": (1e-4, 20_000, 0.75, 0.25, 0.1, 10_000, 4 * 5),
+    "ctc_large_100h": (3e-5, 80_000, 0.5, 0.5, 0.1, 10_000, 4 * 5),
+    "ctc_large_960h": (3e-5, 320_000, 0.5, 0.25, 0.1, 10_000, 24),
+    "ctc_xls_r_new_language": (1e-4, 13_000, 0.75, 0.25, 0.1, 10_000, 4 * 5),
+}
+
+
+@pytest.mark.parametrize("name", FINETUNED)
+def test_fine_tuning_is_the_published(name: str) -> None:
+    rate, updates, time, channels, layerdrop, frozen, batches = FINETUNED[name]
+    run = read(name)
+    samples = 3_200_000 if "base" in name else 1_280_000
+    assert (run.optimizer.learning_rate, run.run.updates, run.tuning.freeze_updates) == (rate, updates, frozen)
+    config = run.model.config
+    assert (config["mask_time_prob"], config["mask_feature_prob"], config["layerdrop"]) == (time, channels, layerdrop)
+    assert run.data.seconds_per_batch == samples / 16_000
+    assert run.data.seconds_per_update == batches * samples / 16_000
+    assert run.data.normalize == ("base" not in name)
+    zero = ("hidden_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout", "feature_grad_mult")
+    assert [config[key] for key in zero] == [0.0] * 5
+    assert (config["activation_dropout"], config["mask_time_length"], config["mask_feature_length"]) == (0.1, 10, 64)
+    assert (run.optimizer.betas, run.optimizer.epsilon, run.optimizer.weight_decay) == ((0.9, 0.98), 1e-8, 0.0)
+    schedule = run.schedule
+    assert (schedule.kind, schedule.warmup, schedule.hold) == ("tri_stage", 0.1, 0.4)
+    assert (schedule.initial_scale, schedule.final_scale) == (0.01, 0.05)
+
+
+def test_the_small_model_is_small() -> None:
+    """Sixteen clips of four seconds, at most three million parameters."""
+    run = read("tiny_cpu")
+    assert (run.data.seconds_per_update, run.data.max_seconds, run.data.min_seconds) == (64, 4, 1)
+    assert (run.optimizer.learning_rate, run.schedule.warmup, run.data.normalize) == (5e-4, 0.1, True)
+    assert run.run.updates >= 1500
+    assert preset_config(run.model).hidden_size == 192
+
+
+def test_adapters_need_a_language() -> None:
+    with pytest.raises(RunConfigError, match=r"tuning\.language=null: must name the language of the adapter"):
+        read_run(FinetuneRun, "ctc_mms_new_language", ["data.train.0.path=a"])
+    assert read("ctc_mms_new_language").tuning.method == "adapter"

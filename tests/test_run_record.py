@@ -1,0 +1,40 @@
+"""A run that goes on says how it differs from the one that began."""
+
+import json
+from pathlib import Path
+
+from wav2vec2.training.run_record import RUN_FILE, changes, write_run
+from wav2vec2.training.settings.recipes import from_dict
+from wav2vec2.training.settings.run_config import DataSection, ModelSection, PretrainRun, RunSection, Source
+
+
+def run_with(tmp_path: Path, **settings: object) -> PretrainRun:
+    run = PretrainRun(
+        model=ModelSection(preset="tiny"),
+        data=DataSection(train=[Source("audio")]),
+        run=RunSection(output=str(tmp_path)),
+    )
+    for name, value in settings.items():
+        section, field = name.split("__")
+        setattr(getattr(run, section), field, value)
+    return run
+
+
+def test_what_is_written_gives_the_run_again(tmp_path: Path) -> None:
+    run = run_with(tmp_path, optimizer__learning_rate=3e-4)
+    write_run(run, tmp_path)
+    assert from_dict(PretrainRun, json.loads((tmp_path / RUN_FILE).read_text())) == run
+    assert changes(run, tmp_path) == []
+
+
+def test_what_changes_the_weights_is_named_and_what_does_not_is_not(tmp_path: Path) -> None:
+    write_run(run_with(tmp_path), tmp_path)
+    assert changes(run_with(tmp_path, run__seed=2, run__log_every=7, data__workers=0, run__keep_last=5), tmp_path) == [
+        "changed since the run began: run.seed was 1, is 2"
+    ]
+    other = run_with(tmp_path, data__train=[Source("audio"), Source("more")])
+    assert any("data.train.1.path was None, is 'more'" in line for line in changes(other, tmp_path))
+
+
+def test_a_folder_without_a_record_has_nothing_to_compare(tmp_path: Path) -> None:
+    assert changes(run_with(tmp_path), tmp_path) == []

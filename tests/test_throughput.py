@@ -1,0 +1,121 @@
+"""Operations against torch's own counter; the meter against sums by hand; peaks against what was really done."""
+
+import time
+
+import pytest
+import torch
+from small_models import CALM, small_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from wav2vec2.configuration import presets
+from wav2vec2.training.progress.throughput import Meter, frame_operations, matmul_peak, peak_memory, update_operations
+
+
+@pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
+@pytest.mark.parametrize("samples", [4000, 32000])
+def test_operations_are_those_that_torch_counts(architecture: str, samples: int) -> None:
+    # The first convolution's fused norm has products of its own, which are not counted: they are few in real sizes.
+    config = small_config(architecture, **CALM, attn_implementation="eager", padding_invariant_norm=False)
+    model = Wav2Vec2Model(config).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, samples))
+    # The positional convolution makes one frame more than it keeps.
+    assert sum(frame_operations(config, samples)) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_a_step_of_base_has_the_operations_of_its_published_shape() -> None:
+    """A second of BASE: convolutions 7 x 512, 49 frames, 12 layers of 768; forward and backward."""
+    convolutions, length, channels = 0, 16000, 1
+    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):
+        length = (length - kernel) // stride + 1
+        convolutions += 2 * length * 512 * channels * kernel
+        channels = 512
+    layers = 12 * 2 * 49 * (4 * 768**2 + 2 * 768 * 3072 + 2 * 49 * 768)
+    rest = 2 * 49 * (512 * 768 + 128 * 768 * 768 // 16)
+    whole = update_operations(presets.base(layerdrop=0.0), [16000, 16000])
+    assert whole == 2 * 3 * (convolutions + layers + rest)
+    frozen = update_operations(presets.base(layerdrop=0.5), [16000], trains_convolutions=False)
+    assert frozen == convolutions + 3 * (layers + rest) / 2
+
+
+def test_a_clip_without_a_frame_costs_nothing() -> None:
+    assert update_operations(Wav2Vec2Config(), [0]) == 0
+
+
+def test_the_peak_is_a_rate_that_a_product_really_reaches() -> None:
+    peak = matmul_peak(torch.float32, seconds=0.05)
+    left = torch.randn(2048, 2048)
+    start = time.perf_counter()
+    torch.matmul(left, left)
+    rate = 2 * 2048**3 / (time.perf_counter() - start)
+    assert 0.1 < rate / peak < 10  # other programs may be running
+
+
+def test_peak_memory_grows_by_what_is_held() -> None:
+    before = peak_memory()
+    assert before > 2**20
+    held = torch.ones(before // 4 + 2**24)  # more than has ever been held, in bytes, at once
+    after = peak_memory()
+    assert after - before >= 2**25
+    del held
+    assert peak_memory() == pytest.approx(after, rel=0.01)  # the kernel counts in batches
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_meter_adds_up_and_starts_anew() -> None:
+    clock = Clock()
+    meter = Meter(peak=1000.0, clock=clock)
+    for _ in range(4):
+        with meter.waiting():
+            clock.now += 0.5
+        meter.add(audio_seconds=6.0, held_seconds=8.0, operations=2500.0)
+        clock.now += 1.5
+    with meter.paused():
+        clock.now += 60.0
+    figures = meter.figures(updates=2)
+    assert figures.pop("peak_memory_gib") == pytest.approx(peak_memory() / 2**30)
+    assert figures == {
+        "seconds_per_update": 12.0,
+        "padding_share": 0.25,
+        "wall_seconds": 8.0,
+        "audio_seconds_per_second": 3.0,
+        "data_wait_share": 0.25,
+        "peak_fraction": 1.25,
+    }
+    clock.now += 10.0
+    meter.add(5.0, 5.0)
+    again = meter.figures(updates=1)
+    assert [again[name] for name in ("wall_seconds", "seconds_per_update", "data_wait_share")] == [10.0, 5.0, 0.0]
+
+
+def test_audio_counts_for_all_processes_and_shares_are_means_over_them() -> None:
+    """Two processes: the other one has 18 s of audio in as many held, and never waits."""
+    clock = Clock()
+    meter = Meter(peak=100.0, clock=clock)
+    with meter.waiting():
+        clock.now += 1.0
+    meter.add(6.0, 12.0, 200.0)
+    clock.now += 3.0
+    figures = meter.figures(1, lambda mine: [a + b for a, b in zip(mine, [18.0, 18.0, 200.0, 0.0, 1.0], strict=True)])
+    assert figures["audio_seconds_per_second"] == 6.0
+    assert figures["padding_share"] == pytest.approx(0.2)
+    assert figures["data_wait_share"] == 0.125
+    assert figures["peak_fraction"] == 0.5
+
+
+def test_a_meter_that_saw_nothing_divides_by_nothing() -> None:
+    meter = Meter(clock=Clock())
+    figures = meter.figures(updates=0)
+    assert figures["padding_share"] == 0.0
+    assert figures["seconds_per_update"] == 0.0
+    assert "peak_fraction" not in figures

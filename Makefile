@@ -37,6 +37,7 @@ test-floor:
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretraining_step.py --rounds 5
+	$(BIN)/python benchmarks/pretraining_loop.py
 
 clean:
 	rm -rf $(VENV) .venv-floor .mypy_cache .ruff_cache .pytest_cache

@@ -50,8 +50,8 @@ def table(work: Path) -> str:
     ]
     names = {
         "ours": "pretrained here",
-        "short": "pretrained here, a fifth of the updates",
-        "stock": "stock's model and loss, a fifth of the updates",
+        "short": "pretrained here, an eighth of the updates",
+        "stock": "stock's model and loss, an eighth of the updates",
         "random": "the same model, random weights",
         "log-mel": "log-mel energies",
         "log-mel-context": "log-mel, nine frames at once",

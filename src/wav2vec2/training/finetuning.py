@@ -9,9 +9,11 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
+from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
-from wav2vec2.training.checks.validation import examine, validate
+from wav2vec2.training.checks.validation import examine
 from wav2vec2.training.checks.validation_clips import clip_sources
+from wav2vec2.training.checks.validation_report import DataProblemsError, ValidationReport
 from wav2vec2.training.checks.validation_text import spell
 from wav2vec2.training.ctc_models import make_ctc_model, make_extractor
 from wav2vec2.training.ctc_task import CTCTask, Stages
@@ -70,17 +72,8 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     extractor, about_input = make_extractor(run.model, run.data.normalize)
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
     model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.seed, run.run.attention, chosen.keeps_head)
-    check = validate if run.data.on_problems == "stop" else examine
-    report = check(
-        *clip_sources(data),
-        processor.tokenizer,
-        extractor,
-        model.config,
-        on_unknown=run.text.on_unknown,
-        max_bad_share=run.data.max_bad_share,
-        seed=run.run.seed,
-    )
-    saved_beside = apply_tuning(model, run.tuning)
+    report = check_data(run, data, processor, model.config, main)
+    saved_beside = apply_tuning(model, run.tuning, run.run.seed)
     skipped = list(clips_to_skip(run, data, processor.tokenizer))
     if main:
         write_findings(run, chosen, skipped)
@@ -91,6 +84,26 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run))
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
+
+
+def check_data(
+    run: FinetuneRun, data: TrainingData, processor: Wav2Vec2Processor, config: Wav2Vec2Config, main: bool
+) -> ValidationReport:
+    """Whether data and model belong together, kept in the output folder whatever comes out."""
+    report = examine(
+        *clip_sources(data),
+        processor.tokenizer,
+        processor.feature_extractor,
+        config,
+        on_unknown=run.text.on_unknown,
+        max_bad_share=run.data.max_bad_share,
+        seed=run.run.seed,
+    )
+    if main:
+        report.save(run.run.output)
+    if report.problems and run.data.on_problems == "stop":
+        raise DataProblemsError(report)
+    return report
 
 
 def stages_of(run: FinetuneRun) -> Stages:

@@ -13,7 +13,7 @@ from typing import Any
 from wav2vec2.training.settings.strict_yaml import RecipeSyntaxError, Tree, parse, read_file
 from wav2vec2.training.settings.typed_values import dotted, suggestion
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 #: In a checkout of the repository, and in an installed package.
 _SHIPPED = (_PACKAGE.parents[1] / "examples" / "recipes", _PACKAGE / "recipes")
 

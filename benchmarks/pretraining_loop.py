@@ -29,7 +29,7 @@ from pretraining_step import DTYPES, Setting, autocast, build, draw_for_stock, m
 from wav2vec2 import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.optimization import make_optimizer
-from wav2vec2.training.pretraining_task import PretrainingTask
+from wav2vec2.training.pretraining_task import PretrainingTask, encoder_inputs
 from wav2vec2.training.progress.throughput import Meter, matmul_peak, update_operations
 from wav2vec2.training.settings.run_config import DataSection, OptimizerSection, Source
 from wav2vec2.training.starting import make_accelerator
@@ -109,7 +109,8 @@ def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str
                 for name, value in zip(seconds, (ours, stock, drawing, waited), strict=True):
                     seconds[name].append(value)
         batches.close()  # type: ignore[attr-defined]
-        meter = alone(setting, dtype, updater, task, Path(folder), workers, rounds, peak)
+        counting = counting_pass(setting, dtype, updater, batch.inputs, rounds)
+        meter = alone(setting, updater, task, Path(folder), workers, rounds, peak)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     operations = update_operations(model.config, [setting.samples] * setting.batch)
     return {
@@ -118,12 +119,23 @@ def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str
         "ratio with stock's drawing": (medians["stock"] + medians["stock drawing"]) / medians["ours"],
         "fraction of the peak": operations / medians["ours"] / peak,
         "matmul peak, TFLOP/s": peak / 1e12,
+        "counting pass of an update in parts, share of its step": counting / medians["ours"],
         "our loop alone": meter,
     }
 
 
+def counting_pass(setting: Setting, dtype: str, updater: Updater, inputs: dict[str, Any], rounds: int) -> float:
+    """Seconds of what an update in several parts does first: counting the codes of each part."""
+
+    def count() -> None:
+        with autocast(setting, DTYPES[dtype]):
+            updater.bare.choice_probabilities(**encoder_inputs(updater.moved(inputs)))
+
+    return statistics.median(timed(count, setting.device) for _ in range(rounds + 1))
+
+
 def alone(
-    setting: Setting, dtype: str, updater: Updater, task: Any, folder: Path, workers: int, rounds: int, peak: float
+    setting: Setting, updater: Updater, task: Any, folder: Path, workers: int, rounds: int, peak: float
 ) -> dict[str, Any]:
     """Our loop without stock in between: nothing gives the workers time to catch up."""
     batches = batches_of(setting, folder, task, workers)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import transformers
 from pretraining_runs import assert_same, log, optimizer, recipe, run, start, weights, write_clips
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
+from wav2vec2.training import starting
+from wav2vec2.training.pretraining_task import PretrainingTask
 from wav2vec2.training.starting import has_fast_bf16
 
 LENGTHS = [0.6 + 0.02 * n for n in range(30)]
@@ -48,6 +51,7 @@ def test_a_collapse_stops_the_run_and_can_be_let_pass(audio: Path, tmp_path: Pat
     said = failed(recipe(tmp_path / "stopped", audio, **guards), "train_collapsed")
     assert "CollapseError: update 5: the codebooks have collapsed: group 0 uses 1.00 codes" in said[0]
     assert "guards.collapse=false" in said[0]
+    assert training(tmp_path / "stopped")[-1]["update"] == 5, "what the guard saw is in the log"
     passed = run(recipe(tmp_path / "passed", audio, **guards | {"guards__collapse": False}), 1, "train_collapsed")
     assert training(passed)[-1]["contrastive"] == 0 and training(passed)[-1]["positive_negative_share"] == 1
 
@@ -90,6 +94,15 @@ def test_an_infinite_update_can_be_left_out(audio: Path, tmp_path: Path) -> None
     assert all(tensor.isfinite().all() for tensor in weights(folder).values())
     steps = {float(value) for name, value in optimizer(folder)[0].items() if name.endswith("/step")}
     assert steps == {3.0}
+
+
+def test_an_update_without_a_masked_frame_has_no_loss() -> None:
+    """All of its clips may be silent. A loss of 0 would look like success, and as an evaluation like the best one."""
+    task = PretrainingTask(Wav2Vec2Config(), Wav2Vec2FeatureExtractor(), seed=1)
+    names = ("loss", "contrastive", "diversity", "penalty", "right", "same", "masked", "frames")
+    nothing: dict[str, Any] = dict.fromkeys(names, 0.0) | {"code_counts": [[0.0] * 320] * 2}
+    assert task.figures(nothing) == {"masked_share": 0.0, "temperature": 2.0}
+    assert task.evaluation_figures(nothing) == {"masked_share": 0.0}
 
 
 # --- recordings that cannot be read --------------------------------------------------------------------------------
@@ -204,6 +217,28 @@ def test_a_finished_run_is_not_begun_again_unasked(audio: Path, tmp_path: Path) 
     run(values)
     assert_same(before[0], weights(folder))
     assert log(folder) == before[1]
+
+
+@pytest.mark.parametrize(("launched", "seen", "on_cpu"), [(1, 1, False), (2, 2, True), (2, 1, True)])
+def test_processes_that_do_not_know_of_each_other_are_refused(
+    launched: int, seen: int, on_cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would be a run of its own, all of them in one folder."""
+    asked: dict[str, Any] = {}
+
+    def accelerator(**options: Any) -> SimpleNamespace:
+        asked.update(options)
+        return SimpleNamespace(num_processes=seen)
+
+    monkeypatch.setenv("WORLD_SIZE", str(launched))
+    monkeypatch.setattr(starting, "Accelerator", accelerator)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    if seen < launched:
+        with pytest.raises(starting.StartError, match="2 processes were launched .*, but Accelerate sees 1"):
+            starting.make_accelerator("fp32")
+    else:
+        assert starting.make_accelerator("fp32").num_processes == launched
+    assert asked["cpu"] is on_cpu
 
 
 # --- how the machine is used ---------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_what_is_no_plain_yaml_is_refused(text: str) -> None:
         ("run.output=", "null", "must be a text"),
         ("run.output=''", "''", "must name a folder, such as run.output="),
         ("run.precision=bf61", "'bf61'", "must be one of auto, bf16, fp16, fp32"),
-        ("run.trackers=[tensorbord]", None, "must be one of tensorboard, trackio, wandb"),
+        ("run.trackers=[tensorbord]", None, "must be one of tensorboard, trackio"),
         ("run.trackers=tensorboard", "'tensorboard'", "must be a list, in square brackets"),
         ("run.savemany=1", "1", "is not known"),
         ("run.save_evry=1", "1", "is not known: did you mean save_every?"),

@@ -33,7 +33,11 @@ def test_what_changes_the_weights_is_named_and_what_does_not_is_not(tmp_path: Pa
         "changed since the run began: run.seed was 1, is 2"
     ]
     other = run_with(tmp_path, data__train=[Source("audio"), Source("more")])
-    assert any("data.train.1.path was None, is 'more'" in line for line in changes(other, tmp_path))
+    assert changes(other, tmp_path) == ["changed since the run began: data.train.1.path was None, is 'more'"]
+    other = run_with(tmp_path, model__config={"layerdrop": 0.0})
+    assert changes(other, tmp_path) == ["changed since the run began: model.config.layerdrop was None, is 0.0"]
+    other = run_with(tmp_path, data__valid=[Source("held_out")])
+    assert changes(other, tmp_path) == ["changed since the run began: data.valid.0.path was None, is 'held_out'"]
 
 
 def test_a_folder_without_a_record_has_nothing_to_compare(tmp_path: Path) -> None:

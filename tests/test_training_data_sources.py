@@ -193,7 +193,11 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path: Path) -> None:
         (Source(shard, audio_column="sound", text_column="words"), False, "no column 'words'"),
         (Source(str(plain)), True, "no column `transcript`"),
         (Source(str(plain.parent)), True, "a folder has no transcripts"),
-        (Source("no/such-data-set-anywhere"), False, "no/such-data-set-anywhere: the data set cannot be opened"),
+        (
+            Source("no/such-data-set-anywhere"),
+            False,
+            "no/such-data-set-anywhere: no file or folder of this name, and the data set cannot be opened",
+        ),
     ):
         with pytest.raises(TrainingDataError, match=message):
             read_source(source, tmp_path / "cache", with_text=with_text)

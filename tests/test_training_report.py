@@ -133,6 +133,20 @@ def test_a_run_is_read_back_as_it_was_logged(tmp_path: Path) -> None:
     assert (run.updates, run.is_pretraining, run.is_base) == (300, True, False)
 
 
+def test_whoever_goes_on_may_ask_for_more_updates(tmp_path: Path) -> None:
+    """The report is of what was asked for last. The first line of a start waits for workers, and is not the speed."""
+    logged = pretraining_run(tmp_path, last=4000)
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as stream:
+        for line in ({"kind": "resume", "updates": 5000}, {"kind": "training", "update": 4010, "peak_fraction": 0.0}):
+            stream.write(json.dumps(line) + "\n")
+    run = read_history(tmp_path)
+    assert (run.facts["updates"], run.facts["parameters"], run.updates) == (5000, 3_012_345, 4010)
+    assert run.typical("peak_fraction") == np.median([*(line["peak_fraction"] for line in logged), 0.0]) > 0
+    assert run.typical("no such figure") is None
+    write_report(tmp_path)
+    assert "4,010 of 5,000 updates: not finished" in html_of(tmp_path)
+
+
 def published_line(run_folder: Path) -> list[float]:
     from matplotlib.figure import Figure
 

@@ -49,6 +49,8 @@ def sentences(facts: dict[str, Any], data: TrainingData, begin_at: int) -> list[
         f"process{'es' if facts['processes'] > 1 else ''}{epochs}",
         f"{facts['precision']} on {facts['hardware']}, matrix products up to {facts['matmul_peak_tflops']:.2f} TFLOP/s",
     ]
+    if begin_at >= facts["updates"]:
+        return [*lines, f"update {begin_at:,} is done: nothing is left to train. For more, raise run.updates"]
     return [*lines, f"going on after update {begin_at:,}"] if begin_at else lines
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from wav2vec2.training.adding_up import add, add_numbers, as_numbers, over_processes
-from wav2vec2.training.data.audio_clips import Skipped
+from wav2vec2.training.data.audio_clips import SAMPLING_RATE, Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
-from wav2vec2.training.guards import Guards
+from wav2vec2.training.guards import Guards, TrainingStoppedError
 from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
 from wav2vec2.training.progress.throughput import Meter, update_operations
 from wav2vec2.training.progress.training_log import TrainingLog
@@ -129,7 +129,11 @@ class Loop:
         self.list_dropped(parts)
         job.bad_files.add(skipped, round(signals.clips), round(signals.unreadable))
         figures = job.task.figures(result.sums) | {"gradient_norm": result.gradient_norm}
-        job.guards.check(state.update, figures, job.updater.culprit)
+        try:
+            job.guards.check(state.update, figures, job.updater.culprit)
+        except TrainingStoppedError:  # the last figures before it are those that one wants to see
+            self.write_line(rate)
+            raise
         job.log.advance(state.update)
         if self.due(run.run.log_every):
             self.write_line(rate)
@@ -142,7 +146,7 @@ class Loop:
 
     def messages(self, parts: list[Batch], wants_stop: bool) -> list[float]:
         """This process's share of the signals."""
-        held = sum(part.inputs["input_values"].numel() for part in parts) / 16000
+        held = sum(part.inputs["input_values"].numel() for part in parts) / SAMPLING_RATE
         self.count_operations(parts)
         return [
             float(wants_stop),

@@ -111,8 +111,10 @@ class PretrainingTask:
         return {name: value for name, value in figures.items() if name != "temperature"}
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
-        """Sums -> means over the masked frames."""
-        masked, frames = max(sums["masked"], 1.0), max(sums["frames"], 1.0)
+        """Sums -> means over the masked frames. Without one there is no mean: a loss of 0 would look like success."""
+        if not sums["masked"]:
+            return {"masked_share": 0.0, "temperature": self.temperature}
+        masked, frames = sums["masked"], max(sums["frames"], 1.0)
         counts = torch.tensor(sums["code_counts"], dtype=torch.float64)
         contrastive = sums["contrastive"] / masked
         codes = counts.numel()

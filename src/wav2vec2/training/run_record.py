@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from wav2vec2.training.settings.run_config import to_dict
 RUN_FILE = "run.json"
 
 #: What may change between two starts without a word: how often is looked, how much is kept, how fast it goes.
-_FREE = ("run.output", "run.log_every", "run.keep", "run.trackers", "run.report", "run.save", "data.workers", "origin.")
+_FREE = (
+    *("run.output", "run.log_every", "run.keep", "run.trackers", "run.report", "run.save"),
+    *("data.workers", "data.cache", "origin."),
+)
+
+#: Of a source that came or went, its path says enough.
+_DETAIL = re.compile(r"data\.(train|valid)\.\d+\.(?!path$).*")
 
 
 def write_run(run: Any, output: Path) -> None:
@@ -30,8 +37,14 @@ def changes(run: Any, output: Path) -> list[str]:
     return [
         f"changed since the run began: {key} was {before.get(key)!r}, is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(_FREE)
+        if before.get(key) != now.get(key) and not key.startswith(_FREE) and not _is_told_elsewhere(key, before, now)
     ]
+
+
+def _is_told_elsewhere(key: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """An empty list or section that is filled, or the details of what fills it: the new value's main key tells."""
+    empty = {repr(before.get(key)), repr(now.get(key))} in ({"[]", "None"}, {"{}", "None"})
+    return empty or ((key not in before or key not in now) and _DETAIL.fullmatch(key) is not None)
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """From the description of a run to a job that is ready to go: device, precision, wrappers, what was done before."""
 
+import os
 import shutil
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import typer
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, broadcast_object_list
 
 from wav2vec2.training.announcing import facts_of, sentences, warnings_of
 from wav2vec2.training.data.bad_files import BadFiles
@@ -20,6 +23,7 @@ from wav2vec2.training.progress.throughput import Meter, matmul_peak
 from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.run_record import changes, write_run
 from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.saving.output_lock import take_output
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 from wav2vec2.training.task import Task
@@ -44,11 +48,23 @@ def has_fast_bf16() -> bool:
 
 
 def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate as `accelerate launch` configured it (DDP, FSDP2, DeepSpeed), with the run's precision."""
+    """Accelerate as `accelerate launch` configured it (DDP, FSDP2, DeepSpeed), with the run's precision.
+
+    Where there is no accelerator, Accelerate takes the processes of `torchrun` for so many runs of their own unless it
+    is told that they are to compute on CPUs. Runs that do not know of each other would write into the same folder.
+    """
     if precision == "auto":
         precision = "bf16" if has_fast_bf16() else "fp32"
     wrapper = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    return Accelerator(mixed_precision=_PRECISIONS[precision], kwargs_handlers=[wrapper])
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpu = launched > 1 and not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision=_PRECISIONS[precision], cpu=on_cpu, kwargs_handlers=[wrapper])
+    if launched > 1 and accelerator.num_processes != launched:
+        raise StartError(
+            f"{launched} processes were launched (WORLD_SIZE), but Accelerate sees {accelerator.num_processes}: each "
+            "would train by itself and write into the same folder. Start them by torchrun or accelerate launch"
+        )
+    return accelerator
 
 
 def prepare(accelerator: Any, model: Any, run: PretrainRun | FinetuneRun) -> tuple[Any, Any]:
@@ -60,7 +76,9 @@ def prepare(accelerator: Any, model: Any, run: PretrainRun | FinetuneRun) -> tup
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # which wants to be told, though it sees no loader
         accelerator.state.deepspeed_plugin.deepspeed_config.setdefault("train_micro_batch_size_per_gpu", 1)
     optimizer = make_optimizer(model, run.optimizer)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    with warnings.catch_warnings():  # of a name that Accelerate hands on to DDP
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.is_fsdp2 and hasattr(model, "choice_probabilities"):
         torch.distributed.fsdp.register_fsdp_forward_method(wrapped, "choice_probabilities")
     if run.run.compile:
@@ -82,14 +100,14 @@ def start(
     said before the first update."""
     output, main = Path(run.run.output), accelerator.is_main_process
     checkpoints = Checkpoints(output / "checkpoints", run.run.keep_last, run.run.keep_best)
-    newest = newest_to_resume(checkpoints, resume)
+    held, newest = enter_output(accelerator, checkpoints, resume)
     peak = matmul_peak(_DTYPES[accelerator.mixed_precision], accelerator.device)
     facts = facts_of(run, accelerator, model, data, peak)
     wrapped, optimizer = prepare(accelerator, model, run)
     state = TrainingState()
     if newest is not None:
         state = checkpoints.restore(newest, accelerator, wrapped, optimizer)
-    with TrainingLog(output, run.run.trackers, run.run.updates, main=main, begin_at=state.update) as log:
+    with held, TrainingLog(output, run.run.trackers, run.run.updates, main=main, begin_at=state.update) as log:
         log.truncate_to(state.log_bytes)
         changed = changes(run, output) if state.update else []
         for line in [*sentences(facts, data, state.update), *notes, *warnings_of(run), *changed]:
@@ -118,12 +136,26 @@ def start(
     return output
 
 
-def newest_to_resume(checkpoints: Checkpoints, resume: bool) -> Path | None:
-    """Where to go on from. A folder with the checkpoints of another run is not written over."""
-    newest = checkpoints.newest()
+def enter_output(accelerator: Any, checkpoints: Checkpoints, resume: bool) -> tuple[Any, Path | None]:
+    """Hold the output folder, and say where to go on from, as the main process sees it.
+
+    The checkpoints of another run are not written over. What is wrong is raised on all processes.
+    """
+    held: Any = None
+    found: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            held = take_output(checkpoints.folder.parent)
+            found[0] = checkpoints.newest()
+        except ValueError as error:
+            found[1] = str(error)
+    broadcast_object_list(found)
+    newest, problem = found
     if newest is not None and not resume:
-        raise StartError(f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output")
-    return newest
+        problem = f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"
+    if problem is not None:
+        raise StartError(problem)
+    return held or nullcontext(), newest
 
 
 def unreadable(run: PretrainRun | FinetuneRun, data: TrainingData, output: Path, main: bool) -> BadFiles:
@@ -134,11 +166,14 @@ def unreadable(run: PretrainRun | FinetuneRun, data: TrainingData, output: Path,
 
 
 def finish(run: PretrainRun | FinetuneRun, checkpoints: Checkpoints, output: Path, state: TrainingState) -> None:
-    """The finished model and the report."""
+    """The finished model and the report, and where they are."""
     if state.update >= run.run.updates:
         publish_model(checkpoints, output / "model")
+        typer.echo(f"model: {output / 'model'}", err=True)
     if run.run.report:
         report(output)
+    if (output / "unreadable.tsv").is_file():
+        typer.echo(f"recordings that could not be read: {output / 'unreadable.tsv'}", err=True)
 
 
 def report(output: Path) -> None:
@@ -146,7 +181,7 @@ def report(output: Path) -> None:
     from wav2vec2.training.progress.report import write_report
 
     try:
-        write_report(output)
+        typer.echo(f"report: {write_report(output)[0]}", err=True)
     except ImportError as error:
         typer.echo(f"no report: {error}", err=True)
 

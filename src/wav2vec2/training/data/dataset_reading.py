@@ -48,7 +48,8 @@ def open_dataset(source: "Source", kind: str, *, with_text: bool) -> tuple[Any, 
     except TrainingDataError:
         raise
     except Exception as error:
-        raise TrainingDataError(f"{source.path}: the data set cannot be opened ({error})") from error
+        here = "" if Path(source.path).exists() or kind == "parquet" else "no file or folder of this name, and "
+        raise TrainingDataError(f"{source.path}: {here}the data set cannot be opened ({error})") from error
     opened = _split_of(opened, source)
     names = _column_names(opened)
     columns = find_columns(source, names, opened.features, with_text=with_text)

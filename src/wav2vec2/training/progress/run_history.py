@@ -66,6 +66,11 @@ class RunHistory:
         """The newest value of a figure, None if there is none."""
         return next((line[name] for line in reversed(self.lines(kind)) if line.get(name) is not None), None)
 
+    def typical(self, name: str) -> float | None:
+        """The median of a figure of training: one line may hold the start of the workers, or a busy machine."""
+        values = self.series(name).values
+        return float(np.median(values)) if len(values) else None
+
     def total(self, name: str) -> float:
         """The sum of a figure of training over all lines: of what each line counts for itself."""
         return float(self.series(name).values.sum())
@@ -97,8 +102,8 @@ def read_history(folder: Path | str) -> RunHistory:
     history = RunHistory()
     lines = read_log(folder)
     for line in lines:
-        if line.get("kind") == "run":
-            history.facts = line
+        if line.get("kind") in ("run", "resume"):  # whoever goes on may ask for more updates, on other hardware
+            history.facts = history.facts | line
         elif line.get("kind") == "training" and is_number(line.get("update")):
             history.training.append(line)
         elif line.get("kind") == "evaluation" and is_number(line.get("update")):

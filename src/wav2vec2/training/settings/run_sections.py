@@ -195,7 +195,7 @@ class RunSection:
     #: ... and the best ones by the evaluation.
     keep_best: CountOrZero = 1
     #: Where the log also goes: the file `log.jsonl` is always written.
-    trackers: list[Annotated[str, OneOf("tensorboard", "trackio", "wandb")]] = field(default_factory=list)
+    trackers: list[Annotated[str, OneOf("tensorboard", "trackio")]] = field(default_factory=list)
     #: Write the one-page report at the end.
     report: bool = True
 

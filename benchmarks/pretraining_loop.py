@@ -68,7 +68,8 @@ class StockStep:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-6)
 
     def __call__(self, inputs: dict[str, Any], drawn: dict[str, Any]) -> None:
-        given = {name: inputs[name].to(self.setting.device) for name in ("input_values", "attention_mask")}
+        names = ("input_values", "attention_mask")
+        given = {name: inputs[name].to(self.setting.device) for name in names if name in inputs}
         with autocast(self.setting, self.dtype):
             loss = self.model(**given, **drawn).loss
         loss.backward()

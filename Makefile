@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Nothing is fetched once the environment stands.
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: install check test test-floor bench clean
+.PHONY: install check test test-floor quickstart bench clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ test-floor:
 		--deselect tests/test_parity_of_losses.py::test_ctc_reductions_are_stocks \
 		--deselect tests/test_register.py::test_auto_classes_give_ours_after \
 		--deselect "tests/test_loading.py::test_weights_can_stay_on_disk[Wav2Vec2ForXVector]"
+
+# Synthetic speech, pretraining, fine-tuning, a language model, a model folder with its card: about five minutes.
+quickstart: $(INSTALLED)
+	$(OFFLINE) $(BIN)/wav2vec2 quickstart
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretraining_step.py --rounds 5

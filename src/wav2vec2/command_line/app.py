@@ -8,6 +8,7 @@ from wav2vec2.command_line.evaluate import evaluate
 from wav2vec2.command_line.finetune import finetune
 from wav2vec2.command_line.pretrain import pretrain
 from wav2vec2.command_line.push import push
+from wav2vec2.command_line.quickstart import quickstart
 from wav2vec2.command_line.report import report
 from wav2vec2.command_line.score import score
 from wav2vec2.command_line.transcribe import transcribe
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, push):
+for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, push, quickstart):
     app.command()(command)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import typer
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
 
 from wav2vec2.training.announcing import facts_of, sentences, warnings_of
@@ -56,6 +57,7 @@ def make_accelerator(precision: str) -> Accelerator:
     if precision == "auto":
         precision = "bf16" if has_fast_bf16() else "fp32"
     wrapper = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    AcceleratorState._reset_state()  # or a second run in the same process could have no other precision than the first
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = launched > 1 and not torch.accelerator.is_available()
     accelerator = Accelerator(mixed_precision=_PRECISIONS[precision], cpu=on_cpu, kwargs_handlers=[wrapper])

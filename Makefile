@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Nothing is fetched once the environment stands.
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: install check test test-floor quickstart bench clean
+.PHONY: install check test test-floor test-compat quickstart pictures bench clean
 
 install: $(INSTALLED)
 
@@ -35,13 +35,25 @@ test-floor:
 		--deselect tests/test_register.py::test_auto_classes_give_ours_after \
 		--deselect "tests/test_loading.py::test_weights_can_stay_on_disk[Wav2Vec2ForXVector]"
 
+# Models that this package has pushed to a Hub on loopback, loaded by name by stock Transformers 4.57 in an environment
+# of its own; what was compared, and how far apart it was, is printed.
+test-compat: $(INSTALLED)
+	test -x .venv-compat/bin/python || $(PYTHON) -m venv .venv-compat
+	.venv-compat/bin/pip install --quiet -r constraints-compat.txt
+	$(OFFLINE) WAV2VEC2_STOCK_PYTHON=$(abspath .venv-compat/bin/python) WAV2VEC2_STOCK_VERSION=4.57. \
+		$(BIN)/pytest tests/test_stock_by_name.py
+
 # Synthetic speech, pretraining, fine-tuning, a language model, a model folder with its card: about five minutes.
 quickstart: $(INSTALLED)
 	$(OFFLINE) $(BIN)/wav2vec2 quickstart
+
+# Every picture in docs/, from code and the measured data beside it.
+pictures: $(INSTALLED)
+	$(OFFLINE) $(BIN)/python docs/pictures/draw.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/pretraining_step.py --rounds 5
 	$(BIN)/python benchmarks/pretraining_loop.py
 
 clean:
-	rm -rf $(VENV) .venv-floor .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-floor .venv-compat .mypy_cache .ruff_cache .pytest_cache

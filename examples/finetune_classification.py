@@ -13,6 +13,7 @@ A manifest has the columns `path` and `label` (or `transcript`; data.train.0.tex
 import sys
 
 from wav2vec2.training.classification import classify, confusion_lines, last_evaluation, read_classification
+from wav2vec2.training.saving.interruption import exit_code
 
 #: A clip of a second or two, a few thousand updates. What is given on the command line comes after, and wins.
 DEFAULTS = [
@@ -37,3 +38,4 @@ def main(overrides: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    sys.exit(exit_code())  # not 0 if a signal stopped it

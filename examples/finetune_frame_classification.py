@@ -21,6 +21,7 @@ from wav2vec2.training.classification import (
     manifest_with_segments,
     read_classification,
 )
+from wav2vec2.training.saving.interruption import exit_code
 
 #: What is given on the command line comes after, and wins.
 DEFAULTS = [
@@ -49,3 +50,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    sys.exit(exit_code())  # not 0 if a signal stopped it

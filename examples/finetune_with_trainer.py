@@ -42,18 +42,7 @@ class Recordings(Dataset[dict[str, Any]]):
 
 def main() -> None:
     """Train and evaluate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a pretrained checkpoint")
-    parser.add_argument("train", type=Path)
-    parser.add_argument("valid", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--updates", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=8, help="clips at once on each process")
-    parser.add_argument("--accumulation", type=int, default=1)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-
+    options = parse()
     train, valid = Recordings(options.train), Recordings(options.valid)
     vocabulary = build_vocabulary([one.transcript or "" for one in train.recordings])
     processor = Wav2Vec2Processor(
@@ -94,6 +83,21 @@ def main() -> None:
     trainer.train()
     print(trainer.evaluate())
     trainer.save_model()
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a pretrained checkpoint")
+    parser.add_argument("train", type=Path)
+    parser.add_argument("valid", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--updates", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=8, help="clips at once on each process")
+    parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ threshold:
 import sys
 
 from wav2vec2.training.classification import classify, last_evaluation, read_classification
+from wav2vec2.training.saving.interruption import exit_code
 
 #: Crops of four seconds. What is given on the command line comes after, and wins.
 DEFAULTS = [
@@ -41,3 +42,4 @@ def main(overrides: list[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    sys.exit(exit_code())  # not 0 if a signal stopped it

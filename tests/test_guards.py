@@ -233,3 +233,11 @@ def test_the_blank_plateau_is_named_with_its_end() -> None:
     late = describe_plateau(0.991, 1801, warmup_updates=300, freeze_updates=1000, total_updates=8000)
     assert late is not None
     assert "should have ended by about update 1800" in late
+
+
+def test_the_plateau_is_not_promised_to_end_after_the_run() -> None:
+    short = describe_plateau(0.99, 50, warmup_updates=10, total_updates=100)  # the margin is 500 updates at least
+    assert short is not None and "should end" not in short
+    assert "may take until about update 510, and this run ends after 100: run.updates may be too few" in short
+    enough = describe_plateau(0.99, 50, warmup_updates=10, total_updates=510)
+    assert enough is not None and enough.endswith("it should end by about update 510.")

@@ -127,7 +127,7 @@ def fits(words: list[str], pattern: list[str], kinds: dict[str, set[str]]) -> bo
 
 
 def test_words_are_plain_letters_of_one_kind_and_few_hundred() -> None:
-    assert 150 < len(vocabulary()) < 400
+    assert 60 < len(vocabulary()) < 200
     assert all(word.isascii() and word.isalpha() and word.islower() for word in vocabulary())
     parts = {part for pattern in PATTERNS for part in pattern.split() if part.startswith("<")}
     assert parts == {f"<{kind}>" for kind in WORDS}

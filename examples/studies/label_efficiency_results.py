@@ -1,19 +1,22 @@
-"""The table and the figure of `label_efficiency.py`, from what its parts have left."""
+"""The tables and the figure of `label_efficiency.py`, from what its parts have left."""
 
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
-MINUTES = (0.5, 1.0, 2.0, 4.0, 8.0)
+MINUTES = {"digits": (0.5, 1.0, 2.0, 4.0, 8.0), "sentences": (8.0,)}
 SEEDS = (1, 2, 3)
-KINDS = {"pretrained": "#1f6f8b", "scratch": "#c8553d", "cnn-rnn": "#888888"}
+KINDS = {"pretrained": "#0072b2", "scratch": "#d55e00", "cnn-rnn": "#777777"}
+COLUMNS = (
+    "| labelled minutes | pretrained | scratch | fewer errors | CNN-RNN on log-mel | seeds |",
+    "|---|---|---|---|---|---|",
+)
 
 
-def rates(results: Path, kind: str, minutes: float) -> list[float]:
-    """Word error rates of all seeds that are there, in percent."""
-    paths = [results / f"{kind}-{minutes:g}-{seed}.json" for seed in SEEDS]
-    return [100 * json.loads(path.read_text(encoding="utf-8"))["wer"] for path in paths if path.is_file()]
+def rates(results: Path, task: str, kind: str, minutes: float, rate: str = "wer") -> list[float]:
+    """Error rates of all seeds that are there, in percent."""
+    paths = [results / f"{task}-{kind}-{minutes:g}-{seed}.json" for seed in SEEDS]
+    return [100 * json.loads(path.read_text(encoding="utf-8"))[rate] for path in paths if path.is_file()]
 
 
 def cell(values: list[float]) -> str:
@@ -26,27 +29,35 @@ def cell(values: list[float]) -> str:
 def write_results(results: Path, folder: Path) -> None:
     """`label_efficiency.md` and `label_efficiency.png` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [
-        "| labelled minutes | pretrained | scratch | fewer errors | CNN-RNN on log-mel | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for minutes in MINUTES:
-        ours, scratch, classical = (rates(results, kind, minutes) for kind in KINDS)
-        fewer = (
-            "" if not ours or not scratch else f"{100 * (1 - statistics.mean(ours) / statistics.mean(scratch)):.0f} %"
-        )
-        rows.append(f"| {minutes:g} | {cell(ours)} | {cell(scratch)} | {fewer} | {cell(classical)} | {len(ours)} |")
-    (folder / "label_efficiency.md").write_text("\n".join([*HEADING, *rows, ""]), encoding="utf-8")
+    lines = [*HEADING, *COLUMNS, *(row(results, "digits", minutes, "wer") for minutes in MINUTES["digits"])]
+    lines += [*CHARACTERS, *COLUMNS, *(row(results, "digits", minutes, "cer") for minutes in MINUTES["digits"])]
+    lines += [*SENTENCES, *COLUMNS, *(row(results, "sentences", minutes, "cer") for minutes in MINUTES["sentences"])]
+    (folder / "label_efficiency.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     figure(results, folder / "label_efficiency.png")
 
 
+def row(results: Path, task: str, minutes: float, rate: str) -> str:
+    """One budget of labels."""
+    ours, scratch, classical = (rates(results, task, kind, minutes, rate) for kind in KINDS)
+    fewer = f"{100 * (1 - statistics.mean(ours) / statistics.mean(scratch)):.0f} %" if ours and scratch else ""
+    return f"| {minutes:g} | {cell(ours)} | {cell(scratch)} | {fewer} | {cell(classical)} | {len(ours)} |"
+
+
 HEADING = [
-    "# Word error rate by labelled minutes",
+    "# Errors by labelled minutes",
     "",
-    "Digit strings of a speaker of whom nothing was trained on (150 strings), greedy, in percent: mean and range over",
-    "the seeds. The models are those of [pretraining.md](pretraining.md).",
+    "Three models of equal size and the same updates of the same labelled audio, with copies at other speeds; greedy,",
+    "in percent, mean and range over the seeds.",
     "",
     "![Word error rates](label_efficiency.png)",
+    "",
+    "Words of digit strings, by a speaker of whom nothing was trained on (150 strings):",
+    "",
+]
+CHARACTERS = ["", "The same, characters:", ""]
+SENTENCES = [
+    "",
+    "Characters of LibriSpeech sentences, by a speaker without labels (50 sentences; pretraining has heard them):",
     "",
 ]
 
@@ -60,19 +71,13 @@ def figure(results: Path, target: Path) -> None:
 
     drawing, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
     for kind, colour in KINDS.items():
-        points: list[Any] = [(minutes, rates(results, kind, minutes)) for minutes in MINUTES]
-        points = [(minutes, values) for minutes, values in points if values]
-        if points:
-            axis.plot([m for m, _ in points], [statistics.mean(v) for _, v in points], "o-", color=colour, label=kind)
-            axis.fill_between(
-                [m for m, _ in points],
-                [min(v) for _, v in points],
-                [max(v) for _, v in points],
-                color=colour,
-                alpha=0.15,
-            )
+        found = {minutes: rates(results, "digits", kind, minutes) for minutes in MINUTES["digits"]}
+        found = {minutes: values for minutes, values in found.items() if values}
+        axis.plot(list(found), [statistics.mean(values) for values in found.values()], "o-", color=colour, label=kind)
+        lowest, highest = [min(values) for values in found.values()], [max(values) for values in found.values()]
+        axis.fill_between(list(found), lowest, highest, color=colour, alpha=0.15)
     axis.set_xscale("log", base=2)
-    axis.set_xticks(MINUTES, [f"{minutes:g}" for minutes in MINUTES])
+    axis.set_xticks(MINUTES["digits"], [f"{minutes:g}" for minutes in MINUTES["digits"]])
     axis.set_xlabel("labelled minutes")
     axis.set_ylabel("word error rate, unseen speaker (%)")
     axis.set_ylim(0)

@@ -1,5 +1,7 @@
 """What `wav2vec2 pretrain` and `wav2vec2 finetune` share: read the recipe, show it or run it, tell what is wrong."""
 
+import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -9,6 +11,9 @@ if TYPE_CHECKING:
     from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
     T = TypeVar("T", PretrainRun, FinetuneRun)
+
+#: Seconds that the first process of a launch has to say what is wrong with all of them.
+_PATIENCE = 10.0
 
 Recipe = Annotated[
     str,
@@ -33,18 +38,38 @@ Traceback = Annotated[bool, typer.Option("--traceback", help="After an error, sh
 def execute(
     kind: "type[T]", recipe: str, overrides: list[str], dry_run: bool, traceback: bool, start: "Callable[[T], Any]"
 ) -> None:
-    """Read the run and start it. Errors go to standard error in one message, and the exit code is 1."""
+    """Read the run and start it. Errors go to standard error in one message, and the exit code is 1; that of a run
+    that was stopped by a signal says by which."""
+    from wav2vec2.training.saving.interruption import exit_code, left_early
     from wav2vec2.training.settings.recipes import resolve
     from wav2vec2.training.settings.run_listing import listing
 
+    reading = True
     try:
         resolved = resolve(kind, recipe, overrides)
         if dry_run:
             typer.echo(listing(resolved.run, resolved.layers), nl=False)
-        else:
-            start(resolved.run)
+            return
+        reading = False
+        left_early(None)
+        start(resolved.run)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if traceback:
             raise
-        typer.echo(f"{kind.__name__.removesuffix('Run').lower()}: {error}", err=True)
+        tell(kind.__name__.removesuffix("Run").lower(), error, reading or getattr(error, "on_all_processes", False))
         raise typer.Exit(1) from error
+    if code := exit_code():
+        raise typer.Exit(code)
+
+
+def tell(command: str, error: Exception, on_all_processes: bool) -> None:
+    """The message of an error; of one that all processes of a launch have, the first process says it for all.
+
+    The others wait before they leave: a launcher ends all processes as soon as one of them has failed, and the first
+    has to have spoken by then.
+    """
+    process = int(os.environ.get("RANK", "0"))
+    if process and on_all_processes:
+        time.sleep(_PATIENCE)
+        return
+    typer.echo(f"{command}{f' (process {process})' if process else ''}: {error}", err=True)

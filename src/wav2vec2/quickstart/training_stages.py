@@ -29,7 +29,7 @@ from wav2vec2.training.settings.run_sections import DataSection
 #: layers of 0.02 pass next to nothing on), end the plateau in which CTC writes blanks alone after some 200 updates;
 #: without them it lasts for more than 500.
 MODEL: dict[str, Any] = {
-    "conv_dim": [64] * 7,
+    "conv_dim": [32, 32, 64, 64, 64, 64, 64],
     "hidden_size": 128,
     "num_hidden_layers": 3,
     "intermediate_size": 512,
@@ -89,6 +89,7 @@ def pretraining_run(corpus: Corpus, output: Path, size: TrainingSize, seed: int)
             output=str(output),
             updates=updates,
             seed=seed,
+            attention="eager",  # on clips of seconds a third faster on a CPU than the fused kernels
             log_every=max(1, updates // 10),
             save_every=max(1, updates // 5),
             keep_last=1,
@@ -119,6 +120,7 @@ def finetuning_run(corpus: Corpus, checkpoint: Path, output: Path, size: Trainin
             output=str(output),
             updates=updates,
             seed=seed,
+            attention="eager",  # on clips of seconds a third faster on a CPU than the fused kernels
             log_every=max(1, updates // 20),
             evaluate_every=max(1, updates // 6),
             save_every=max(1, updates // 6),

@@ -17,6 +17,7 @@ from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFra
 from wav2vec2.modeling.for_sequence_classification import Wav2Vec2ForSequenceClassification
 from wav2vec2.modeling.for_xvector import Wav2Vec2ForXVector
 from wav2vec2.processing.manifests import read_manifest
+from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes, require_checkpoint
 from wav2vec2.training.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.ctc_models import make_extractor
 from wav2vec2.training.data.audio_clips import TrainingDataError
@@ -34,7 +35,7 @@ from wav2vec2.training.settings.finetuning_sections import (
 from wav2vec2.training.settings.recipes import read_run
 from wav2vec2.training.settings.run_config import GuardSection, RecipeOrigin
 from wav2vec2.training.settings.run_sections import CountOrZero
-from wav2vec2.training.starting import make_accelerator, start
+from wav2vec2.training.starting import main_first, make_accelerator, start
 from wav2vec2.training.tuning_methods import apply_tuning
 
 #: Heads and tasks by the name of what is learnt.
@@ -78,15 +79,20 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
     """Train until `run.run.updates` updates are done, from the newest whole checkpoint if there is one."""
     accelerator = make_accelerator(run.run.precision)
     set_seed(run.run.seed)
-    choose_columns(run)
-    labels = labels_of(run)
-    with accelerator.main_process_first():  # which reads the durations for all
-        data = TrainingData(run.data, run.run.seed, with_text=run.task != "speakers")
+    labels, data = main_first(accelerator, lambda: read_labelled(run))  # the main process reads durations for all
     model = make_classifier(run, labels)
     beside = apply_tuning(model, run.tuning, run.run.seed)
     extractor, notes = make_extractor(run.model, run.data.normalize)
     task = make_task(run, model.config, extractor, labels, data)
+    notes += layout_notes(run.model, model.config)
     return start(run, accelerator, model, task, data, [extractor, *beside], resume, notes)  # type: ignore[arg-type]
+
+
+def read_labelled(run: ClassificationRun) -> tuple[list[str], TrainingData]:
+    """Labels and data, after what takes no time to see is seen."""
+    require_checkpoint(run.model)
+    choose_columns(run)
+    return labels_of(run), TrainingData(run.data, run.run.seed, with_text=run.task != "speakers")
 
 
 def choose_columns(run: ClassificationRun) -> None:
@@ -145,7 +151,7 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> Any:
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     options: dict[str, Any] = {} if run.run.attention is None else {"attn_implementation": run.run.attention}
     if section.checkpoint is not None:
-        config = Wav2Vec2Config.from_pretrained(section.checkpoint, **section.config, **names)
+        config = checkpoint_config(section, **names)
         model = head.from_pretrained(section.checkpoint, config=config, dtype=torch.float32, **options)
     else:
         model = head._from_config(getattr(presets, section.preset or "")(**section.config, **names), **options)

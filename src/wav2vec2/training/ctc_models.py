@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 
-from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
-from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.run_config import FinetuneModelSection
 
@@ -18,34 +17,33 @@ _FEATURES_FILE = "preprocessor_config.json"
 
 
 def make_ctc_model(
-    section: FinetuneModelSection, tokenizer: Any, seed: int, attention: str | None = None, keep_head: bool = False
+    section: FinetuneModelSection, tokenizer: Any, attention: str | None = None, keep_head: bool = False
 ) -> tuple[Wav2Vec2ForCTC, list[str]]:
     """A model in float32 with one logit for each token, and what is to be said of it.
 
-    A new head follows from the run's seed alone. Convolutions that get no gradient (`feature_grad_mult` 0, as the
-    paper fine-tunes) are frozen, so that no decay moves them either.
+    Convolutions that get no gradient (`feature_grad_mult` 0, as the paper fine-tunes) are frozen, so that no decay
+    moves them either.
     """
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if section.checkpoint is None:
         model, notes = _fresh(section, tokenizer, options)
-        keep_head = False
     else:
         model, notes = _from_checkpoint(section, tokenizer, options, keep_head)
-    if not keep_head:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of("head", seed))
-            start_head_afresh(model)
     if model.config.feature_grad_mult == 0:
         model.freeze_feature_encoder()
         notes.append("the convolutional encoder is not trained")
     return model, notes
 
 
-def start_head_afresh(model: Any) -> None:
-    """Initialise the head as that of a new model, whatever was loaded into it."""
+def start_head_afresh(model: Wav2Vec2ForCTC) -> None:
+    """Make all tokens equally likely in every frame, whatever was loaded into the head.
+
+    From random weights a pretrained encoder, whose frames have much in common, starts out sure of some letter; CTC may
+    then fill every frame with letters for a thousand updates, where from zero it finds the blank, and leaves it, in
+    some three hundred (docs/finetuning.md).
+    """
     for parameter in model.lm_head.parameters():
-        setattr(parameter, "_is_hf_initialized", False)  # noqa: B010 (no such attribute is declared)
-    model._init_weights(model.lm_head)
+        torch.nn.init.zeros_(parameter)
 
 
 def make_extractor(section: FinetuneModelSection, normalize: bool) -> tuple[Wav2Vec2FeatureExtractor, list[str]]:
@@ -70,7 +68,7 @@ def _from_checkpoint(
 ) -> tuple[Any, list[str]]:
     source = section.checkpoint
     tokens = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.blank_id}
-    config = Wav2Vec2Config.from_pretrained(source, **{**section.config, **tokens})
+    config = checkpoint_config(section, **tokens)
     model, info = Wav2Vec2ForCTC.from_pretrained(
         source,
         config=config,
@@ -85,9 +83,12 @@ def _from_checkpoint(
     ]
     if wrong:
         raise CheckpointError("\n  ".join([f"{source} does not fit model.config:", *sorted(wrong)]))
+    if not keep_head:
+        start_head_afresh(model)
     fresh = sorted(name for name in info["missing_keys"] if not _head(name))
     fresh += [] if keep_head else [f"{_HEAD}, the head of {len(tokenizer)} tokens"]
-    return model, [f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"]
+    start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"
+    return model, [start, *layout_notes(section, config)]
 
 
 def _head(name: str) -> bool:

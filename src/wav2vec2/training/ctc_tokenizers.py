@@ -22,11 +22,16 @@ from wav2vec2.training.settings.run_config import FinetuneModelSection, Finetune
 
 @dataclass(frozen=True)
 class ChosenTokenizer:
-    """The tokenizer of a run, where it is from, and whether the checkpoint's head was trained for just these tokens."""
+    """The tokenizer of a run, where it is from, and the tokens of the checkpoint's head, None if the head is new."""
 
     tokenizer: Any
     notes: list[str]
-    keeps_head: bool
+    head_tokens: list[str] | None
+
+    @property
+    def keeps_head(self) -> bool:
+        """Whether the checkpoint's head was trained for just these tokens."""
+        return self.head_tokens is not None
 
 
 def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
@@ -36,16 +41,18 @@ def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
     if run.text.vocabulary is not None:
         given, notes = with_choices(load_vocabulary(run.text.vocabulary, run.text), run.text)
         same = saved is not None and (saved.tokens, saved.blank) == (given.tokens, given.blank)
-        return ChosenTokenizer(given, [f"vocabulary: {len(given)} tokens, as given", *notes], same)
+        kept = list(saved.tokens) if same else None
+        return ChosenTokenizer(given, [f"vocabulary: {len(given)} tokens, as given", *notes], kept)
     if saved is not None:
+        kept = list(saved.tokens)
         saved, notes = with_choices(saved, run.text)
         lacking = "" if run.text.on_unknown == "unknown" else characters_without_token(training_texts(data), saved)
         if not lacking:
-            return ChosenTokenizer(saved, [f"vocabulary: the checkpoint's {len(saved)} tokens", *notes], True)
+            return ChosenTokenizer(saved, [f"vocabulary: the checkpoint's {len(saved)} tokens", *notes], kept)
         why_not = f"the checkpoint's vocabulary cannot spell {lacking}, so head and vocabulary are new"
     built = vocabulary_of(data, run.text)
     lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {built.report}".splitlines()]
-    return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built), lines, False)
+    return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built), lines, None)
 
 
 def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tuple[Any, str]:
@@ -55,9 +62,6 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
     """
     if model.checkpoint is None:
         return None, ""
-    place = Path(model.checkpoint)
-    if not place.exists() and (place.is_absolute() or len(place.parts) > 2 or model.checkpoint.startswith(".")):
-        raise TrainingDataError(f"model.checkpoint={model.checkpoint}: no such folder, nor a name on the Hub")
     architectures = Wav2Vec2Config.from_pretrained(model.checkpoint).architectures or []
     if "Wav2Vec2ForCTC" not in architectures:
         return None, ""

@@ -15,6 +15,7 @@ from wav2vec2.training.checks.validation import examine
 from wav2vec2.training.checks.validation_clips import clip_sources
 from wav2vec2.training.checks.validation_report import DataProblemsError, ValidationReport
 from wav2vec2.training.checks.validation_text import spell
+from wav2vec2.training.chosen_checkpoint import require_checkpoint
 from wav2vec2.training.ctc_models import make_ctc_model, make_extractor
 from wav2vec2.training.ctc_task import CTCTask, Stages
 from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choose_tokenizer, lenient, strict
@@ -23,7 +24,7 @@ from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.settings.run_config import FinetuneRun
-from wav2vec2.training.starting import StartError, make_accelerator, start
+from wav2vec2.training.starting import StartError, main_first, make_accelerator, start
 from wav2vec2.training.tuning_methods import apply_tuning
 
 #: What was counted in the training text when the vocabulary was chosen.
@@ -50,8 +51,8 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
     require_scorer(run)
     accelerator = make_accelerator(run.run.precision)
     set_seed(run.run.seed)
-    with accelerator.main_process_first():  # which reads the durations for all, and writes what was found
-        prepared = prepare_finetuning(run, main=accelerator.is_main_process)
+    # the main process reads the durations for all, and writes what was found
+    prepared = main_first(accelerator, lambda: prepare_finetuning(run, main=accelerator.is_main_process))
     return start(
         run,
         accelerator,
@@ -66,13 +67,14 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
 
 def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     """Data, tokens, model and task of a run, checked against each other."""
+    require_checkpoint(run.model)
     data = TrainingData(run.data, run.run.seed, with_text=True)
     chosen = choose_tokenizer(run, data)
     refuse_other_tokens(run, chosen.tokenizer)
     extractor, about_input = make_extractor(run.model, run.data.normalize)
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
-    model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.seed, run.run.attention, chosen.keeps_head)
-    report = check_data(run, data, processor, model.config, main)
+    model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.attention, chosen.keeps_head)
+    report = check_data(run, data, processor, model.config, main, chosen.head_tokens)
     saved_beside = apply_tuning(model, run.tuning, run.run.seed)
     skipped = list(clips_to_skip(run, data, processor.tokenizer))
     if main:
@@ -87,9 +89,15 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
 
 
 def check_data(
-    run: FinetuneRun, data: TrainingData, processor: Wav2Vec2Processor, config: Wav2Vec2Config, main: bool
+    run: FinetuneRun,
+    data: TrainingData,
+    processor: Wav2Vec2Processor,
+    config: Wav2Vec2Config,
+    main: bool,
+    head_tokens: list[str] | None = None,
 ) -> ValidationReport:
-    """Whether data and model belong together, kept in the output folder whatever comes out."""
+    """Whether data and model belong together, kept in the output folder whatever comes out. `head_tokens`: those that
+    a head that is kept was trained for."""
     report = examine(
         *clip_sources(data),
         processor.tokenizer,
@@ -97,6 +105,7 @@ def check_data(
         config,
         on_unknown=run.text.on_unknown,
         max_bad_share=run.data.max_bad_share,
+        saved_tokens=head_tokens,
         seed=run.run.seed,
     )
     if main:

@@ -29,6 +29,9 @@ HALF_LIFE = 100.0
 class TrainingStoppedError(RuntimeError):
     """The run cannot succeed as it is; the message says why, and what to change."""
 
+    #: It follows from figures of all processes, so all raise it, and one of them is enough to say it.
+    on_all_processes = True
+
 
 class CollapseError(TrainingStoppedError):
     """The quantizer uses next to no codes, or distractors are the target itself."""
@@ -207,10 +210,12 @@ def describe_plateau(
             f"the learning rate rises until update {warmup_updates}" if update < warmup_updates else "",
             f"only the head is trained until update {freeze_updates}" if update < freeze_updates else "",
         ]
-        why = " and ".join(filter(None, reasons))
-        return f"blank plateau: {seen}. Every CTC run begins so" + (
-            f"; {why}, and it should end by about update {end}." if why else f"; it should end by about update {end}."
-        )
+        why = "; " + " and ".join(filter(None, reasons)) if any(reasons) else ""
+        expected = f"it should end by about update {end}"
+        if total_updates is not None and end > total_updates:
+            expected = f"it may take until about update {end}, and this run ends after {total_updates}: run.updates"
+            expected += " may be too few"
+        return f"blank plateau: {seen}. Every CTC run begins so{why}; {expected}."
     return (
         f"blank plateau: {seen}. It should have ended by about update {end}. Look at the letters' case and the blank's "
         "id, at whether texts belong to their audio, and at the learning rate (try three times and a third of it)."

@@ -8,7 +8,7 @@ Everything random follows from (seed, update), and what is neither weights nor o
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -20,11 +20,12 @@ from wav2vec2.training.data.audio_clips import SAMPLING_RATE, Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
 from wav2vec2.training.guards import Guards, TrainingStoppedError
+from wav2vec2.training.memory_errors import explained_memory
 from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
 from wav2vec2.training.progress.throughput import Meter, update_operations
 from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError
-from wav2vec2.training.saving.interruption import Interruption
+from wav2vec2.training.saving.interruption import Interruption, left_early
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 from wav2vec2.training.task import Sums, Task
@@ -75,8 +76,9 @@ class Loop:
     def train(self) -> TrainingState:
         """Until the last update, or until someone asks to stop; either way everything is saved."""
         job, state, every = self.job, self.state, self.job.run.run
-        self.make_up_for_evaluation()
-        with Interruption() as interruption, closing(self.updates()) as updates:
+        left_early(None)
+        with self.memory(), Interruption() as interruption, closing(self.updates()) as updates:
+            self.make_up_for_evaluation()
             while state.update < every.updates:
                 with job.meter.waiting():
                     parts = next(updates)
@@ -88,8 +90,13 @@ class Loop:
                     self.save(final=stop or state.update == every.updates)
                 if stop:
                     job.log.note(f"stopped as asked ({interruption.requested}) after update {state.update}, all saved")
+                    left_early((interruption.requested or "SIGTERM") if state.update < every.updates else None)
                     break
         return state
+
+    def memory(self) -> AbstractContextManager[None]:
+        """Inside, too little memory is an error that says what to change."""
+        return explained_memory(self.job.run, self.job.checkpoints, self.state)
 
     def make_up_for_evaluation(self) -> None:
         """One that was due when the run was asked to stop, which leaves no time for it."""

@@ -3,10 +3,10 @@
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import typer
@@ -30,12 +30,40 @@ from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 from wav2vec2.training.task import Task
 from wav2vec2.training.update_step import Updater
 
+T = TypeVar("T")
+
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float16}
 
 
 class StartError(ValueError):
     """A run that cannot be started, and what would be right."""
+
+    #: Every process of a run raises it, so one of them is enough to say it.
+    on_all_processes = True
+
+
+def main_first(accelerator: Any, work: Callable[[], T]) -> T:
+    """The work of each process, the main one's before that of the others, which find what it has kept.
+
+    If it fails there, it fails on all, and the main process's error is the one that says why: the others would tell of
+    a connection that was lost.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    failure: list[str | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            done = work()
+        except Exception as error:
+            broadcast_object_list([f"{type(error).__name__}: {error}"])
+            raise
+        broadcast_object_list(failure)
+        return done
+    broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise StartError(f"the main process could not start: {failure[0]}")
+    return work()
 
 
 def has_fast_bf16() -> bool:

@@ -1,5 +1,6 @@
 """Signals become a wish that the loop can grant after the update at hand: save, and leave cleanly."""
 
+import os
 import signal
 import threading
 import time
@@ -17,6 +18,29 @@ _ECHO_SECONDS = 0.5
 
 #: How long a worker told to end goes on. Its process needs it for the update at hand.
 _WORKER_SECONDS = 60
+
+
+#: What asked the last run of this process to leave before its end; None if it came to its end.
+_left_for: str | None = None
+
+
+def left_early(signal_name: str | None) -> None:
+    """Remember that a run was asked to leave and did, by which signal, or with None that it came to its end."""
+    global _left_for
+    _left_for = signal_name
+
+
+def exit_code() -> int:
+    """Of a process whose run is over: 0 after its last update, 128 + the signal's number when it was asked to leave
+    before (130 Ctrl-C, 143 SIGTERM, 138 SIGUSR1 on Linux), as shells have it.
+
+    A scheduler takes 0 for a job that is done, and would not start it again. Below torchrun, and `accelerate launch`
+    on several processes, it is 0 all the same: their agent takes everything else for a crash, ends the processes that
+    are still saving and reports a failure. What the launcher exits with when it gets the signal is its own.
+    """
+    if _left_for is None or "TORCHELASTIC_RUN_ID" in os.environ:
+        return 0
+    return 128 + int(signal.Signals[_left_for])
 
 
 class Interruption:

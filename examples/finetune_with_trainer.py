@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
@@ -67,6 +68,7 @@ def main() -> None:
         seed=options.seed,
         remove_unused_columns=False,  # the collator makes the model's inputs of `audio` and `text`
         label_names=["labels"],
+        dataloader_pin_memory=torch.accelerator.is_available(),  # without one it is only warned about
         report_to=[],
     )
     trainer = Trainer(

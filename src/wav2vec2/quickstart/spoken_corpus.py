@@ -29,7 +29,7 @@ class CorpusSize:
     single words it says before them, with their text."""
 
     training: int = 90
-    labelled: int = 70
+    labelled: int = 40
     words: int = 30
     development: int = 16
     test: int = 40

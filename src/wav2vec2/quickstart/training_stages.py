@@ -41,23 +41,26 @@ MODEL: dict[str, Any] = {
     "layerdrop": 0.0,
     "feature_grad_mult": 1.0,
     "do_stable_layer_norm": True,
-    "initializer_range": 0.08,
+    "initializer_range": 0.05,
+    "mask_time_length": 5,
+    "feature_penalty_weight": 0.0,
+    "gumbel_temperature_decay": 0.998,
 }
 
 #: Light masks. The convolutions go on learning: so short a pretraining has not finished them.
-FINETUNING: dict[str, Any] = {"mask_time_prob": 0.05, "mask_feature_prob": 0.0, "feature_grad_mult": 1.0}
+FINETUNING: dict[str, Any] = {"mask_time_prob": 0.05, "mask_time_length": 10, "mask_feature_prob": 0.0, "feature_grad_mult": 1.0}
 
 
 @dataclass(frozen=True)
 class TrainingSize:
     """Updates of both runs, seconds of audio in each, and the highest learning rates."""
 
-    pretraining_updates: int = 250
-    pretraining_seconds: float = 64.0
+    pretraining_updates: int = 800
+    pretraining_seconds: float = 16.0
     pretraining_rate: float = 2e-3
     finetuning_updates: int = 1500
     finetuning_seconds: float = 16.0
-    finetuning_rate: float = 1.5e-3
+    finetuning_rate: float = 2e-3
 
     def scaled(self, factor: float) -> "TrainingSize":
         """With so many times the updates."""

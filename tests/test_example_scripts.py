@@ -1,0 +1,224 @@
+"""Every script in `examples/` runs as its first lines say, on clips of noise and tones, from its command line on."""
+
+import csv
+import itertools
+import json
+import re
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from finetuning_runs import write_spoken_tones
+from small_models import small_config
+from training_audio import RATE
+
+from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+STUDIES = EXAMPLES / "studies"
+
+#: A run of two updates.
+SHORT = [
+    "model.preset=tiny",
+    "model.config={conv_dim: [32, 32], conv_kernel: [80, 32], conv_stride: [20, 16], hidden_size: 48, "
+    "num_attention_heads: 4, num_hidden_layers: 1, intermediate_size: 96, num_conv_pos_embeddings: 16, "
+    "num_conv_pos_embedding_groups: 4, mask_time_prob: 0.0, mask_feature_prob: 0.0}",
+    "data.workers=0",
+    "data.min_seconds=0.1",
+    "data.max_seconds=4",
+    "data.seconds_per_update=4",
+    "data.seconds_per_batch=4",
+    "run.precision=fp32",
+    "run.report=false",
+    "run.updates=2",
+    "run.evaluate_every=2",
+    "run.save_every=2",
+]
+DIGITS = ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"]
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Run a script of `examples/` as `python` does, with its arguments; the global names it leaves."""
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(str(STUDIES))
+
+    def run(script: str, *arguments: Any) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        try:
+            return runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        except SystemExit as stop:
+            assert not stop.code, stop.code
+            return {}
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def noise(path: Path, seconds: float, seed: int) -> float:
+    """A clip that is loud and quiet in turn; its seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * RATE)) / RATE
+    samples = np.random.default_rng(seed).normal(0, 0.1, len(time)) * (1.2 + np.sin(20 * time))
+    soundfile.write(path, samples, RATE)
+    return len(samples) / RATE
+
+
+def clips(folder: Path, **columns: list[str]) -> Path:
+    """A manifest of clips of noise with such columns."""
+    rows = []
+    for number, values in enumerate(zip(*columns.values(), strict=True)):
+        seconds = noise(folder / f"{number}.wav", 0.6 + 0.1 * (number % 3), number)
+        rows.append({"path": f"{number}.wav", "duration": seconds} | dict(zip(columns, values, strict=True)))
+    return table(folder / "manifest.tsv", rows)
+
+
+def test_no_example_is_left_out() -> None:
+    """Scripts that are run here; those of both training commands are in `test_training_commands.py`."""
+    scripts = {path.name for path in EXAMPLES.rglob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    here = set(re.findall(r'run_script\(\s*"(?:studies/)?(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
+    commands = Path(__file__).with_name("test_training_commands.py").read_text(encoding="utf-8")
+    elsewhere = {name for name in ("pretrain.py", "finetune_ctc.py") if f'"{name.removesuffix(".py")}"' in commands}
+    assert scripts == here | elsewhere
+
+
+def test_classification_of_clips(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = clips(tmp_path / "audio", label=["yes", "no"] * 3)
+    sources = [f"data.train.0.path={manifest}", f"data.valid.0.path={manifest}", f"run.output={tmp_path / 'run'}"]
+    run_script("finetune_classification.py", *sources, *SHORT)
+    assert re.search(r"accuracy \d+\.\d\d%", capsys.readouterr().out)
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert config["label2id"] == {"no": 0, "yes": 1}
+
+
+def test_classification_of_frames(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = clips(tmp_path / "audio", speaker=["a", "b", "c"])
+    stretches = [{"path": f"{number}.wav", "start": 0.1, "end": 0.4, "label": "speech"} for number in range(3)]
+    segments = table(tmp_path / "audio" / "segments.tsv", stretches)
+    labelled = tmp_path / "labelled.tsv"
+    run_script("finetune_frame_classification.py", "--segments", segments, bare, labelled)
+    sources = [f"data.train.0.path={labelled}", f"data.valid.0.path={labelled}", f"run.output={tmp_path / 'run'}"]
+    run_script("finetune_frame_classification.py", *sources, *SHORT, "background=silence")
+    assert re.search(r"accuracy \d+\.\d\d%", capsys.readouterr().out)
+    config = json.loads((tmp_path / "run" / "model" / "config.json").read_text(encoding="utf-8"))
+    assert config["label2id"] == {"silence": 0, "speech": 1}
+
+
+def test_x_vectors(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = clips(tmp_path / "audio", speaker=["a", "b"] * 3)
+    sources = [f"data.train.0.path={manifest}", f"data.valid.0.path={manifest}", f"run.output={tmp_path / 'run'}"]
+    run_script("finetune_xvector.py", *sources, *SHORT)
+    assert "over 15 pairs" in capsys.readouterr().out
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_trainer(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Wav2Vec2ForPreTraining(small_config()).save_pretrained(tmp_path / "pretrained")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "pretrained")
+    manifest = write_spoken_tones(tmp_path / "audio", ["abc fed", "bead cab", "face", "dab"])
+    settings = ["--updates", 2, "--batch", 2, "--learning-rate", 1e-3]
+    run_script("finetune_with_trainer.py", tmp_path / "pretrained", manifest, manifest, tmp_path / "run", *settings)
+    assert "eval_wer" in capsys.readouterr().out
+    assert (tmp_path / "run" / "model.safetensors").is_file() and (tmp_path / "run" / "vocab.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the studies need, as small as it can be: the folders and columns of the real data."""
+    data = tmp_path_factory.mktemp("data")
+    for name, speakers in (("librispeech_train", "19 26 27"), ("librispeech_unlabelled", "1 2")):
+        rows = []
+        for number, speaker in enumerate(speakers.split() * 4):
+            seconds = noise(data / name / f"{number}.flac", 1.5, number)
+            rows.append({"path": f"{number}.flac", "duration": seconds, "speaker": speaker, "transcript": "A CAB"})
+        table(data / name / "manifest.tsv", rows)
+    strings = []
+    for number, (speaker, first) in enumerate(itertools.product(["theo", "george", "lucas", "jackson"], range(10))):
+        spoken = [first, (first + 3) % 10, (first + 7) % 10]
+        files = [f"{digit}_{speaker}.flac" for digit in spoken]
+        for digit, file in zip(spoken, files, strict=True):
+            noise(data / "fsdd" / file, 0.3, 100 * number + digit)
+        words = " ".join(DIGITS[digit] for digit in spoken)
+        recipe = {"clips": ";".join(files), "gaps_ms": "80;90;100;110", "transcript": words}
+        strings.append({"id": f"string{number:02d}", "speaker": speaker, **recipe})
+    table(data / "fsdd" / "digit_strings.tsv", strings)
+    return data
+
+
+def test_overfitting(corpus: Path, tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two updates learn nothing, and the script says so."""
+    few = ["run.updates=2", "run.save_every=2", "run.evaluate_every=2", "data.on_problems=warn", "data.min_seconds=0.1"]
+    with pytest.raises(AssertionError, match="not learned: must be under 2%"):
+        run_script(
+            "studies/overfit_ten.py", "--data", corpus / "librispeech_train", "--work", tmp_path, *few, "data.workers=0"
+        )
+    assert "said   a cab" in capsys.readouterr().out.lower()
+
+
+def test_pretraining_study(corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One part from audio to its figures; a second start finds all of it done."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    import linear_probe
+
+    monkeypatch.setattr(linear_probe, "DECAYS", (1e-3,))
+    script = (STUDIES / "pretraining_study.py").read_text(encoding="utf-8")
+    short = script.replace('"short": 600', '"short": 2').replace("workers=1", "workers=0")
+    short = short.replace('"stock": 600', '"stock": 2')
+    copy = tmp_path / "pretraining_study.py"
+    copy.write_text(short, encoding="utf-8")
+    assert short.count('": 2') == 2 and "workers=0" in short
+    monkeypatch.setattr(sys.modules[__name__], "EXAMPLES", tmp_path)
+    for _ in range(2):
+        run_script("pretraining_study.py", "--data", corpus, "--work", tmp_path, "--parts", "short-1", "stock-1")
+    for part in ("short-1", "stock-1"):
+        compared = json.loads((tmp_path / part / "compared.json").read_text(encoding="utf-8"))
+        assert 0 <= compared["accuracy"] <= 1
+        probed = json.loads((tmp_path / "probes" / f"{part}.json").read_text(encoding="utf-8"))
+        assert 0 <= probed["digits"] <= 1 and 0 <= probed["speakers"] <= 1
+
+
+def test_label_efficiency(corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All three kinds, one seed and budget; the tables hold the figures of the parts."""
+    monkeypatch.syspath_prepend(str(STUDIES))
+    import label_efficiency_results
+    import label_efficiency_runs
+
+    for name, value in (("PRETRAINING_UPDATES", 2), ("UPDATES", 2), ("PRETRAINING_SPEEDS", (1.1,))):
+        monkeypatch.setattr(label_efficiency_runs, name, value)
+    monkeypatch.setattr(label_efficiency_runs, "PRETRAINING_SECONDS", 4.0)
+    written: dict[str, Path] = {}
+    monkeypatch.setattr(label_efficiency_results, "write_results", lambda results, folder: written.update(at=results))
+    chosen = ["--tasks", "digits", "--seeds", 1, "--minutes", 0.5]
+    run_script("studies/label_efficiency.py", "--data", corpus, "--work", tmp_path / "work", *chosen)
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in written["at"].glob("*.json")}
+    assert set(found) == {f"digits-{kind}-0.5-1" for kind in ("pretrained", "scratch", "cnn-rnn")}
+    assert all(len(one["heard"]) == 3 and one["wer"] > 0 for one in found.values())
+    with (tmp_path / "work" / "heard_digits_1.tsv").open(encoding="utf-8", newline="") as file:
+        assert {row["speaker"] for row in csv.DictReader(file, delimiter="\t")} == {"george", "lucas", "jackson"}
+
+
+def test_label_efficiency_tables(tmp_path: Path, run_script: Any) -> None:
+    """Means, ranges and the share of errors saved, against numbers worked out by hand."""
+    import label_efficiency_results
+
+    for seed, wer in ((1, 0.3), (2, 0.5)):
+        for kind, factor in (("pretrained", 1.0), ("scratch", 2.0)):
+            content = json.dumps({"wer": factor * wer, "cer": 0.1})
+            (tmp_path / f"digits-{kind}-2-{seed}.json").write_text(content, encoding="utf-8")
+    label_efficiency_results.write_results(tmp_path, tmp_path / "out")
+    text = (tmp_path / "out" / "label_efficiency.md").read_text(encoding="utf-8")
+    assert "| 2 | 40.0 (30.0 to 50.0) | 80.0 (60.0 to 100.0) | 50 % | not run | 2 |" in text
+    assert (tmp_path / "out" / "label_efficiency.png").stat().st_size > 10_000

@@ -4,6 +4,7 @@ import typer
 
 from wav2vec2.command_line.align import align
 from wav2vec2.command_line.build_lm import build_lm
+from wav2vec2.command_line.card import card
 from wav2vec2.command_line.evaluate import evaluate
 from wav2vec2.command_line.finetune import finetune
 from wav2vec2.command_line.pretrain import pretrain
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, push, quickstart):
+for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, card, push, quickstart):
     app.command()(command)
 
 

@@ -48,7 +48,12 @@ MODEL: dict[str, Any] = {
 }
 
 #: Light masks. The convolutions go on learning: so short a pretraining has not finished them.
-FINETUNING: dict[str, Any] = {"mask_time_prob": 0.05, "mask_time_length": 10, "mask_feature_prob": 0.0, "feature_grad_mult": 1.0}
+FINETUNING: dict[str, Any] = {
+    "mask_time_prob": 0.05,
+    "mask_time_length": 10,
+    "mask_feature_prob": 0.0,
+    "feature_grad_mult": 1.0,
+}
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,11 @@ def test_a_pretrained_encoder_gets_a_new_head(pretrained: Path, tones: Path, tmp
     for name, weight in after.items():
         if name.startswith("wav2vec2."):
             assert torch.equal(weight, before[name]), name
-    assert not after["lm_head.weight"].any() and not after["lm_head.bias"].any(), "all tokens equally likely"
+    again = prepare_finetuning(run_of(values)).model.state_dict()
+    assert torch.equal(after["lm_head.weight"], again["lm_head.weight"])
+    other = prepare_finetuning(run_of(values | {"run": values["run"] | {"seed": 2}})).model.state_dict()
+    assert not torch.equal(after["lm_head.weight"], other["lm_head.weight"])
+    assert after["lm_head.bias"].softmax(0).tolist() == pytest.approx([0.7, *[0.3 / 8] * 8], rel=1e-5), "mostly blank"
     tokenizer = prepared.processor.tokenizer
     assert tokenizer.tokens == ["<pad>", "<unk>", "|", *"abcdef"]
     config = prepared.model.config

@@ -62,9 +62,8 @@ FINETUNING: dict[str, Any] = {
     "mask_time_prob": 0.05,
     "mask_feature_prob": 0.0,
 }
-#: Of the pretrained model the convolutions are kept, as in the paper, and the new head starts at next to nothing: from
-#: random weights of the usual size CTC went to letters without blanks, which it hardly left.
-PRETRAINED: dict[str, Any] = {"feature_grad_mult": 0.0, "initializer_range": 0.0001}
+#: Of the pretrained model the convolutions are kept, as in the paper.
+PRETRAINED: dict[str, Any] = {"feature_grad_mult": 0.0}
 SCRATCH: dict[str, Any] = {"feature_grad_mult": 1.0, "initializer_range": 0.08}
 
 

@@ -28,9 +28,9 @@ class CorpusSize:
     """How many sentences each voice says; of those of a training voice, how many come with their text, and how many
     single words it says before them, with their text."""
 
-    training: int = 90
-    labelled: int = 40
-    words: int = 30
+    training: int = 20
+    labelled: int = 10
+    words: int = 6
     development: int = 16
     test: int = 40
 

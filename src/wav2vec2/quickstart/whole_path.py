@@ -31,7 +31,7 @@ _LEFT = ("corpus", "pretraining", "finetuning", "model", "evaluation", "transcri
 
 _SYNTHETIC = (
     "Synthetic voices alone were heard in training: it does not recognise people.",
-    "It knows the hundred words of a small grammar; others are spelled by ear.",
+    "It knows the seventy words of a small grammar; others are spelled by ear.",
 )
 
 

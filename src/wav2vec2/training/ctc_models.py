@@ -1,5 +1,6 @@
 """The model that a fine-tuning run starts from: pretrained weights with a head for its tokens, or fresh ones."""
 
+import math
 from typing import Any
 
 import torch
@@ -9,26 +10,34 @@ from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
 from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes
+from wav2vec2.training.random_seeds import seed_of
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.run_config import FinetuneModelSection
 
 _HEAD = "lm_head"
+#: The share of blank frames that a new head begins with.
+_BLANKS = 0.7
 _FEATURES_FILE = "preprocessor_config.json"
 
 
 def make_ctc_model(
-    section: FinetuneModelSection, tokenizer: Any, attention: str | None = None, keep_head: bool = False
+    section: FinetuneModelSection, tokenizer: Any, seed: int, attention: str | None = None, keep_head: bool = False
 ) -> tuple[Wav2Vec2ForCTC, list[str]]:
     """A model in float32 with one logit for each token, and what is to be said of it.
 
-    Convolutions that get no gradient (`feature_grad_mult` 0, as the paper fine-tunes) are frozen, so that no decay
-    moves them either.
+    A new head follows from the run's seed alone. Convolutions that get no gradient (`feature_grad_mult` 0, as the
+    paper fine-tunes) are frozen, so that no decay moves them either.
     """
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if section.checkpoint is None:
         model, notes = _fresh(section, tokenizer, options)
+        keep_head = False
     else:
         model, notes = _from_checkpoint(section, tokenizer, options, keep_head)
+    if not keep_head:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("head", seed))
+            start_head_afresh(model)
     if model.config.feature_grad_mult == 0:
         model.freeze_feature_encoder()
         notes.append("the convolutional encoder is not trained")
@@ -36,14 +45,17 @@ def make_ctc_model(
 
 
 def start_head_afresh(model: Wav2Vec2ForCTC) -> None:
-    """Make all tokens equally likely in every frame, whatever was loaded into the head.
+    """Small random weights, and a bias that makes seven frames in ten blank, as trained models have them.
 
-    From random weights a pretrained encoder, whose frames have much in common, starts out sure of some letter; CTC may
-    then fill every frame with letters for a thousand updates, where from zero it finds the blank, and leaves it, in
-    some three hundred (docs/finetuning.md).
+    Without the bias CTC runs begin with hundreds of updates in which the model finds the blank and writes nothing else,
+    or, where frames have much in common, fills them with letters and stays there; with it letters come after some
+    eighty. Weights of zero do not help: through them nothing reaches the encoder (docs/finetuning.md).
     """
-    for parameter in model.lm_head.parameters():
-        torch.nn.init.zeros_(parameter)
+    head = model.lm_head
+    torch.nn.init.normal_(head.weight, std=model.config.initializer_range)
+    torch.nn.init.zeros_(head.bias)
+    with torch.no_grad():
+        head.bias[model.config.pad_token_id] = math.log(_BLANKS / (1 - _BLANKS) * (head.out_features - 1))
 
 
 def make_extractor(section: FinetuneModelSection, normalize: bool) -> tuple[Wav2Vec2FeatureExtractor, list[str]]:
@@ -83,8 +95,6 @@ def _from_checkpoint(
     ]
     if wrong:
         raise CheckpointError("\n  ".join([f"{source} does not fit model.config:", *sorted(wrong)]))
-    if not keep_head:
-        start_head_afresh(model)
     fresh = sorted(name for name in info["missing_keys"] if not _head(name))
     fresh += [] if keep_head else [f"{_HEAD}, the head of {len(tokenizer)} tokens"]
     start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"

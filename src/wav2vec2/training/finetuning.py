@@ -73,7 +73,7 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     refuse_other_tokens(run, chosen.tokenizer)
     extractor, about_input = make_extractor(run.model, run.data.normalize)
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
-    model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.attention, chosen.keeps_head)
+    model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.seed, run.run.attention, chosen.keeps_head)
     report = check_data(run, data, processor, model.config, main, chosen.head_tokens)
     saved_beside = apply_tuning(model, run.tuning, run.run.seed)
     skipped = list(clips_to_skip(run, data, processor.tokenizer))

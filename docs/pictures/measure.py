@@ -31,7 +31,7 @@ from wav2vec2.training.progress.training_log import read_log
 #: Points of a curve that are kept.
 POINTS = 120
 #: Said for the picture of CTC, by a voice that the recogniser has not heard.
-SHORT_SENTENCE = "the happy baker"
+SHORT_SENTENCE = "the happy farmer"
 
 
 def lines_of(run: Path, kind: str) -> list[dict[str, Any]]:

@@ -25,8 +25,8 @@ from wav2vec2.training.settings.run_config import (
 from wav2vec2.training.settings.run_sections import DataSection
 
 #: The tiny preset made smaller still: about a million parameters. Of dropout it has none, since so short a run never
-#: learns its data by heart. Norms before the layers instead of behind them, larger weights at the start (narrow layers of
-#: 0.02 pass next to nothing on) and masks of 100 ms let pretraining get somewhere in so few updates.
+#: learns its data by heart. Norms before the layers instead of behind them, larger weights at the start (narrow layers
+#: of 0.02 pass next to nothing on) and masks of 100 ms let pretraining get somewhere in so few updates.
 MODEL: dict[str, Any] = {
     "conv_dim": [32, 32, 64, 64, 64, 64, 64],
     "hidden_size": 128,

@@ -34,6 +34,7 @@ import wav2vec2
 from wav2vec2.configuration import presets
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.processing.manifests import read_manifest
+from wav2vec2.training.ctc_models import start_head_afresh
 from wav2vec2.training.ctc_task import CTCTask
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.finetuning import finetune
@@ -213,7 +214,9 @@ def starting_point(setting: Setting, options: Any) -> str:
         return str(options.checkpoint)
     folder = options.learn[1] / "start"
     torch.manual_seed(setting.seed)
-    wav2vec2.Wav2Vec2ForCTC(getattr(presets, setting.preset)(**start_settings())).save_pretrained(folder)
+    model = wav2vec2.Wav2Vec2ForCTC(getattr(presets, setting.preset)(**start_settings()))
+    start_head_afresh(model)  # as our runs begin, for both
+    model.save_pretrained(folder)
     processor().save_pretrained(folder)
     return str(folder)
 

@@ -50,6 +50,15 @@ def test_without_figures(model: Path) -> None:
     assert "Not recorded: recipe," in (model / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_licence_of_its_own(model: Path) -> None:
+    """What the refusal asks for can be given."""
+    refused = card(model, "--license", "other")
+    assert refused.exit_code == 1 and "license_name" in refused.output
+    done = card(model, "--license", "other", "--license-name", "lab-1.0", "--license-link", "https://example.org/lab")
+    assert done.exit_code == 0, done.output
+    assert "[lab-1.0](https://example.org/lab)" in (model / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -9,6 +9,8 @@ import typer
 def card(
     folder: Annotated[Path, typer.Argument(help="Folder of the model; its README.md is written.")],
     licence: Annotated[str, typer.Option("--license", help="Of the weights, as the Hub names it: apache-2.0.")],
+    license_name: Annotated[str | None, typer.Option(help="What it is called, for --license other.")] = None,
+    license_link: Annotated[str | None, typer.Option(help="Where it can be read, for --license other.")] = None,
     language: Annotated[list[str] | None, typer.Option(help="ISO 639 code, such as en; once for each.")] = None,
     evaluation: Annotated[
         Path | None, typer.Option(help="evaluation.json of `wav2vec2 evaluate`, of these weights.")
@@ -32,6 +34,8 @@ def card(
 
     facts = CardFacts(
         license=licence,
+        license_name=license_name,
+        license_link=license_link,
         languages=tuple(language or ()),
         title=title,
         datasets=tuple(dataset or ()),

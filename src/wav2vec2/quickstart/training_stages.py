@@ -1,6 +1,6 @@
 """The two training runs: those of `wav2vec2 pretrain` and `wav2vec2 finetune`, in a size for minutes on two cores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,6 @@ class TrainingSize:
 
     def scaled(self, factor: float) -> "TrainingSize":
         """With so many times the updates."""
-        from dataclasses import replace
-
         return replace(
             self,
             pretraining_updates=max(1, round(self.pretraining_updates * factor)),

@@ -16,7 +16,8 @@ from wav2vec2 import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav
 from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.training.checks.validation import DataProblemsError
+from wav2vec2.training import finetuning
+from wav2vec2.training.checks.validation import DataProblemsError, examine
 from wav2vec2.training.ctc_task import CTCTask, Stages
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.finetuning import prepare_finetuning
@@ -142,6 +143,21 @@ def test_a_pretrained_encoder_gets_a_new_head(pretrained: Path, tones: Path, tmp
     assert "starts afresh: lm_head, the head of 9 tokens" in prepared.notes
     assert not prepared.processor.feature_extractor.do_normalize
     assert any("not normalised" in note for note in prepared.notes)
+
+
+def test_a_head_that_is_kept_is_checked_with_the_tokens_it_was_trained_for(
+    learned: Path, pretrained: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def recorded(*arguments: Any, saved_tokens: Any, **settings: Any) -> Any:
+        given.append(saved_tokens)
+        return examine(*arguments, saved_tokens=saved_tokens, **settings)
+
+    monkeypatch.setattr(finetuning, "examine", recorded)
+    for checkpoint in (learned / "model", pretrained):
+        prepare_finetuning(run_of(from_checkpoint(short_recipe(tmp_path / "run", tones), checkpoint)))
+    assert given == [["<pad>", "<unk>", "|", *"abcdef"], None]
 
 
 def test_a_ctc_checkpoint_keeps_its_head_while_its_tokens_cover_the_text(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import readers_files
 import warm_processes
 from documented_blocks import PAGES, ROOT, blocks
 
@@ -20,6 +21,8 @@ PYTHON = [page for page in PAGES if any(block.language == "python" for block in 
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """All of it in order, in one namespace, in a folder and a process of its own: `register()` would reach others."""
     code = "\n\n".join(block.text for block in blocks(page) if block.language == "python")
+    if page.name == "README.md":
+        readers_files.lay_out(tmp_path)
     server = warm_processes.server("documented_python")
     process = server.start(tmp_path / "said.log", "documented_python:run", code, page.name, str(tmp_path))
     assert process.wait(240) == 0, process.said()

@@ -18,13 +18,14 @@ from wav2vec2.command_line.app import app
 from wav2vec2.evaluation.evaluation import Evaluation
 from wav2vec2.processing.audio_files import load_audio
 from wav2vec2.processing.manifests import Recording, read_manifest
-from wav2vec2.quickstart import whole_path
+from wav2vec2.quickstart import time_estimate, whole_path
 from wav2vec2.quickstart.manifest_files import Corpus
 from wav2vec2.quickstart.own_recordings import RecordingsError, take_recordings
 from wav2vec2.quickstart.sentences import PATTERNS, WORDS, draw_sentences, draw_words, vocabulary
 from wav2vec2.quickstart.speech_synthesis import recorded
 from wav2vec2.quickstart.spoken_corpus import make_corpus
 from wav2vec2.quickstart.stages import StoppedError
+from wav2vec2.quickstart.training_stages import TrainingSize
 from wav2vec2.quickstart.voices import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES
 from wav2vec2.quickstart.whole_path import Quickstart, Settings, SettingsError, quickstart
 from wav2vec2.training import starting
@@ -370,3 +371,22 @@ def test_the_command_passes_on_what_is_typed(tmp_path: Path) -> None:
 def test_mistakes_are_told_in_one_line(tmp_path: Path, options: list[str], complaint: str) -> None:
     result = CliRunner().invoke(app, ["quickstart", "-o", str(tmp_path / "q"), *options])
     assert result.exit_code == 1 and complaint in result.stderr and "Traceback" not in result.stderr
+
+
+def test_it_says_first_how_long_it_will_take(tmp_path: Path) -> None:
+    """In proportion to what a step takes on this machine; not when most of it may be done."""
+    said: list[str] = []
+    fresh = Quickstart(Settings(), tmp_path / "fresh", said.append)
+    with patch.object(time_estimate, "seconds_of_a_step", lambda _: 0.06):
+        fresh.say_how_long()
+        quick = time_estimate.expected_minutes(TrainingSize())
+    with patch.object(time_estimate, "seconds_of_a_step", lambda _: 0.18):
+        assert time_estimate.expected_minutes(TrainingSize()) == pytest.approx(3 * quick)
+    assert said == [f"about {quick:.0f} minutes on this machine; what is done is kept if it is stopped"]
+    (tmp_path / "fresh" / "stages").mkdir(parents=True)
+    fresh.say_how_long()
+    assert len(said) == 1
+
+
+def test_a_step_that_is_timed_takes_longer_with_more_audio() -> None:
+    assert 0 < time_estimate.seconds_of_a_step(1.0) < time_estimate.seconds_of_a_step(32.0)

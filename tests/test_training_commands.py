@@ -1,5 +1,6 @@
 """`wav2vec2 pretrain` and `wav2vec2 finetune` as they are typed, with the training itself left out."""
 
+import os
 import subprocess
 import sys
 import types
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import wav2vec2.command_line.app as command_line_app
 from wav2vec2.command_line.app import app
 from wav2vec2.training.settings.recipes import read_run
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
@@ -109,3 +111,15 @@ def test_help_says_how_to_begin() -> None:
         assert code == 0
         assert f"wav2vec2 {command} {recipe} data.train.0.path=" in output
         assert "--dry-run" in output
+
+
+def test_threads_of_a_command_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside other work on the same cores, threads that wait in a loop make every operation many times slower. What
+    the user has chosen stays."""
+    seen = []
+    monkeypatch.setattr(command_line_app, "app", lambda **_: seen.append(os.environ["OMP_WAIT_POLICY"]))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    command_line_app.main()
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    command_line_app.main()
+    assert seen == ["PASSIVE", "ACTIVE"]

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wav2vec2.configuration import Wav2Vec2Config
+    from wav2vec2.decoding.aligned_words import align_words
     from wav2vec2.decoding.ctc_decoder import CTCDecoder
     from wav2vec2.decoding.forced_alignment import align
     from wav2vec2.decoding.language_model_error import LanguageModelError
     from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
     from wav2vec2.inference.transcriber import Transcriber
+    from wav2vec2.inference.transcript import Transcript
     from wav2vec2.modeling import (
         CheckpointError,
         Wav2Vec2ForAudioFrameClassification,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from wav2vec2.processing.audio_files import audio_blocks, load_audio
     from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+    from wav2vec2.processing.manifests import read_manifest
     from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
     from wav2vec2.processing.processor import Wav2Vec2Processor
     from wav2vec2.processing.recordings import audio_duration
@@ -36,6 +39,11 @@ if TYPE_CHECKING:
     from wav2vec2.processing.text_normalization import TextNormalization
     from wav2vec2.processing.unknown_characters import UnknownCharactersError
     from wav2vec2.processing.vocabulary import build_vocabulary
+    from wav2vec2.training.finetuning import finetune
+    from wav2vec2.training.pretraining import pretrain
+    from wav2vec2.training.settings.recipes import read_run
+    from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
+    from wav2vec2.training.trainer_collator import CTCCollator
 
 __version__ = "0.1.0"
 
@@ -62,22 +70,34 @@ _MODULES = {
     "processing.text_normalization": ("TextNormalization",),
     "processing.unknown_characters": ("UnknownCharactersError",),
     "processing.vocabulary": ("build_vocabulary",),
+    "processing.manifests": ("read_manifest",),
+    "decoding.aligned_words": ("align_words",),
     "decoding.ctc_decoder": ("CTCDecoder",),
     "decoding.forced_alignment": ("align",),
     "decoding.language_model_error": ("LanguageModelError",),
     "decoding.ngram_language_model": ("NgramLanguageModel",),
     "inference.transcriber": ("Transcriber",),
+    "inference.transcript": ("Transcript",),
+    "training.finetuning": ("finetune",),
+    "training.pretraining": ("pretrain",),
+    "training.settings.recipes": ("read_run",),
+    "training.settings.run_config": ("FinetuneRun", "PretrainRun"),
+    "training.trainer_collator": ("CTCCollator",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AudioError",
+    "CTCCollator",
     "CTCDecoder",
     "CheckpointError",
+    "FinetuneRun",
     "LanguageModelError",
     "NgramLanguageModel",
+    "PretrainRun",
     "TextNormalization",
     "Transcriber",
+    "Transcript",
     "UnknownCharactersError",
     "Wav2Vec2CTCTokenizer",
     "Wav2Vec2Config",
@@ -91,10 +111,15 @@ __all__ = [
     "Wav2Vec2PhonemeCTCTokenizer",
     "Wav2Vec2Processor",
     "align",
+    "align_words",
     "audio_blocks",
     "audio_duration",
     "build_vocabulary",
+    "finetune",
     "load_audio",
+    "pretrain",
+    "read_manifest",
+    "read_run",
     "register",
     "resample",
 ]

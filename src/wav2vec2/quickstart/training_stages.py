@@ -85,7 +85,7 @@ def pretraining_run(corpus: Corpus, output: Path, size: TrainingSize, seed: int)
             min_seconds=1.0,
             max_seconds=4.0,  # longer ones are cropped
             seconds_per_update=size.pretraining_seconds,
-            seconds_per_batch=size.pretraining_seconds,
+            seconds_per_batch=1.5 * size.pretraining_seconds,  # padding included: an update is one batch
             workers=0,  # decoding is a hundredth of the work, and a process that imports torch takes seconds
         ),
         optimizer=OptimizerSection(learning_rate=size.pretraining_rate),
@@ -114,7 +114,7 @@ def finetuning_run(corpus: Corpus, checkpoint: Path, output: Path, size: Trainin
             min_seconds=SHORTEST,
             max_seconds=min(LONGEST, size.finetuning_seconds),
             seconds_per_update=size.finetuning_seconds,
-            seconds_per_batch=size.finetuning_seconds,
+            seconds_per_batch=1.5 * size.finetuning_seconds,  # padding included: an update is one batch
             workers=0,  # decoding is a hundredth of the work, and a process that imports torch takes seconds
         ),
         text=TextSection(on_unknown="skip"),

@@ -18,6 +18,7 @@ from wav2vec2.quickstart.recognition import (
 )
 from wav2vec2.quickstart.spoken_corpus import CorpusSize, make_corpus
 from wav2vec2.quickstart.stages import Say, Stages, StoppedError
+from wav2vec2.quickstart.time_estimate import expected_minutes
 from wav2vec2.quickstart.training_stages import TrainingSize, finetuning_run, pretraining_run
 
 #: What the sizes are made for, in minutes on two cores.
@@ -77,6 +78,12 @@ class Quickstart:
         self.corpus = Corpus(output / "corpus")
         self.model = output / "model"
         self.stages = Stages(output / "stages", say)
+
+    def say_how_long(self) -> None:
+        """Before anything is done, unless much is done already."""
+        if not self.stages.folder.is_dir():
+            minutes = expected_minutes(self.training_size())
+            self.say(f"about {minutes:.0f} minutes on this machine; what is done is kept if it is stopped")
 
     def run(self) -> None:
         """Every stage that is not done yet."""
@@ -166,7 +173,9 @@ class Quickstart:
 def quickstart(settings: Settings, output: Path, fresh: bool = False, say: Say = lambda line: None) -> None:
     """Run it in `output`, from where it stands there, or with `fresh` from the beginning."""
     prepare_folder(settings, output, fresh)
-    Quickstart(settings, output, say).run()
+    path = Quickstart(settings, output, say)
+    path.say_how_long()
+    path.run()
 
 
 def prepare_folder(settings: Settings, output: Path, fresh: bool) -> None:

@@ -15,13 +15,13 @@ from wav2vec2.training import finetuning
 IMPORTED = (Transcriber, Wav2Vec2ForPreTraining, Wav2Vec2Processor)
 
 
-def finetune_briefly(run: FinetuneRun) -> Path:
+def finetune_briefly(run: FinetuneRun, resume: bool = True) -> Path:
     """Two updates of a second, of the head and of all."""
     run.run.updates, run.run.attention, run.run.report = 2, "eager", False
     run.tuning.freeze_updates = 1
     run.data.max_seconds = run.data.seconds_per_update = run.data.seconds_per_batch = 2.0
     run.data.workers, run.data.on_problems = 0, "warn"
-    return finetuning.finetune(run)
+    return finetuning.finetune(run, resume)
 
 
 def run(code: str, name: str, folder: str) -> None:

@@ -78,6 +78,13 @@ def norm_over_padding(variant: str, masked: bool) -> dict[str, Any]:
     return {"padding_invariant_norm": False} if masked and counts else {}
 
 
+def real_logits(model: Any, mask: Tensor) -> Tensor:
+    """Which frames (B, T) of a batch are not padding."""
+    frames = model._get_feat_extract_output_lengths(mask.shape[1])
+    real: Tensor = model._get_feature_vector_attention_mask(frames, mask)
+    return real
+
+
 def batch(dtype: torch.dtype = torch.float64, masked: bool = True) -> tuple[Tensor, Tensor | None]:
     """Three clips: of different lengths with their mask, or all of the longest."""
     values, mask = waveforms(LENGTHS if masked else [LENGTHS[0]] * 3)

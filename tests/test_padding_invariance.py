@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recognition_checkpoints import RATE, noise, processor, talkative_model
 from small_models import ARCHITECTURES, CALM, small_config, waveforms
 from torch import Tensor
 
@@ -165,6 +166,59 @@ def test_the_contrastive_loss_of_a_batch_is_the_sum_over_its_clips() -> None:
     assert float(whole.contrastive_loss) > 1
     torch.testing.assert_close(whole.contrastive_loss, total, atol=1e-9, rtol=0)
     assert float(parts[2].contrastive_loss) == 0  # 100 samples hold no frame
+
+
+def whole_rows(logits: Tensor) -> list[str]:
+    """As users decode: rows of a batch as they are."""
+    decoded: list[str] = processor().batch_decode(logits.argmax(-1))
+    return decoded
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_batch_decodes_to_the_text_of_its_clips(architecture: str) -> None:
+    """Through `batch_decode`, which knows no lengths. The model writes letters into padding if it is left alone."""
+    model = talkative_model(architecture)
+    clips = [noise(seconds, seed) for seed, seconds in enumerate((2.0, 0.5, 0.01, 1.3))]
+    inputs = processor()(clips, sampling_rate=RATE, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        alone = [
+            whole_rows(model(values[None, : int(mask.sum())]).logits)[0]
+            for values, mask in zip(inputs["input_values"], inputs["attention_mask"], strict=True)
+        ]
+        unchanged = model.train()(**inputs).logits
+    assert whole_rows(logits) == alone == whole_rows(logits.half())
+    assert alone[2] == "" and min(len(alone[row]) for row in (0, 1, 3)) > 3
+    assert whole_rows(unchanged) != alone
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("overrides", [{}, {"pad_token_id": 7}, ADAPTERS[1]], ids=["", "another_blank", "adapter"])
+def test_frames_beyond_a_clip_are_certain_blanks(overrides: dict[str, Any], dtype: torch.dtype) -> None:
+    """Finite, and by argmax and softmax nothing but blank, after a cast to half precision too."""
+    model = build(Wav2Vec2ForCTC, **overrides).to(dtype)
+    values, mask = waveforms(LENGTHS)
+    with torch.no_grad():
+        logits = model(values.to(dtype), attention_mask=mask).logits
+    assert logits.dtype == dtype
+    certain = torch.zeros(model.config.vocab_size)
+    certain[model.config.pad_token_id] = 1
+    for row, length in enumerate(model._get_feat_extract_output_lengths(mask.sum(1)).tolist()):
+        for beyond in (logits[row, length:], logits[row, length:].half(), logits[row, length:].bfloat16()):
+            assert bool(beyond.isfinite().all())
+            assert torch.equal(beyond.softmax(-1), certain.expand_as(beyond).to(beyond.dtype))
+        assert length == 0 or float(logits[row, :length].abs().max()) < 100
+
+
+def test_the_loss_does_not_see_the_blanks_beyond_a_clip() -> None:
+    """In evaluation too, loss and gradients are those of the model's own logits."""
+    values, mask = waveforms([8123, 5000])
+    labels = torch.tensor([[3, 4], [5, 6]])
+    model = build(Wav2Vec2ForCTC, apply_spec_augment=False)
+    evaluated = gradients(model, input_values=values, attention_mask=mask, labels=labels)
+    trained = gradients(model.train(), input_values=values, attention_mask=mask, labels=labels)
+    assert float(evaluated["lm_head.bias"].abs().max()) > 0
+    torch.testing.assert_close(evaluated, trained, atol=1e-6, rtol=1e-5)
 
 
 CONTENTS = {

@@ -14,6 +14,7 @@ from stock_twins import (
     batch,
     norm_over_padding,
     own_config,
+    real_logits,
     stock_config,
     twins,
 )
@@ -183,9 +184,11 @@ def test_a_configuration_of_stocks_makes_our_model() -> None:
     stock = transformers.Wav2Vec2ForCTC(config).eval()
     ours.load_state_dict(stock.state_dict())
     values, mask = batch(torch.float32)
+    assert mask is not None
     assert type(ours.config) is wav2vec2.Wav2Vec2Config and ours.config._attn_implementation == "eager"
     with torch.no_grad():
-        assert_same(ours(values, mask).logits, stock(values, mask).logits, 1e-5)
+        real = real_logits(ours, mask)
+        assert_same(ours(values, mask).logits[real], stock(values, mask).logits[real], 1e-5)
 
 
 def test_every_field_of_stocks_configuration_exists_with_its_default() -> None:

@@ -13,11 +13,16 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.ctc_loss import check_labels, ctc_loss
 from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+
+#: The logit of a token that is ruled out, beside a blank of 0: its probability is 0 in every dtype, and half precision
+#: can still hold it.
+_IMPOSSIBLE = -1e4
 
 
 class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
@@ -60,7 +65,8 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
         clip_seeds: Tensor | None = None,
     ) -> Wav2Vec2CTCOutput:
         """`labels` (B, U) are padded with -100. `num_items_in_batch` is the number of labels in the whole update; the
-        loss is then the sum divided by it."""
+        loss is then the sum divided by it. Outside of training, frames beyond a clip's own are blanks in the logits, so
+        that whoever decodes whole rows of a batch gets the text of each clip."""
         vocab_size, blank = vocabulary(self.config)
         if labels is not None:
             check_labels(labels, vocab_size, blank)
@@ -90,6 +96,9 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
                 drop_infeasible=self.config.ctc_drop_infeasible,
                 num_items_in_batch=num_items_in_batch,
             )
+        if attention_mask is not None and not self.training and self.config.padding_invariant_norm:
+            lengths = self.frame_lengths(input_values, attention_mask).to(logits.device)
+            logits = blank_beyond(logits, lengths, blank)
         return Wav2Vec2CTCOutput(
             loss=loss,
             logits=logits,
@@ -97,6 +106,13 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
             attentions=outputs.attentions,
             dropped=dropped,
         )
+
+
+def blank_beyond(logits: Tensor, lengths: Tensor, blank: int) -> Tensor:
+    """Logits (B, T, V) that say blank, and nothing else, from frame `lengths` (B,) on."""
+    tokens = torch.arange(logits.shape[2], device=logits.device)
+    certain = torch.where(tokens == blank, 0.0, _IMPOSSIBLE).to(logits.dtype)
+    return torch.where(frames_within(lengths, logits.shape[1])[:, :, None], logits, certain)
 
 
 def vocabulary(config: Wav2Vec2Config) -> tuple[int, int]:

@@ -1,10 +1,16 @@
 """`finetune` from one end to the other: what it starts from, what it says, what it leaves behind."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import batched_texts_probe
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -103,6 +109,22 @@ def test_stock_loads_every_checkpoint_and_hears_the_same(learned: Path, tones: P
         torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
         assert processor.batch_decode(logits[1].argmax(-1)) == [SENTENCES[2]]
     assert transformers.AutoModelForCTC.from_pretrained(learned / "model").config.vocab_size == len(processor.tokenizer)
+
+
+def test_texts_are_the_same_alone_in_a_batch_in_a_pipeline_and_in_an_evaluation(learned: Path, tmp_path: Path) -> None:
+    """Sixteen clips of many lengths. Rows of padded logits used to end in letters that nobody said."""
+    draws = np.random.default_rng(0)
+    write_spoken_tones(tmp_path / "clips", ["".join(draws.choice(list("abcdef "), 2 + n)) for n in range(16)])
+    subprocess.run(
+        [sys.executable, batched_texts_probe.__file__, learned / "model", tmp_path / "clips", tmp_path / "texts.json"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    texts = json.loads((tmp_path / "texts.json").read_text("utf-8"))
+    assert len(texts) == 5 and len(set(texts["alone"])) > 12
+    for way, found in texts.items():
+        assert found == texts["alone"], way
 
 
 # --- what a run starts from ----------------------------------------------------------------------------------------

@@ -1,11 +1,37 @@
-"""The run of `wav2vec2 pretrain` on any number of processes.
+"""Pretraining on your own audio with this package's loop: read from top to bottom, change the constants, run it.
 
-accelerate launch examples/pretrain.py RECIPE [KEY=VALUE ...]
+    python examples/pretrain.py
+    accelerate launch examples/pretrain.py                                    # several GPUs: the same run
+    accelerate launch examples/pretrain.py base_960h data.train.0.path=LibriSpeech run.output=outputs/base
+
+A recipe and overrides on the command line go before the constants. Without a script: `wav2vec2 pretrain`.
 """
 
-import typer
+import sys
 
-from wav2vec2.command_line.pretrain import pretrain
+from wav2vec2 import PretrainRun, Wav2Vec2ForPreTraining, pretrain, read_run
 
-if __name__ == "__main__":
-    typer.run(pretrain)
+RECIPE = "tiny_cpu"  # or a file; examples/recipes/ has those of the published models, with a reason for each number
+AUDIO = "recordings/"  # a folder, a manifest, parquet files, a data set
+OUTPUT = "outputs/pretrained"
+
+if __name__ == "__main__":  # processes that read audio may import this file
+    # 1. The run: every setting has a name, `model`, `data`, `optimizer`, `schedule`, `run` and `guards` are its sections.
+    #    What is misspelled or impossible is an error that names all of it before anything is read.
+    given = sys.argv[1:]
+    recipe = given.pop(0) if given and "=" not in given[0] else RECIPE
+    run = read_run(PretrainRun, recipe, [f"data.train.0.path={AUDIO}", f"run.output={OUTPUT}", *given])
+
+    # 2. The training. It says what it does, and stops where a run goes wrong (collapsed codebooks, numbers that are none);
+    #    stopped or killed and started again, it goes on from its newest checkpoint as if nothing had been.
+    output = pretrain(run)
+
+    # 3. What came of it. `report.html` in the same folder has the curves.
+    if (output / "model").is_dir():
+        model = Wav2Vec2ForPreTraining.from_pretrained(output / "model")
+        print(
+            f"{output / 'model'}: {model.num_parameters():,} parameters after {model.config.pretraining_updates} updates"
+        )
+
+# 4. On to letters: wav2vec2 finetune ctc_tiny_cpu model.preset=null model.checkpoint=outputs/pretrained/model \
+#        data.train.0.path=train.tsv data.valid.0.path=dev.tsv

@@ -21,7 +21,6 @@ KINDS: dict[str, Any] = {
     "pretrain": PretrainRun,
     "examples/pretrain.py": PretrainRun,
     "finetune": FinetuneRun,
-    "examples/finetune_ctc.py": FinetuneRun,
 }
 #: Those that need a model and audio alone.
 OFFLINE = ("build-lm", "transcribe", "align", "evaluate", "score")
@@ -56,7 +55,12 @@ def check_python(arguments: Sequence[str]) -> None:
 
 
 def check_launch(arguments: Sequence[str]) -> None:
-    """`accelerate launch` and `torchrun`, before a script of ours."""
+    """`accelerate launch` and `torchrun`, before a script of ours or the package itself."""
+    if "-m" in arguments:
+        name, *rest = arguments[arguments.index("-m") + 1 :]
+        assert name == "wav2vec2"
+        check_command([word for word in rest if word != "..."])
+        return
     first = next(number for number, word in enumerate(arguments) if word.endswith(".py"))
     check_python(arguments[first:])
 

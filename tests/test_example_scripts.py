@@ -87,12 +87,11 @@ def clips(folder: Path, **columns: list[str]) -> Path:
 
 
 def test_no_example_is_left_out() -> None:
-    """Scripts that are run here; those of both training commands are in `test_training_commands.py`."""
-    scripts = {path.name for path in EXAMPLES.rglob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
-    here = set(re.findall(r'run_script\(\s*"(?:studies/)?(\w+\.py)"', Path(__file__).read_text(encoding="utf-8")))
-    commands = Path(__file__).with_name("test_training_commands.py").read_text(encoding="utf-8")
-    elsewhere = {name for name in ("pretrain.py", "finetune_ctc.py") if f'"{name.removesuffix(".py")}"' in commands}
-    assert scripts == here | elsewhere
+    """All but the studies' own modules are run here."""
+    scripts = {path.name for path in EXAMPLES.glob("*.py")}
+    scripts |= {path.name for path in STUDIES.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    here = set(re.findall(r'run_(?:script|edited)\(\s*"(?:studies/)?(\w+\.py)"', Path(__file__).read_text("utf-8")))
+    assert scripts == here
 
 
 def test_classification_of_clips(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,14 +124,35 @@ def test_x_vectors(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixtur
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
-def test_trainer(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def run_edited(script: str, **constants: Any) -> None:
+    """Run an example as a reader would who has changed the constants at its top."""
+    code = (EXAMPLES / script).read_text(encoding="utf-8")
+    for name, value in constants.items():
+        code, found = re.subn(rf"^{name} = .*$", f"{name} = {value!r}", code, flags=re.M)
+        assert found == 1, name
+    exec(compile(code, script, "exec"), {"__name__": "__main__"})
+
+
+def test_finetuning_with_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Wav2Vec2ForPreTraining(small_config()).save_pretrained(tmp_path / "pretrained")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "pretrained")
     manifest = write_spoken_tones(tmp_path / "audio", ["abc fed", "bead cab", "face", "dab"])
-    settings = ["--updates", 2, "--batch", 2, "--learning-rate", 1e-3]
-    run_script("finetune_with_trainer.py", tmp_path / "pretrained", manifest, manifest, tmp_path / "run", *settings)
+    places = {"MODEL": str(tmp_path / "pretrained"), "OUTPUT": str(tmp_path / "run")}
+    places |= {"TRAIN": str(manifest), "VALID": str(manifest)}
+    run_edited("finetune_ctc.py", **places, UPDATES=2, LEARNING_RATE=1e-3)
     assert "eval_wer" in capsys.readouterr().out
     assert (tmp_path / "run" / "model.safetensors").is_file() and (tmp_path / "run" / "vocab.json").is_file()
+
+
+def test_pretraining(
+    tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips(tmp_path / "recordings", speaker=["a"] * 6)
+    monkeypatch.chdir(tmp_path)
+    config = [SHORT[1].replace("mask_time_prob: 0.0", "mask_time_prob: 0.5")]
+    run_script("pretrain.py", *config, *SHORT[2:])
+    assert "parameters after 2 updates" in capsys.readouterr().out
+    assert (tmp_path / "outputs" / "pretrained" / "model" / "model.safetensors").is_file()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def finetune(
 
     Paths are relative to the current directory. On several GPUs, the same run:
 
-        accelerate launch examples/finetune_ctc.py ctc_tiny_cpu data.train.0.path=train.tsv
+        accelerate launch -m wav2vec2 finetune ctc_tiny_cpu data.train.0.path=train.tsv
     """
     from wav2vec2.training.settings.run_config import FinetuneRun
 

@@ -18,7 +18,7 @@ def pretrain(
 
     Paths are relative to the current directory. On several GPUs, the same run:
 
-        accelerate launch examples/pretrain.py tiny_cpu data.train.0.path=FOLDER
+        accelerate launch -m wav2vec2 pretrain tiny_cpu data.train.0.path=FOLDER
     """
     from wav2vec2.training.settings.run_config import PretrainRun
 

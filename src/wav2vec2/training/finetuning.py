@@ -1,4 +1,4 @@
-"""Fine-tuning with CTC: a run as `wav2vec2 finetune` and `examples/finetune_ctc.py` start it."""
+"""Fine-tuning with CTC: a run as `wav2vec2 finetune` starts it."""
 
 import copy
 from collections.abc import Iterator

@@ -16,22 +16,20 @@ AUDIO = "recordings/"  # a folder, a manifest, parquet files, a data set
 OUTPUT = "outputs/pretrained"
 
 if __name__ == "__main__":  # processes that read audio may import this file
-    # 1. The run: every setting has a name, `model`, `data`, `optimizer`, `schedule`, `run` and `guards` are its sections.
-    #    What is misspelled or impossible is an error that names all of it before anything is read.
+    # 1. The run. Every setting has a name, in the sections `model`, `data`, `optimizer`, `schedule`, `run` and `guards`.
+    #    What is misspelled or impossible is an error that names all of it, before anything is read.
     given = sys.argv[1:]
     recipe = given.pop(0) if given and "=" not in given[0] else RECIPE
     run = read_run(PretrainRun, recipe, [f"data.train.0.path={AUDIO}", f"run.output={OUTPUT}", *given])
 
-    # 2. The training. It says what it does, and stops where a run goes wrong (collapsed codebooks, numbers that are none);
-    #    stopped or killed and started again, it goes on from its newest checkpoint as if nothing had been.
+    # 2. The training. It says what it does, and stops where a run goes wrong (collapsed codebooks, numbers that are
+    #    none). Stopped or killed and started again, it goes on from its newest checkpoint as if nothing had been.
     output = pretrain(run)
 
     # 3. What came of it. `report.html` in the same folder has the curves.
     if (output / "model").is_dir():
         model = Wav2Vec2ForPreTraining.from_pretrained(output / "model")
-        print(
-            f"{output / 'model'}: {model.num_parameters():,} parameters after {model.config.pretraining_updates} updates"
-        )
+        updates = model.config.pretraining_updates
+        print(f"{output / 'model'}: {model.num_parameters():,} parameters after {updates} updates")
 
-# 4. On to letters: wav2vec2 finetune ctc_tiny_cpu model.preset=null model.checkpoint=outputs/pretrained/model \
-#        data.train.0.path=train.tsv data.valid.0.path=dev.tsv
+# 4. On to letters: `wav2vec2 finetune ctc_tiny_cpu` with model.preset=null and this model as model.checkpoint.

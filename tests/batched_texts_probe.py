@@ -103,7 +103,7 @@ def main(folder: str, audio: str, output: str) -> None:
         "alone": alone(model, processor, clips),
         "in one batch": in_one_batch(model, processor, clips),
         "in a Trainer's evaluation": in_evaluation(model, processor, clips, Path(output).parent / "trainer"),
-        "by Transcriber": [one.text for one in Transcriber.from_pretrained(folder).transcribe([*paths])],
+        "by Transcriber": [one.text for one in Transcriber.from_pretrained(folder).transcribe_each(paths)],
         "in a pipeline": in_pipeline(folder, clips),
     }
     Path(output).write_text(json.dumps(answers), "utf-8")

@@ -80,7 +80,6 @@ trainer = Trainer(
         remove_unused_columns=False,  # the collator makes the model's inputs of `audio` and `text`
         label_names=["labels"],
         dataloader_pin_memory=torch.accelerator.is_available(),
-        report_to=[],
     ),
     train_dataset=train,
     eval_dataset=valid,

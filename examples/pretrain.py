@@ -16,7 +16,7 @@ AUDIO = "recordings/"  # a folder, a manifest, parquet files, a data set
 OUTPUT = "outputs/pretrained"
 
 if __name__ == "__main__":  # processes that read audio may import this file
-    # 1. The run. Every setting has a name, in the sections `model`, `data`, `optimizer`, `schedule`, `run` and `guards`.
+    # 1. The run. Every setting has a name, in sections: `model`, `data`, `optimizer`, `schedule`, `run`, `guards`.
     #    What is misspelled or impossible is an error that names all of it, before anything is read.
     given = sys.argv[1:]
     recipe = given.pop(0) if given and "=" not in given[0] else RECIPE

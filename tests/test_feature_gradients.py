@@ -1,4 +1,4 @@
-"""`feature_grad_mult`: how much of the gradient reaches the convolutions. Zero is none at all, not a gradient of zero."""
+"""`feature_grad_mult`: how much of the gradient reaches the convolutions. Zero is none, not a gradient of zero."""
 
 from pathlib import Path
 from typing import Any

@@ -24,7 +24,8 @@ def build(architecture: str = "base", **overrides: Any) -> Wav2Vec2ForPreTrainin
     """A small model without dropout in training mode, with a penalty on the convolutions, the same at every call."""
     torch.manual_seed(0)
     config = small_config(architecture, **(CALM | {"feature_penalty_weight": 10.0} | overrides))
-    return Wav2Vec2ForPreTraining(config).train()
+    model: Wav2Vec2ForPreTraining = Wav2Vec2ForPreTraining(config).train()
+    return model
 
 
 def loss_and_gradients(model: Any) -> tuple[float, dict[str, Tensor | None]]:

@@ -141,7 +141,7 @@ def test_replicas_of_data_parallel_skip_other_layers_at_every_step() -> None:
 def test_a_recomputed_forward_pass_is_the_same_network(use_reentrant: bool, pinned: bool, dropout: float) -> None:
     """Activation checkpointing round the whole model: the gradients are those of the pass whose output was used."""
     torch.manual_seed(0)
-    rates = {"hidden_dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+    rates: dict[str, Any] = {"hidden_dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
     model = build(apply_spec_augment=True, mask_feature_prob=0.2, mask_feature_length=4, **rates)
     values, mask = waveforms([3000, 2000])
     values.requires_grad_()

@@ -274,7 +274,7 @@ def test_a_single_masked_frame_has_no_distractor(training: bool) -> None:
     values, _ = waveforms([3000])
     mask = torch.zeros(1, 9, dtype=torch.bool)
     mask[0, 4] = True
-    output = model(values, mask_time_indices=mask)
+    output = model(values, mask_time_indices=mask, generator=seeded())
     output.loss.backward()
     assert int(output.num_masked) == 1
     assert float(output.contrastive_loss.detach()) == 0
@@ -334,6 +334,33 @@ def test_distractors_from_another_clip_are_refused(clip: int, frame: int) -> Non
     numbers[clip, 3, 2] = frame
     with pytest.raises(ValueError, match="sampled_negative_indices: distractors must be frames of the clip itself"):
         build()(values, sampled_negative_indices=numbers)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_evaluation_draws_nothing_unless_asked(masked: bool) -> None:
+    """As stock: without masks it masks nothing and has no loss, every time the same. A generator or clip seeds ask."""
+    model = build(apply_spec_augment=False).eval()
+    values, mask = waveforms(LENGTHS)
+    drawn = model.wav2vec2.draw_time_mask(model.frame_lengths(values, mask), 49, seeded())
+    given = {"mask_time_indices": drawn} if masked else {}
+    with torch.no_grad():
+        first, second = (model(values, mask, **given) for _ in range(2))
+        asked = [
+            model(values, mask, **given, generator=seeded()),
+            model(values, mask, **given, clip_seeds=torch.arange(4)),
+        ]
+        states = model.wav2vec2(values, mask, **given).last_hidden_state
+    assert first.loss is first.contrastive_loss is first.diversity_loss is first.num_masked is None
+    assert torch.equal(first.projected_states, second.projected_states)
+    assert torch.equal(first.projected_states, model.project_hid(states))
+    assert all(output.loss > 0 and output.num_masked > 0 for output in asked)
+    real = drawn if masked else torch.arange(49) < model.frame_lengths(values, mask)[:, None]
+    assert int(first.code_counts[0].sum()) == int(real.sum())
+
+
+def test_distractors_without_a_mask_are_refused() -> None:
+    with pytest.raises(ValueError, match="sampled_negative_indices without mask_time_indices"):
+        build().eval()(waveforms([3000])[0], sampled_negative_indices=torch.zeros(1, 9, 4, dtype=torch.long))
 
 
 def test_pretraining_without_masks_is_refused() -> None:

@@ -109,7 +109,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
                 x = self.convolve(waveform, lengths)
             return NoGradient.apply(x, *self.parameters())  # type: ignore[no-any-return]
         x = self.convolve(waveform, lengths)
-        return x if scale == 1.0 else ScaleGradient.apply(x, scale)  # type: ignore[no-any-return]
+        return x if scale == 1.0 else ScaleGradient.apply(x, scale)
 
     def convolve(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
         """The layers, one after the other."""

@@ -241,3 +241,29 @@ def test_the_rate_before_the_ctc_head_has_an_effect() -> None:
     model = Wav2Vec2ForCTC(small_config(**(CALM | {"final_dropout": 0.5, "apply_spec_augment": False}))).train()
     values, _ = waveforms([8000])
     assert float((model(values).logits - model(values).logits).abs().max().detach()) > 1e-3
+
+
+def gradient_penalty(attention: str, rate: float) -> dict[str, Tensor]:
+    """Gradients of the square of the gradient with respect to the waveform: a second derivative."""
+    torch.manual_seed(0)
+    rates: dict[str, Any] = {name: rate for name in CALM if name != "layerdrop"}
+    model = Wav2Vec2Model(small_config(**(CALM | rates), apply_spec_augment=False)).double().train()
+    model.set_attn_implementation(attention)
+    values = waveforms([3000])[0].double().requires_grad_()
+    state = model(values).last_hidden_state
+    (gradient,) = torch.autograd.grad((state * noise(*state.shape)).sum(), values, create_graph=True)
+    gradient.square().sum().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def test_second_derivatives_go_through_dropout() -> None:
+    """At a rate that is rounded to nothing, they are those of a model without dropout."""
+    expected, found = gradient_penalty("eager", 0.0), gradient_penalty("eager", 1e-12)
+    assert float(expected["encoder.layers.0.attention.q_proj.weight"].abs().max()) > 1e-6
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+
+
+def test_a_second_derivative_of_attention_with_dropout_is_refused() -> None:
+    """Rather than silently another number."""
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient_penalty("sdpa", 1e-12)

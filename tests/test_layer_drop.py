@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_models import CALM, recompute_activations, small_config, waveforms
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from wav2vec2 import Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification, Wav2Vec2Model
 from wav2vec2.modeling.layer_drop import LayerDrop
@@ -32,12 +33,13 @@ def skipped_layers(model: Any) -> list[bool]:
 
 def draws(count: int, probability: float, layers: int = LAYERS, seed: int | None = None) -> Tensor:
     """(count, layers): the decisions of successive forward passes, or of successive updates if there is a seed."""
-    module = LayerDrop(probability, layers).train()
+    torch.manual_seed(3)
+    module = LayerDrop(layers).train()
     rows = []
     for update in range(count):
         if seed is not None:
             module.pin(seed, update)
-        rows.append(module())
+        rows.append(module(probability))
     return torch.tensor(rows)
 
 
@@ -103,11 +105,74 @@ def test_another_seed_skips_other_layers() -> None:
     assert float((first == second).double().mean()) == pytest.approx(0.5, abs=5 / math.sqrt(4 * 200 * LAYERS))
 
 
-def test_the_decision_does_not_touch_the_state_of_torch() -> None:
+def test_a_pinned_decision_does_not_touch_the_state_of_torch() -> None:
     model = build()
+    model.set_update(1)
     before = torch.get_rng_state()
     skipped_layers(model)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_seed_of_torch_decides_until_an_update_is_pinned() -> None:
+    """A seed set after building or loading makes a run reproducible, as in stock."""
+    model, decisions = build(), []
+    for seed in (0, 1, 0, 1):
+        torch.manual_seed(seed)
+        decisions.append([skipped_layers(model) for _ in range(8)])
+    assert decisions[:2] == decisions[2:]
+    assert decisions[0] != decisions[1]
+
+
+def test_replicas_of_data_parallel_skip_other_layers_at_every_step() -> None:
+    """`nn.DataParallel` computes each forward on replicas that it throws away."""
+    model, patterns = build(), []
+    for _ in range(20):
+        replica = model.encoder.layer_drop._replicate_for_data_parallel()
+        patterns.append(tuple(replica(0.5)))
+    assert len(set(patterns)) > 10
+    model.set_update(7, seed=2)
+    pinned = model.encoder.layer_drop
+    assert pinned._replicate_for_data_parallel()(0.5) == pinned(0.5) == pinned._replicate_for_data_parallel()(0.5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_recomputed_forward_pass_is_the_same_network(use_reentrant: bool, pinned: bool, dropout: float) -> None:
+    """Activation checkpointing round the whole model: the gradients are those of the pass whose output was used."""
+    torch.manual_seed(0)
+    rates: dict[str, Any] = {"hidden_dropout": dropout, "attention_dropout": dropout, "activation_dropout": dropout}
+    model = build(apply_spec_augment=True, mask_feature_prob=0.2, mask_feature_length=4, **rates)
+    values, mask = waveforms([3000, 2000])
+    values.requires_grad_()
+    patterns = set()
+    for step in range(10):
+        if pinned:
+            model.set_update(step)
+        found = []
+        for recomputed in (False, True):
+            model.zero_grad()
+            torch.manual_seed(step)
+            if recomputed:
+                state = checkpoint(lambda x: model(x, mask).last_hidden_state, values, use_reentrant=use_reentrant)
+            else:
+                state = model(values, mask).last_hidden_state
+            state.square().sum().backward()
+            found.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+        torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-5)
+        layers = range(LAYERS)
+        patterns.add(tuple(bool(found[0][f"encoder.layers.{i}.attention.q_proj.weight"].any()) for i in layers))
+    assert len(patterns) > 4
+
+
+def test_the_rate_is_read_at_every_forward_pass() -> None:
+    """As every field of the configuration that a checkpoint's user may change after loading."""
+    model = build(layerdrop=1.0)
+    assert skipped_layers(model) == [True] * LAYERS
+    model.config.layerdrop = 0.0
+    assert skipped_layers(model) == [False] * LAYERS
+    model.config.layerdrop = 1.0
+    assert skipped_layers(model) == [True] * LAYERS
 
 
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])

@@ -92,6 +92,24 @@ def finetune(rank: int, folder: Path) -> None:
     train_with_ddp(rank, folder, Wav2Vec2ForCTC, ctc_batch, mask_time_prob=0.0)
 
 
+def weights_under_decay(rank: int, folder: Path) -> None:
+    """Weights before and after steps with decay and without gradient for the convolutions; then the same of a model
+    that is told so only when it is wrapped already."""
+    weights = []
+    for late in (False, True):
+        model = build(Wav2Vec2ForCTC, feature_grad_mult=1.0 if late else 0.0)
+        ddp = DistributedDataParallel(model)
+        model.config.feature_grad_mult = 0.0
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+        weights.append({name: parameter.detach().clone() for name, parameter in model.named_parameters()})
+        for step in range(3):
+            optimizer.zero_grad()
+            ddp(**ctc_batch(step * PROCESSES + rank)).loss.backward()
+            optimizer.step()
+        weights.append({name: parameter.detach().clone() for name, parameter in model.named_parameters()})
+    torch.save({"before": weights[0], "after": weights[1], "late": weights[3]}, folder / f"{rank}.pt")
+
+
 def states_under_fsdp(rank: int, folder: Path) -> None:
     """Hidden states of a sharded model for some updates, its skipped layers, and its gradients."""
     model = build(Wav2Vec2Model, apply_spec_augment=False, num_hidden_layers=4)

@@ -157,7 +157,8 @@ class Wav2Vec2Config(PreTrainedConfig):
     # --- Only in this package ---
     # Normalise each clip over its own samples, so that padding never changes a result. False: stock, bit for bit.
     padding_invariant_norm: bool = True
-    # Scale of the gradient that reaches the feature encoder (paper: 0.1 for BASE). 1 leaves it alone, 0 freezes it.
+    # Scale of the gradient that reaches the feature encoder (paper: 0.1 for BASE). 1 leaves it alone; at 0 there is
+    # none, and no weight decay moves it.
     feature_grad_mult: float | int = 1.0
     # Weight of the mean square of the convolutions' output in the pretraining loss (fairseq: 10 for BASE).
     feature_penalty_weight: float | int = 0.0

@@ -35,7 +35,7 @@ def kept(x: Tensor, keep: Tensor) -> Tensor:
 
 
 class _KeepAndScale(torch.autograd.Function):
-    """x where it is kept, times the factor; remembers one byte per element."""
+    """x where it is kept, times the factor; remembers one byte per element. Its derivative is itself, to any order."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, factor: float) -> Tensor:
@@ -46,7 +46,7 @@ class _KeepAndScale(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (keep,) = ctx.saved_tensors
-        return kept(gradients[0], keep).mul_(ctx.factor), None, None
+        return _KeepAndScale.apply(gradients[0], keep, ctx.factor), None, None
 
 
 def drawn_on_cpu(x: Tensor) -> bool:

@@ -7,6 +7,8 @@ the width of the weights. Here one is kept, and a byte per weight for what was d
 
     dV = D^T dO,  dD = dO V^T,  dP = keep * dD / (1 - p),  dS = P * (dP - sum_j dP P) with sum_j dP P = sum dO O
 
+These steps are not part of a graph, so a second derivative is refused; attention spelled out ("eager") has one.
+
 Shapes: B batch, H heads, T frames, D head size.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from wav2vec2.modeling.dropout import draw_keep_mask, kept
 
@@ -41,6 +44,7 @@ class _DropoutAttention(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, weights, keep = ctx.saved_tensors
         scale, factor = ctx.scale, ctx.factor

@@ -87,8 +87,8 @@ class Wav2Vec2FeatureEncoder(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
+        self.config = config
         self.kernels, self.strides = config.conv_kernel, config.conv_stride
-        self.gradient_multiplier = float(config.feature_grad_mult)
         self.conv_layers = nn.ModuleList(ConvolutionLayer(config, index) for index in range(len(config.conv_dim)))
 
     @property
@@ -103,25 +103,34 @@ class Wav2Vec2FeatureEncoder(nn.Module):
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`lengths` (B,) are the real samples of each clip; None if all are, or if padding is to count."""
+        scale = float(self.config.feature_grad_mult)
+        if scale == 0.0:
+            with torch.no_grad():
+                x = self.convolve(waveform, lengths)
+            return NoGradient.apply(x, *self.parameters())  # type: ignore[no-any-return]
+        x = self.convolve(waveform, lengths)
+        return x if scale == 1.0 else ScaleGradient.apply(x, scale)
+
+    def convolve(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
+        """The layers, one after the other."""
         x = waveform[:, None]
-        if self.training and self.conv_layers[0].gradient_checkpointing:
-            x = x.detach().requires_grad_()  # reentrant checkpoints look at their inputs alone
+        checkpointed = self.training and bool(self.conv_layers[0].gradient_checkpointing)
         for index, layer in enumerate(self.conv_layers):
+            if checkpointed and not x.requires_grad:
+                x = x.detach().requires_grad_()  # reentrant checkpoints look at their inputs alone
             if lengths is not None:
                 lengths = conv_output_length(lengths, self.kernels[index : index + 1], self.strides[index : index + 1])
             if index == 0 and self._recomputes_first_layer():
                 x = checkpoint(layer, x, lengths, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(x, lengths)
-        if self.gradient_multiplier != 1.0:
-            x = ScaleGradient.apply(x, self.gradient_multiplier)
         return x
 
     def _recomputes_first_layer(self) -> bool:
         """Its tensors are by far the tallest, and quickly computed again from the waveform: backward keeps none."""
         first = self.conv_layers[0]
         trained = any(parameter.requires_grad for parameter in first.parameters())
-        return self.training and trained and not bool(first.gradient_checkpointing)
+        return self.training and trained and torch.is_grad_enabled() and not bool(first.gradient_checkpointing)
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -135,6 +144,23 @@ class ScaleGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0] * ctx.factor, None
+
+
+class NoGradient(torch.autograd.Function):
+    """The identity on x, which has parameters in its graph and leaves them without a gradient.
+
+    A gradient of zero would let weight decay move them. Distributed wrappers that have been told to expect one see the
+    parameters pass by, and do not wait.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.inputs = 1 + len(parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        return (None,) * int(ctx.inputs)
 
 
 class Wav2Vec2FeatureProjection(nn.Module):

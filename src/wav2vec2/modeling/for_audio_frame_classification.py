@@ -41,6 +41,7 @@ class Wav2Vec2ForAudioFrameClassification(Wav2Vec2Classifier):
             output_hidden_states=self.wants_layers(output_hidden_states),
             output_attentions=output_attentions,
             clip_seeds=clip_seeds,
+            return_dict=True,
         )
         logits = self.classifier(self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states))
         loss = None

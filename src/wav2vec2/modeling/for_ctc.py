@@ -79,6 +79,7 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
                 output_hidden_states=output_hidden_states,
                 output_attentions=output_attentions,
                 clip_seeds=clip_seeds,
+                return_dict=True,
             )
         context = outputs.last_hidden_state
         if self.encoder_held:

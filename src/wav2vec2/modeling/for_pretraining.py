@@ -76,12 +76,12 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
     ) -> Wav2Vec2ForPreTrainingOutput:
         """`mask_time_indices` (B, T) and `sampled_negative_indices` (B, T, K; frame numbers over the whole batch, as
         stock's) are drawn here, on the device, unless they are given: from `generator`, or for each clip from its seed
-        in `clip_seeds` (B,). The batch is an update of its own, or the part of `whole_update` that it is."""
+        in `clip_seeds` (B,), in training also from torch's random state. Evaluation without any of them masks nothing
+        and has no loss. The batch is an update of its own, or the part of `whole_update` that it is."""
         draws = choose_draws(generator, clip_seeds, input_values.device)
         lengths = self.frame_lengths(input_values, attention_mask)
         num_frames = self._get_feat_extract_output_lengths(input_values.shape[1])
         mask = self.choose_mask(lengths, num_frames, mask_time_indices, draws)
-        whole = whole_update or WholeUpdate(mask.sum(), lengths.sum())
         outputs = self.wav2vec2(
             input_values,
             attention_mask=attention_mask,
@@ -90,14 +90,21 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             output_attentions=output_attentions,
             generator=generator,
             clip_seeds=clip_seeds,
+            return_dict=True,
         )
         predictions = self.project_hid(outputs.last_hidden_state)
-        quantized = self.quantizer(self.dropout_features(outputs.extract_features), mask, draws, whole.usage)
+        features, usage = self.dropout_features(outputs.extract_features), whole_update and whole_update.usage
+        counted = frames_within(lengths, num_frames) if mask is None else mask
+        quantized = self.quantizer(features, counted, draws, usage)
         targets = self.project_q(quantized.vectors.to(self.project_q.weight.dtype))
         distractors = self.choose_distractors(mask, sampled_negative_indices, draws)
-        kappa = self.config.contrastive_logits_temperature
-        contrastive = contrast(predictions, targets, quantized.codes, distractors, mask, kappa)
-        penalty = sum_of_squares(outputs.conv_features, lengths) / whole.num_frames.clamp(min=1) * whole.num_masked
+        losses: dict[str, Any] = {}
+        if mask is not None and distractors is not None:
+            whole = whole_update or WholeUpdate(mask.sum(), lengths.sum())
+            kappa = self.config.contrastive_logits_temperature
+            contrastive = contrast(predictions, targets, quantized.codes, distractors, mask, kappa)
+            penalty = sum_of_squares(outputs.conv_features, lengths) / whole.num_frames.clamp(min=1) * whole.num_masked
+            losses = self.losses(contrastive, quantized.soft_perplexity, penalty, mask.sum())
         return Wav2Vec2ForPreTrainingOutput(
             projected_states=predictions,
             projected_quantized_states=targets,
@@ -107,8 +114,12 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             attentions=outputs.attentions,
             code_counts=quantized.code_counts,
             num_frames=lengths.sum(),
-            **self.losses(contrastive, quantized.soft_perplexity, penalty, mask.sum()),
+            **losses,
         )
+
+    def draws_by_itself(self, draws: Draws) -> bool:
+        """Whether masks and distractors that are not given are drawn: in training, and whenever a source is."""
+        return self.training or draws is not None
 
     def losses(
         self, contrastive: Contrast, soft_perplexity: Tensor, penalty: Tensor, num_masked: Tensor
@@ -144,19 +155,28 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         features = self.wav2vec2.feature_projection.layer_norm(frames.features)
         return self.quantizer.choice_probabilities(frames.trim(features), mask_time_indices.bool())
 
-    def choose_mask(self, lengths: Tensor, num_frames: int, given: Tensor | None, generator: Draws) -> Tensor:
-        """The frames to predict (B, T)."""
+    def choose_mask(self, lengths: Tensor, num_frames: int, given: Tensor | None, generator: Draws) -> Tensor | None:
+        """The frames to predict (B, T); None if there are none to predict."""
         if given is not None:
             check_frame_mask(given, lengths.shape[0], num_frames)
             return given.bool()
+        if not self.draws_by_itself(generator):
+            return None
         check_that_frames_are_masked(self.config)
         return self.wav2vec2.draw_time_mask(lengths, num_frames, generator)
 
-    def choose_distractors(self, mask: Tensor, given: Tensor | None, generator: Draws) -> Tensor:
-        """Distractors as frame numbers within each clip (B, T, K)."""
+    def choose_distractors(self, mask: Tensor | None, given: Tensor | None, generator: Draws) -> Tensor | None:
+        """Distractors as frame numbers within each clip (B, T, K); None if nothing is to be told from them."""
+        if mask is None:
+            if given is not None:
+                raise ValueError(
+                    "sampled_negative_indices without mask_time_indices: which frames are to be predicted?"
+                )
+            return None
         batch, frames = mask.shape
         if given is None:
-            return sample_distractors(mask, self.config.num_negatives, generator)
+            wanted = self.draws_by_itself(generator)
+            return sample_distractors(mask, self.config.num_negatives, generator) if wanted else None
         if given.dim() != 3 or tuple(given.shape[:2]) != (batch, frames):
             raise ValueError(
                 f"sampled_negative_indices has shape {tuple(given.shape)}: must be ({batch}, {frames}, distractors)"

@@ -111,6 +111,7 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
             output_hidden_states=self.wants_layers(output_hidden_states),
             output_attentions=output_attentions,
             clip_seeds=clip_seeds,
+            return_dict=True,
         )
         hidden_states = self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states)
         lengths = self.frame_lengths(input_values, attention_mask)

@@ -51,7 +51,7 @@ def initialize(module: nn.Module, initializer_range: float) -> None:
         init.uniform_(module.codevectors)
         init.copy_(module.temperature_bits, float_bits(module.initial_temperature))
     elif isinstance(module, LayerDrop):
-        init.copy_(module.key, module.host_key)
+        init.zeros_(module.key)
 
 
 def _convolution(module: nn.Conv1d) -> None:

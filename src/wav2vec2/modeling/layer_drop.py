@@ -1,11 +1,15 @@
 """LayerDrop: whole Transformer layers are skipped at random during training (Fan et al., 2019).
 
-Which ones depends on a key and the layer's number alone, through an integer hash, so every process, every micro-batch
-of an update and every device agrees without a random state. A skipped layer still takes part in the graph with a zero
-gradient, so that no distributed wrapper waits for gradients that never come.
+Which ones is drawn from torch's random state, as everything else in a model that is random: `torch.manual_seed`
+decides it, and whoever restores the state to compute a forward pass again gets the same network. Once the model is told
+which update comes (`pin`), seed, update and the layer's number decide, through an integer hash: every process and every
+micro-batch of an update then agree, without a random state.
+
+A skipped layer still takes part in the graph with a zero gradient, so that no distributed wrapper waits for gradients
+that never come.
 
 Eagerly the draws are made on the host, which costs no synchronisation, and a skipped layer is not computed. A compiled
-graph cannot branch on a draw: there the key is a tensor and every layer is computed, then selected.
+graph cannot branch on a draw: there every layer is computed, then selected.
 """
 
 from typing import Any
@@ -26,46 +30,36 @@ def layer_uniforms(key: Tensor, num_layers: int) -> Tensor:
 
 
 class LayerDrop(nn.Module):
-    """Decides which layers run.
-
-    After `pin`, by seed and update. Otherwise the decision changes with every forward pass in training, from a start
-    that follows from `torch.manual_seed`.
-    """
+    """Decides which layers run: by seed and update after `pin`, from torch's random state otherwise."""
 
     key: Tensor
 
-    def __init__(self, probability: float, num_layers: int) -> None:
+    def __init__(self, num_layers: int) -> None:
         super().__init__()
-        self.probability = probability
         self.num_layers = num_layers
-        self._host_key = torch.tensor(torch.initial_seed() & _MASK, device="cpu")
-        self.register_buffer("key", self._host_key.clone(), persistent=False)
-        self._pinned = False
-
-    @property
-    def host_key(self) -> Tensor:
-        """The key where the host can read it without waiting for a device."""
-        return self._host_key
+        self.pinned, self.host_key = False, 0
+        # The same key for a compiled graph, which need not be compiled again when a tensor changes.
+        self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def pin(self, seed: int, update: int) -> None:
         """Decide by seed and update alone: all micro-batches of an update, on all processes, skip the same layers."""
-        key = (seed * 1_000_003 + update) & _MASK
-        self._pinned = True
-        self._host_key = torch.tensor(key, device="cpu")
-        self.key.fill_(key)
+        self.pinned, self.host_key = True, (seed * 1_000_003 + update) & _MASK
+        self.key.fill_(self.host_key)
 
-    def forward(self) -> list[bool] | Tensor | None:
+    def forward(self, probability: float) -> list[bool] | Tensor | None:
         """Whether each layer is skipped, as Python values or, in a compiled graph, as a tensor. None: none is."""
-        if not self.training or self.probability == 0.0:
+        if not self.training or probability == 0.0:
             return None
         if torch.compiler.is_compiling():
-            if not self._pinned:
-                self.key.add_(1)
-            return layer_uniforms(self.key, self.num_layers) < self.probability
-        if not self._pinned:
-            self._host_key = self._host_key + 1
-        skipped: list[bool] = (layer_uniforms(self._host_key, self.num_layers) < self.probability).tolist()
+            return self.draw(self.key) < probability
+        skipped: list[bool] = (self.draw(torch.tensor(self.host_key, device="cpu")) < probability).tolist()
         return skipped
+
+    def draw(self, key: Tensor) -> Tensor:
+        """One number in [0, 1) per layer, where the key is; it counts if it was pinned."""
+        if self.pinned:
+            return layer_uniforms(key, self.num_layers)
+        return torch.rand(self.num_layers, device=key.device)
 
 
 class _ZeroGradients(torch.autograd.Function):

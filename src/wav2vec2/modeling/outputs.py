@@ -1,26 +1,51 @@
-"""What the models return: Transformers' outputs, with what only this package reports at the end."""
+"""What the models return: Transformers' outputs, and what only this package reports, which comes by name alone."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput, Wav2Vec2BaseModelOutput
 from transformers.utils.generic import ModelOutput
 
 
+class StockTuple:
+    """A model output whose tuple (`return_dict=False`, `output[0]`, a slice) is stock's, position by position."""
+
+    #: Fields that stock does not have.
+    by_name_only: ClassVar[tuple[str, ...]] = ()
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values that stock's output has."""
+        output: Any = self
+        return tuple(output[name] for name in output if name not in self.by_name_only)
+
+
 @dataclass
-class Wav2Vec2ModelOutput(Wav2Vec2BaseModelOutput):
+class Wav2Vec2ModelOutput(StockTuple, Wav2Vec2BaseModelOutput):
     """Output of the encoder path."""
+
+    by_name_only = ("conv_features",)
 
     #: The convolutions' output (B, T, C), before its layer norm: what the feature penalty is taken of.
     conv_features: Tensor | None = None
 
 
 @dataclass
-class Wav2Vec2ForPreTrainingOutput(ModelOutput):
+class Wav2Vec2ForPreTrainingOutput(StockTuple, ModelOutput):
     """Output of pretraining. Losses are sums over masked frames, so that parts of a batch can be added up.
 
     Shapes: B batch, T frames, G groups, V entries per group, D size of the comparison space.
     """
+
+    by_name_only = (
+        "feature_penalty",
+        "accuracy",
+        "code_perplexity",
+        "positive_negative_share",
+        "num_masked",
+        "code_counts",
+        "num_frames",
+    )
 
     #: contrastive + diversity_loss_weight * diversity + feature_penalty_weight * feature_penalty
     loss: Tensor | None = None
@@ -51,8 +76,10 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
 
 
 @dataclass
-class Wav2Vec2CTCOutput(CausalLMOutput):
+class Wav2Vec2CTCOutput(StockTuple, CausalLMOutput):
     """Output of CTC."""
+
+    by_name_only = ("dropped",)
 
     #: Utterances (B,) that were left out of the loss because their text needs more frames than they have.
     dropped: Tensor | None = None

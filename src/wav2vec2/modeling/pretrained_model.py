@@ -97,6 +97,16 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
             if isinstance(module, Wav2Vec2FeatureEncoder):
                 module.freeze()
 
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What `DistributedDataParallel` leaves alone when it wraps the model: the convolutions if the configuration
+        gives them no gradient. Otherwise it would write zeros where there is none, and weight decay would move them.
+        They are not sent round at the start either, so all processes must hold the same, as from a checkpoint."""
+        if self.config.feature_grad_mult != 0:
+            return []
+        encoders = [name for name, module in self.named_modules() if isinstance(module, Wav2Vec2FeatureEncoder)]
+        return [name for name, _ in self.named_parameters() if name.startswith(tuple(f"{e}." for e in encoders))]
+
     def freeze_base_model(self) -> None:
         """Train the head alone."""
         for parameter in self.base_model.parameters():

@@ -84,7 +84,7 @@ class Wav2Vec2Encoder(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(Wav2Vec2EncoderLayer(config) for _ in range(config.num_hidden_layers))
-        self.layer_drop = LayerDrop(config.layerdrop, config.num_hidden_layers)
+        self.layer_drop = LayerDrop(config.num_hidden_layers)
 
     def forward(
         self,
@@ -101,7 +101,7 @@ class Wav2Vec2Encoder(nn.Module):
         x = x + self.pos_conv_embed(x).to(x.device)
         x = self.dropout(x if self.config.do_stable_layer_norm else self.layer_norm(x))
         hidden_states, attentions = [x], []
-        skipped = self.layer_drop()
+        skipped = self.layer_drop(self.config.layerdrop)
         for index, layer in enumerate(self.layers):
             if isinstance(skipped, Tensor):
                 output, weights = layer(x, attention_mask, implementation)

@@ -35,13 +35,18 @@ def read_data(run: PretrainRun) -> TrainingData:
 
 
 def make_model(section: ModelSection, attention: str | None) -> Wav2Vec2ForPreTraining:
-    """A fresh model of a published size, or a checkpoint to go on from; always in float32."""
+    """A fresh model of a published size, or a checkpoint to go on from; always in float32. Convolutions that get no
+    gradient (`feature_grad_mult` 0) are frozen, and no part of what is trained."""
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     if section.checkpoint is not None:
         config = checkpoint_config(section)
-        return Wav2Vec2ForPreTraining.from_pretrained(section.checkpoint, config=config, dtype=torch.float32, **options)
-    config = getattr(presets, section.preset or "")(**section.config)
-    model: Wav2Vec2ForPreTraining = Wav2Vec2ForPreTraining._from_config(config, **options)
+        options |= {"config": config, "dtype": torch.float32}
+        model: Wav2Vec2ForPreTraining = Wav2Vec2ForPreTraining.from_pretrained(section.checkpoint, **options)
+    else:
+        config = getattr(presets, section.preset or "")(**section.config)
+        model = Wav2Vec2ForPreTraining._from_config(config, **options)
+    if config.feature_grad_mult == 0:
+        model.freeze_feature_encoder()
     return model
 
 

@@ -47,7 +47,8 @@ def main() -> None:
     train, valid = Recordings(options.train), Recordings(options.valid)
     vocabulary = build_vocabulary([one.transcript or "" for one in train.recordings])
     processor = Wav2Vec2Processor(
-        Wav2Vec2FeatureExtractor.from_pretrained(options.model), Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary)
+        Wav2Vec2FeatureExtractor.from_pretrained(options.model),
+        Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary, strict=True),
     )
     model = Wav2Vec2ForCTC.from_pretrained(
         options.model, vocab_size=len(vocabulary.tokens), pad_token_id=processor.tokenizer.pad_token_id

@@ -30,7 +30,7 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
     ('aa b', 'aa bb')
     """
 
-    special_names: ClassVar[tuple[str, ...]] = (*OneIdPerLogitTokenizer.special_names, "word_delimiter_token")
+    default_delimiter: ClassVar[str | None] = "|"
     saved_settings: ClassVar[tuple[str, ...]] = (
         *OneIdPerLogitTokenizer.saved_settings,
         "do_lower_case",

@@ -26,9 +26,9 @@ IGNORED = -100
 #: Options that Transformers' tokenizers know or that lie in the files of old ones.
 _KNOWN_OPTIONS = {
     "additional_special_tokens", "backend", "chat_control_tokens", "chat_template", "clean_up_tokenization_spaces",
-    "do_lower_case", "extra_special_tokens", "files_loaded", "max_len", "model_input_names", "model_max_length",
-    "model_specific_special_tokens", "name_or_path", "padding_side", "processor_class", "response_template",
-    "special_tokens_pattern", "split_special_tokens", "tokenizer_class", "truncation_side", "verbose",
+    "do_lower_case", "extra_special_tokens", "files_loaded", "max_len", "max_length", "model_input_names",
+    "model_max_length", "model_specific_special_tokens", "name_or_path", "pad_to_multiple_of", "padding",
+    "padding_side", "processor_class", "response_template", "special_tokens_pattern", "truncation", "split_special_tokens", "tokenizer_class", "truncation_side", "verbose",
 }  # fmt: skip
 #: Noncharacters of Unicode, which no text holds, stand for special tokens while a text is normalised.
 _PLACEHOLDERS = range(0xFDD0, 0xFDF0)
@@ -310,7 +310,9 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         blanks before, which turns "hello" into "helo". -100 counts as a blank.
         """
         path = [self.blank if index == IGNORED else self._convert_id_to_token(index) for index in _flat(token_ids)]
-        repeats = [(token, len(list(same))) for token, same in groupby(path)] if group_tokens else [(t, 1) for t in path]
+        repeats = (
+            [(token, len(list(same))) for token, same in groupby(path)] if group_tokens else [(t, 1) for t in path]
+        )
         skipped = {None, self.blank, *(self.all_special_tokens if skip_special_tokens else ())}
         found, frame = [], 0
         for token, count in repeats:

@@ -23,7 +23,6 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
     'h aɪ'
     """
 
-    special_names: ClassVar[tuple[str, ...]] = (*OneIdPerLogitTokenizer.special_names, "word_delimiter_token")
     saved_settings: ClassVar[tuple[str, ...]] = (
         *OneIdPerLogitTokenizer.saved_settings,
         "do_phonemize",

@@ -43,7 +43,15 @@ class SavedAsStock(PreTrainedTokenizer):
     }
     #: Settings beside the special tokens that `from_pretrained` takes from the files.
     saved_settings: ClassVar[tuple[str, ...]] = ("normalization", "clean_up_tokenization_spaces", *_OF_ANY_TOKENIZER)
-    special_names: ClassVar[tuple[str, ...]] = ("bos_token", "eos_token", "unk_token", "pad_token")
+    special_names: ClassVar[tuple[str, ...]] = (
+        "bos_token",
+        "eos_token",
+        "unk_token",
+        "pad_token",
+        "word_delimiter_token",
+    )
+    #: The word delimiter of stock's, where no file names one.
+    default_delimiter: ClassVar[str | None] = None
 
     vocab: Any
     encoder: dict[str, int]
@@ -71,7 +79,7 @@ class SavedAsStock(PreTrainedTokenizer):
         options |= overrides
         vocabulary = files.vocabulary
         if not is_nested(vocabulary):
-            specials = special_tokens_of_stock(options, cls.special_names)
+            specials = special_tokens_of_stock({"word_delimiter_token": cls.default_delimiter} | options)
             vocabulary = token_of_each_logit(files, specials, gaps=not options.get("strict"))
             absent = special_tokens_without_logit(files, vocabulary, specials)
             unnamed = [name for name in NAMED_ELSEWHERE if options.get(name) not in vocabulary]

@@ -87,10 +87,10 @@ def refuse_other_class(files: TokenizerFiles, wanted: str) -> None:
         raise TokenizerFileError(f"{files.source}: its tokenizer is a {named}, not a {wanted}")
 
 
-def special_tokens_of_stock(options: Mapping[str, Any], special_names: Iterable[str]) -> dict[str, str]:
+def special_tokens_of_stock(options: Mapping[str, Any]) -> dict[str, str]:
     """The special tokens that stock would have, by name, in the order in which it appends them."""
-    named = {name: options.get(name, default) for name, default in _STOCK_DEFAULTS.items() if name in special_names}
-    return {name: token for name, token in named.items() if token}
+    named = {name: options.get(name, default) for name, default in _STOCK_DEFAULTS.items()}
+    return {name: str(token) for name, token in named.items() if token}
 
 
 def special_tokens_without_logit(

@@ -84,7 +84,10 @@ def _prefer_ours(auto_class: Any, name: str) -> None:
         if inputs or not _is_ours(name, pretrained_model_name_or_path, kwargs):
             return stocks(pretrained_model_name_or_path, *inputs, **kwargs)
         hub, options = split_options(kwargs)
-        return _BY_NAME[name][0](pretrained_model_name_or_path, **hub, **options)
+        found = _BY_NAME[name][0](pretrained_model_name_or_path, **hub, **options)
+        if name == "AutoTokenizer" and "_from_pipeline" in kwargs:
+            found.as_transcript = True
+        return found
 
     from_pretrained.before_wav2vec2 = stocks  # type: ignore[attr-defined]
     auto_class.from_pretrained = staticmethod(from_pretrained)

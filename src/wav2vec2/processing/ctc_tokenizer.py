@@ -20,8 +20,8 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
     which may also be written as itself.
 
     `decode` reads CTC paths, `decode_labels` labels. A character without a token becomes the unknown token, is counted
-    in `unknown_counts` and said once; `strict=True` refuses it by name. `do_lower_case=True` takes text of any case to the vocabulary's and gives lower-case
-    text back (stock upper-cases whatever the vocabulary).
+    in `unknown_counts` and said once; `strict=True` refuses it by name. `do_lower_case=True` takes text of any case to
+    the vocabulary's and gives lower-case text back (stock upper-cases whatever the vocabulary).
 
     >>> tokenizer = Wav2Vec2CTCTokenizer({"<pad>": 0, "|": 1, "a": 2, "b": 3}, unk_token=None)
     >>> tokenizer("ab b").input_ids

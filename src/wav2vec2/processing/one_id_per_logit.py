@@ -23,13 +23,13 @@ from wav2vec2.processing.warned_once import warn_once
 
 #: The padding of labels: in no loss, and never decoded.
 IGNORED = -100
-#: Options that Transformers' tokenizers know or that lie in the files of old ones.
-_KNOWN_OPTIONS = {
-    "additional_special_tokens", "backend", "chat_control_tokens", "chat_template", "clean_up_tokenization_spaces",
-    "do_lower_case", "extra_special_tokens", "files_loaded", "max_len", "max_length", "model_input_names",
-    "model_max_length", "model_specific_special_tokens", "name_or_path", "pad_to_multiple_of", "padding",
-    "padding_side", "processor_class", "response_template", "special_tokens_pattern", "truncation", "split_special_tokens", "tokenizer_class", "truncation_side", "verbose",
-}  # fmt: skip
+#: Options that Transformers' tokenizers and processors know.
+_KNOWN_OPTIONS = (
+    "additional_special_tokens backend chat_control_tokens chat_template clean_up_tokenization_spaces do_lower_case "
+    "extra_special_tokens files_loaded max_len max_length model_input_names model_max_length "
+    "model_specific_special_tokens name_or_path pad_to_multiple_of padding padding_side processor_class "
+    "response_template special_tokens_pattern split_special_tokens tokenizer_class truncation truncation_side verbose"
+)
 #: Noncharacters of Unicode, which no text holds, stand for special tokens while a text is normalised.
 _PLACEHOLDERS = range(0xFDD0, 0xFDF0)
 
@@ -63,7 +63,9 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         **kwargs: Any,
     ) -> None:
         self._said: set[str] = set()
-        self._source = "vocabulary" if isinstance(vocab_file, Mapping) else str(vocab_file)
+        self._source = str(
+            kwargs.get("name_or_path") or ("vocabulary" if isinstance(vocab_file, Mapping) else vocab_file)
+        )
         #: The vocabulary as it is saved: flat, or one per language.
         self.vocab: Any = dict(vocab_file) if isinstance(vocab_file, Mapping) else read_json(vocab_file, True)
         self.target_lang = target_lang
@@ -74,6 +76,9 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         #: How often a text held what has no token, and a path an id that is none.
         self.unknown_counts: Counter[str] = Counter()
         self.unknown_id_counts: Counter[int] = Counter()
+        #: Decode as `Transcriber` writes, without special tokens and with one space between words: in pipelines, where
+        #: nobody can ask for it.
+        self.as_transcript = False
         specials = {"bos_token": bos_token, "eos_token": eos_token, "unk_token": unk_token, "pad_token": pad_token}
         self._given_tokens = {name: _text(token, name) for name, token in specials.items()}
         self._word_delimiter_token = _text(word_delimiter_token, "word_delimiter_token") or None
@@ -84,7 +89,8 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self._index_tokens()
         given = {"strict": strict, "normalization": normalization, "target_lang": target_lang}
         self.init_kwargs |= {**given, "word_delimiter_token": word_delimiter_token}
-        if strange := sorted(name for name in kwargs if name not in _KNOWN_OPTIONS and not name.endswith("_token")):
+        known = {*_KNOWN_OPTIONS.split(), *(name for name in kwargs if isinstance(kwargs[name], str | AddedToken))}
+        if strange := sorted(set(kwargs) - known):
             warn_once(self._said, "options", "%s has no option %s", type(self).__name__, ", ".join(strange))
 
     def _language_vocabulary(self, language: str | None) -> dict[str, int]:
@@ -313,10 +319,17 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         repeats = (
             [(token, len(list(same))) for token, same in groupby(path)] if group_tokens else [(t, 1) for t in path]
         )
+        skip_special_tokens = skip_special_tokens or self.as_transcript
         skipped = {None, self.blank, *(self.all_special_tokens if skip_special_tokens else ())}
-        found, frame = [], 0
+        found: list[Piece] = []
+        frame = 0
         for token, count in repeats:
-            if token not in skipped:
+            gap_again = (
+                self.as_transcript
+                and token == self.word_delimiter_token
+                and [token] == [piece.token for piece in found[-1:]]
+            )
+            if token not in skipped and not gap_again:
                 found.append(Piece(str(token), frame, frame + count))
             frame += count
         return found

@@ -152,9 +152,10 @@ def token_of_each_logit(files: TokenizerFiles, special_tokens: Mapping[str, str]
     missing = missing_ids(token_of, logits)
     if missing and not gaps:
         raise VocabularyError(f"{files.source}: {missing}, but there must be one for each of the {logits} logits")
-    if missing:
+    found = {token_of[index]: index for index in sorted(token_of) if index < logits}
+    if 1 + max(found.values(), default=-1) < logits:  # others are said with the vocabulary
         logger.warning("%s: %s, of %d logits: they decode to the unknown token", files.source, missing, logits)
-    return {token_of[index]: index for index in sorted(token_of) if index < logits}
+    return found
 
 
 def _named_tokens(files: TokenizerFiles) -> dict[int, str]:

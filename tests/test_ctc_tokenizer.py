@@ -265,8 +265,8 @@ def test_gaps_in_ids_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
         assert ours("a b").input_ids == theirs("a b").input_ids == [5, 2, 7]
         assert ours.decode([5, 4, 7]) == theirs.decode([5, 4, 7]) == "a<unk>b"
         assert ours.add_tokens(["c"]) == 1 and ours("c").input_ids == [8]
-        assert caplog.messages[0].endswith(": no token has the id 3, 4, 6: they decode to the unknown token")
-        caplog.clear()
+    said = [message for message in caplog.messages if "no token has the id 3, 4, 6: they decode to the" in message]
+    assert len(said) == 2
 
 
 def test_as_a_transcript_there_are_words_alone(english: Wav2Vec2CTCTokenizer) -> None:

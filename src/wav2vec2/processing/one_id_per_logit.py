@@ -89,7 +89,8 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self._index_tokens()
         given = {"strict": strict, "normalization": normalization, "target_lang": target_lang}
         self.init_kwargs |= {**given, "word_delimiter_token": word_delimiter_token}
-        known = {*_KNOWN_OPTIONS.split(), *(name for name in kwargs if isinstance(kwargs[name], str | AddedToken))}
+        tokens_by_name = {name for name in kwargs if name.endswith("_token") and not isinstance(kwargs[name], bool)}
+        known = {*_KNOWN_OPTIONS.split(), *tokens_by_name}
         if strange := sorted(set(kwargs) - known):
             warn_once(self._said, "options", "%s has no option %s", type(self).__name__, ", ".join(strange))
 

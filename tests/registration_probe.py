@@ -69,15 +69,53 @@ def pipelines(folder: Path) -> dict[str, Any]:
     return answers
 
 
+def components(folder: Path) -> dict[str, dict[str, str]]:
+    """What the three Auto classes without a model make of each folder; an error by its name."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted((folder / "processors").iterdir()):
+        found[path.name] = {}
+        for name in ("AutoTokenizer", "AutoFeatureExtractor", "AutoProcessor"):
+            try:
+                found[path.name][name] = origin(getattr(transformers, name).from_pretrained(path))
+            except (ImportError, OSError, TypeError) as error:
+                found[path.name][name] = type(error).__name__
+    return found
+
+
+def transcripts(folder: Path) -> dict[str, Any]:
+    """Texts and words of the pipeline, and of `Transcriber`."""
+    pipe = transformers.pipeline("automatic-speech-recognition", model=str(folder / "Wav2Vec2ForCTC"))
+    transcriber = wav2vec2.Transcriber.from_pretrained(folder / "Wav2Vec2ForCTC", device="cpu")
+    generator = np.random.default_rng(1)
+    clips = [generator.standard_normal(samples).astype(np.float32) for samples in (16000, 9000, 24000, 5000)]
+    said = [transcriber.transcribe(clip, sampling_rate=16000) for clip in clips]
+    letters = [transcriber.transcribe(clip, timestamps="char", sampling_rate=16000) for clip in clips]
+    return {
+        "parts": [origin(part) for part in (pipe.model, pipe.tokenizer, pipe.feature_extractor)],
+        "transcriber": [one.text for one in said],
+        "words": [[word.text for word in one.words] for one in said],
+        "letters": [[token.text for token in one.characters if token.text.strip("| ")] for one in letters],
+        "single": [pipe(clip)["text"] for clip in clips],
+        "in chunks": [pipe(clip, chunk_length_s=30)["text"] for clip in clips],
+        "timed words": [[one["text"] for one in pipe(c, return_timestamps="word")["chunks"]] for c in clips],
+        "timed letters": [
+            [one["text"] for one in pipe(c, return_timestamps="char")["chunks"] if one["text"].strip()] for c in clips
+        ],
+    }
+
+
 def main(folder: Path, answers: Path) -> None:
     """Look before, after registering once, and after registering again."""
     seen: dict[str, Any] = {"before": classes(folder), "before_pipelines": pipelines(folder)}
+    seen["components_before"] = components(folder)
     wav2vec2.register()
     seen["after"] = classes(folder) | classes_from_our_configuration(folder)
     wav2vec2.register()
     seen["again"] = classes(folder) | classes_from_our_configuration(folder)
     seen["after_pipelines"] = pipelines(folder)
-    seen["processor"] = origin(transformers.AutoProcessor.from_pretrained(folder / "Wav2Vec2ForCTC"))
+    seen["components_after"] = components(folder)
+    seen["transcripts"] = transcripts(folder)
+    seen["stock_processor"] = origin(transformers.Wav2Vec2Processor.from_pretrained(folder / "Wav2Vec2ForCTC"))
     seen["stock_class"] = origin(transformers.Wav2Vec2ForCTC.from_pretrained(folder / "Wav2Vec2ForCTC"))
     answers.write_text(json.dumps(seen))
 

@@ -82,8 +82,9 @@ def test_one_id_per_logit(english: Wav2Vec2CTCTokenizer) -> None:
     blog = Wav2Vec2CTCTokenizer({"[PAD]": 0, "[UNK]": 1, "|": 2, "a": 3}, pad_token="[PAD]", unk_token="[UNK]")
     assert len(blog) == 4
     assert blog.bos_token is blog.eos_token is None
+    strict = Wav2Vec2CTCTokenizer({"<pad>": 0, "|": 1}, strict=True)
     with pytest.raises(VocabularyError, match="no logit stands for an added token"):
-        blog.add_tokens(["b"])
+        strict.add_tokens(["b"])
 
 
 def test_ids_equal_stock_on_random_text(english: Wav2Vec2CTCTokenizer, stock_english: Any) -> None:
@@ -134,7 +135,7 @@ def test_ids_that_are_no_ids(english: Wav2Vec2CTCTokenizer) -> None:
     assert english.decode(7) == english.decode(np.int64(7)) == "A"
     assert english.decode([7, -100, 7]) == "AA"
     with pytest.raises(ValueError, match="id 32 is not one of the 32 tokens"):
-        english.decode([7, 32])
+        Wav2Vec2CTCTokenizer(ENGLISH, strict=True).decode([7, 32])
     with pytest.raises(ValueError, match="several sequences: use batch_decode"):
         english.decode([[7], [8]])
     with pytest.raises(ValueError, match=r"not 1\.5"):
@@ -159,16 +160,123 @@ def test_do_lower_case_follows_the_vocabulary(case: str, tmp_path: Path) -> None
     assert [word["word"] for word in words] == ["hello", "world"]
 
 
-def test_lenient_mode_counts(english: Wav2Vec2CTCTokenizer) -> None:
-    with pytest.raises(UnknownCharactersError) as error:
-        english("É7 A7")
+def test_unknown_characters_are_counted_and_said_once(stock_english: Any, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = Wav2Vec2CTCTokenizer(ENGLISH)
+    texts = ["É7 A7", "É"]
+    assert tokenizer(texts).input_ids == stock_english(texts).input_ids == [[3, 3, 4, 7, 3], [3]]
+    assert tokenizer.unknown_counts == {"É": 2, "7": 2}
+    (said,) = caplog.messages
+    assert "'7' (U+0037) x2, 'É' (U+00C9) x1, in 'É7 A7'" in said and "written as '<unk>'" in said
+    with pytest.raises(UnknownCharactersError, match="strict=False counts them") as error:
+        Wav2Vec2CTCTokenizer(ENGLISH, strict=True)("É7 A7")
     assert error.value.characters == {"É": 1, "7": 2}
-    lenient = Wav2Vec2CTCTokenizer(ENGLISH, strict=False)
-    assert lenient(["É7 A7", "É"]).input_ids == [[3, 3, 4, 7, 3], [3]]
-    assert lenient.unknown_counts == {"É": 2, "7": 2}
-    without = Wav2Vec2CTCTokenizer({"<pad>": 0, "|": 1, "a": 2}, strict=False)
+
+
+def test_without_unknown_token_or_delimiter_they_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    without = Wav2Vec2CTCTokenizer({"<pad>": 0, "|": 1, "a": 2})
     assert without("äa").input_ids == [2]
     assert without.unknown_counts == {"ä": 1}
+    unspaced = Wav2Vec2CTCTokenizer({"<pad>": 0, "<unk>": 1, "a": 2})
+    assert unspaced("a aä").input_ids == [2, 2, 1]
+    assert unspaced.unknown_counts == {" ": 1, "ä": 1}
+    assert "such are left out" in caplog.messages[0]
+    assert "the vocabulary has no word delimiter" in caplog.messages[1]
+
+
+def test_ids_beyond_the_vocabulary_read_as_unknown(stock_english: Any, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = Wav2Vec2CTCTokenizer(ENGLISH)
+    path = [11, 5, 15, 0, 15, 8, 98, 99, 98]
+    assert tokenizer.decode(path) == stock_english.decode(path) == "HELLO<unk>"
+    assert tokenizer.batch_decode([path, path], skip_special_tokens=True) == ["HELLO", "HELLO"]
+    assert tokenizer.convert_ids_to_tokens([7, 98]) == stock_english.convert_ids_to_tokens([7, 98])
+    assert tokenizer.unknown_id_counts == {98: 7, 99: 3}
+    assert [message[:38] for message in caplog.messages] == ["id 98 is not one of the 32 tokens of t"]
+    assert Wav2Vec2CTCTokenizer({"<pad>": 0, "|": 1, "a": 2}).decode([2, 7, 2]) == "aa"
+
+
+def test_added_tokens_as_in_stock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = Wav2Vec2CTCTokenizer(ENGLISH), stock(ENGLISH, tmp_path)
+    for tokenizer in (ours, theirs):
+        assert tokenizer.add_tokens(["xxx", "A", "?"]) == 2
+        assert tokenizer.add_tokens("xxx") == 0
+        assert tokenizer.add_special_tokens({"cls_token": "$$$"}) == 1
+        assert (tokenizer.vocab_size, len(tokenizer)) == (32, 35)
+    assert ours("C xxx ?A").input_ids == theirs("C xxx ?A").input_ids == [19, 4, 32, 4, 33, 7]
+    path = [11, 8, 32, 32, 4, 33, 0, 33, 34]
+    assert ours.decode(path) == theirs.decode(path) == "HOxxx ??$$$"
+    assert ours.tokens[-3:] == ["xxx", "?", "$$$"]
+    ours.save_pretrained(tmp_path / "ours")
+    for kind in (Wav2Vec2CTCTokenizer, transformers.Wav2Vec2CTCTokenizer):
+        again = kind.from_pretrained(tmp_path / "ours")
+        assert again.get_vocab() == theirs.get_vocab()
+        assert again.cls_token == "$$$"
+        assert again.decode(path) == "HOxxx ??$$$"
+    assert json.loads((tmp_path / "ours" / "vocab.json").read_text()) == ENGLISH
+    assert "need a model of 34 logits" in caplog.messages[0] and len(caplog.messages) == 1
+
+
+def test_options_that_ask_for_nothing_do_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Wav2Vec2CTCTokenizer(ENGLISH).save_pretrained(tmp_path)
+    options: dict[str, Any] = {"max_length": 9, "padding": True, "truncation": True, "do_lowercase": True}
+    tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path, sep_token="[SEP]", model_max_length=42, **options)
+    assert (tokenizer.sep_token, tokenizer.sep_token_id, tokenizer.model_max_length) == ("[SEP]", 32, 42)
+    assert tokenizer("AB", add_special_tokens=True, return_token_type_ids=True).input_ids == [7, 24]
+    assert tokenizer("ABC", truncation=True, max_length=2).input_ids == [7, 24]
+    assert tokenizer.encode("A", add_special_tokens=False) == [7]
+    assert "Wav2Vec2CTCTokenizer has no option do_lowercase" in caplog.text
+    named = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path, bos_token="<BOS>", word_delimiter_token="_")
+    assert named.get_vocab() == ENGLISH | {"<BOS>": 32, "_": 33}
+    assert named("A B").input_ids == [7, 33, 24]
+    named.word_delimiter_token = "|"
+    assert named("A B").input_ids == [7, 4, 24]
+    with pytest.raises(AttributeError, match="conflicts with the method"):
+        Wav2Vec2CTCTokenizer(ENGLISH, add_special_tokens=True)
+
+
+@pytest.mark.parametrize("templates", ["{{'a'}}", {"default": "{{'a'}}", "other": "{{'b'}}"}])
+@pytest.mark.parametrize("files", [True, False])
+def test_chat_templates_survive(templates: Any, files: bool, tmp_path: Path) -> None:
+    tokenizer = Wav2Vec2CTCTokenizer(ENGLISH, chat_template=templates)
+    tokenizer.save_pretrained(tmp_path, save_jinja_files=files)
+    assert (tmp_path / "chat_template.jinja").exists() == files
+    for kind in (Wav2Vec2CTCTokenizer, transformers.Wav2Vec2CTCTokenizer):
+        assert kind.from_pretrained(tmp_path).chat_template == templates
+
+
+def test_a_vocabulary_without_blank_is_completed_as_in_stock(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vocabulary = {"a": 0, "|": 1, "b": 2}
+    theirs = stock(vocabulary, tmp_path)
+    for ours in (Wav2Vec2CTCTokenizer(vocabulary), Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)):
+        assert ours.get_vocab() == theirs.get_vocab()
+        assert (ours.blank_id, ours.unk_token_id) == (theirs.pad_token_id, theirs.unk_token_id) == (6, 5)
+        assert ours.decode([0, 6, 0, 2]) == theirs.decode([0, 6, 0, 2]) == "aab"
+        assert ours("a ba").input_ids == theirs("a ba").input_ids
+        ours.save_pretrained(tmp_path / "again")
+        assert Wav2Vec2CTCTokenizer.from_pretrained(tmp_path / "again").get_vocab() == theirs.get_vocab()
+    assert "'<pad>', the CTC blank, is not in vocabulary. It gets an id behind the others" in caplog.messages[0]
+
+
+def test_gaps_in_ids_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vocabulary = {"<pad>": 0, "<unk>": 1, "|": 2, "a": 5, "b": 7}
+    theirs = stock(vocabulary, tmp_path, bos_token=None, eos_token=None)
+    for ours in (Wav2Vec2CTCTokenizer(vocabulary), Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)):
+        assert ours.encoder == vocabulary
+        assert (len(ours), ours.tokens[3:6]) == (8, ["<3>", "<4>", "a"])
+        assert ours("a b").input_ids == theirs("a b").input_ids == [5, 2, 7]
+        assert ours.decode([5, 4, 7]) == theirs.decode([5, 4, 7]) == "a<unk>b"
+        assert ours.add_tokens(["c"]) == 1 and ours("c").input_ids == [8]
+    said = [message for message in caplog.messages if "no token has the id 3, 4, 6: they decode to the" in message]
+    assert len(said) == 2
+
+
+def test_as_a_transcript_there_are_words_alone(english: Wav2Vec2CTCTokenizer) -> None:
+    tokenizer = copy.deepcopy(english)
+    path = [1, 4, 11, 4, 3, 4, 8, 0, 8, 4, 0, 4, 98, 7, 4, 2]
+    assert tokenizer.decode(path) == "<s> H <unk> OO  <unk>A </s>"
+    tokenizer.as_transcript = True
+    found = tokenizer.decode(path, output_word_offsets=True)
+    assert found.text == "H OO A"
+    assert [word["word"] for word in found.word_offsets] == ["H", "OO", "A"]
 
 
 def test_longer_tokens_keep_the_spaces_beside_them() -> None:
@@ -222,11 +330,19 @@ def test_languages_are_switched_wholly(tmp_path: Path) -> None:
     assert (len(tokenizer), tokenizer("ab").input_ids) == (7, [5, 6])
     tokenizer.set_target_lang("fra")
     assert (len(tokenizer), tokenizer("aé oui").input_ids) == (8, [6, 5, 4, 7])
-    for language, message in (("bad", "share the id 1"), ("short", "no <s>"), ("deu", "not among them")):
+    for language, message in (("bad", "share the id 1"), ("deu", "not among them")):
         with pytest.raises(VocabularyError, match=message):
             tokenizer.set_target_lang(language)
         assert tokenizer.target_lang == "fra"
         assert tokenizer("a").input_ids == [6]
+    with pytest.raises(VocabularyError, match="no <s>"):
+        Wav2Vec2CTCTokenizer(NESTED, target_lang="eng", strict=True).set_target_lang("short")
+    tokenizer.add_tokens(["xyz"])
+    tokenizer.set_target_lang("short")
+    assert tokenizer.get_vocab() == {"a": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "<pad>": 4, "xyz": 5}
+    tokenizer.set_target_lang("fra")
+    assert tokenizer.get_vocab() == NESTED["fra"] | {"xyz": 8}
+    tokenizer = Wav2Vec2CTCTokenizer(NESTED, target_lang="fra")
     tokenizer.save_pretrained(tmp_path)
     again = Wav2Vec2CTCTokenizer.from_pretrained(tmp_path)
     assert (again.target_lang, again("é").input_ids) == ("fra", [5])

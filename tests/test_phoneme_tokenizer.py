@@ -74,8 +74,9 @@ def test_small_things(tokenizer: Wav2Vec2PhonemeCTCTokenizer) -> None:
     assert tokenizer.decode([4, 1, 4], skip_special_tokens=True) == "h h"
     assert tokenizer.convert_tokens_to_string(["h", "h", "ə"])["text"] == "h ə"
     assert tokenizer.batch_decode([[4], [5]], output_char_offsets=True)["text"] == ["h", "ə"]
+    assert tokenizer("h zz", do_phonemize=False).input_ids == [4, 3]
     with pytest.raises(UnknownCharactersError, match=r"'zz' \(U\+007A U\+007A\) x1"):
-        tokenizer("h zz", do_phonemize=False)
+        Wav2Vec2PhonemeCTCTokenizer(VOCABULARY, strict=True)("h zz", do_phonemize=False)
     with pytest.raises(ValueError, match="only 'espeak'"):
         Wav2Vec2PhonemeCTCTokenizer(VOCABULARY, phonemizer_backend="festival")
     with pytest.raises(ValueError, match="phone_delimiter_token"):
@@ -110,6 +111,23 @@ def test_each_call_has_its_own_language(tokenizer: Wav2Vec2PhonemeCTCTokenizer) 
         assert tokenizer.phonemize("bonjour") == "b ɔ̃ ʒ u ʁ"
     finally:
         tokenizer.phonemizer_lang = "en-us"
+
+
+@pytest.mark.usefixtures("with_espeak")
+def test_added_tokens_are_not_pronounced() -> None:
+    tokenizer = Wav2Vec2PhonemeCTCTokenizer(VOCABULARY)
+    tokenizer.add_tokens(["[noise]"])
+    expected = [*tokenizer("hello").input_ids, len(VOCABULARY), *tokenizer("hello").input_ids]
+    assert tokenizer("hello [noise] hello").input_ids == expected
+
+
+def test_no_delimiter_is_missed_where_stock_has_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The phoneme tokenizer's default is none; the characters' is "|"."""
+    Wav2Vec2PhonemeCTCTokenizer({"<pad>": 0, "<unk>": 1, "h": 2}).save_pretrained(tmp_path)
+    assert Wav2Vec2PhonemeCTCTokenizer.from_pretrained(tmp_path).word_delimiter_token is None
+    assert not caplog.messages
+    asked = Wav2Vec2PhonemeCTCTokenizer.from_pretrained(tmp_path, word_delimiter_token="|")
+    assert (asked.word_delimiter_token_id, len(asked)) == (3, 4)
 
 
 @pytest.mark.usefixtures("with_espeak")

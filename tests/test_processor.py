@@ -105,7 +105,7 @@ def test_a_repository_without_tokenizer_says_what_to_do(tmp_path: Path) -> None:
     assert len(Wav2Vec2Processor.from_pretrained(tmp_path, unk_token=None).tokenizer) == 3
 
 
-def test_the_stock_pipeline_takes_both(processor: Wav2Vec2Processor) -> None:
+def test_the_stock_pipeline_takes_both(processor: Wav2Vec2Processor, tmp_path: Path) -> None:
     tokenizer = processor.tokenizer
     torch.manual_seed(0)
     model = Wav2Vec2ForCTC(small_config(vocab_size=len(tokenizer))).eval()
@@ -130,4 +130,29 @@ def test_the_stock_pipeline_takes_both(processor: Wav2Vec2Processor) -> None:
     ]
     characters = recognise(clip, return_timestamps="char")["chunks"]
     assert [chunk["text"] for chunk in characters] == [one["char"] for one in expected.char_offsets]
-    assert recognise(clip, chunk_length_s=0.6)["text"] is not None
+    assert recognise(clip, chunk_length_s=5.0)["text"] == expected.text
+    processor.save_pretrained(tmp_path)
+    stocks = transformers.Wav2Vec2Processor.from_pretrained(tmp_path)
+    by_stock = transformers.pipeline(
+        "automatic-speech-recognition",
+        model=model,
+        tokenizer=stocks.tokenizer,
+        feature_extractor=stocks.feature_extractor,
+        device="cpu",
+    )
+    in_chunks = recognise(clip, chunk_length_s=0.6)["text"]
+    assert in_chunks == by_stock(clip, chunk_length_s=0.6)["text"]
+    assert len(in_chunks) > 5 and in_chunks != expected.text
+
+
+def test_options_of_the_tokenizer_are_defaults_for_text(processor: Wav2Vec2Processor, tmp_path: Path) -> None:
+    """As in stock: what it was loaded with holds for the labels, unless the call says otherwise."""
+    processor.save_pretrained(tmp_path)
+    options: dict[str, Any] = {"max_length": 20, "padding": "max_length"}
+    for kind in (Wav2Vec2Processor, transformers.Wav2Vec2Processor):
+        tokenizer_kind = type(processor.tokenizer) if kind is Wav2Vec2Processor else transformers.Wav2Vec2CTCTokenizer
+        tokenizer = tokenizer_kind.from_pretrained(tmp_path, **options)
+        made = kind(kind.from_pretrained(tmp_path).feature_extractor, tokenizer)
+        labels = made(audio=sound(0.1), text="hello", sampling_rate=RATE)["labels"]
+        assert len(labels) == 20
+        assert len(made(text="hello", padding=False).input_ids) == 5

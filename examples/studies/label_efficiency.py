@@ -116,7 +116,7 @@ class Study:
 
 def baseline(rows: Rows, test: Rows, seed: int) -> list[str]:
     """The CNN-RNN network: its texts for the test audio."""
-    tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary([row["transcript"] for row in rows]))
+    tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary([row["transcript"] for row in rows]), strict=True)
     clips = [(waveform(Path(row["path"])), tokenizer(row["transcript"]).input_ids) for row in rows]
     rate = runs.LEARNING_RATES["cnn-rnn"]
     model = cnn_rnn_baseline.train(clips, len(tokenizer), runs.UPDATES, runs.SECONDS_PER_UPDATE, rate, seed)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wav2vec2.decoding.forced_alignment import align
     from wav2vec2.decoding.language_model_error import LanguageModelError
     from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+    from wav2vec2.inference.auto_classes import register
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
     from wav2vec2.modeling import (
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         Wav2Vec2ForSequenceClassification,
         Wav2Vec2ForXVector,
         Wav2Vec2Model,
-        register,
     )
     from wav2vec2.processing.audio_error import AudioError
     from wav2vec2.processing.audio_files import audio_blocks, load_audio
@@ -57,7 +57,6 @@ _MODULES = {
         "Wav2Vec2ForSequenceClassification",
         "Wav2Vec2ForXVector",
         "Wav2Vec2Model",
-        "register",
     ),
     "processing.audio_error": ("AudioError",),
     "processing.audio_files": ("audio_blocks", "load_audio"),
@@ -76,6 +75,7 @@ _MODULES = {
     "decoding.forced_alignment": ("align",),
     "decoding.language_model_error": ("LanguageModelError",),
     "decoding.ngram_language_model": ("NgramLanguageModel",),
+    "inference.auto_classes": ("register",),
     "inference.transcriber": ("Transcriber",),
     "inference.transcript": ("Transcript",),
     "training.finetuning": ("finetune",),

@@ -15,7 +15,9 @@ from wav2vec2.configuration.validation import problems_of
 
 
 class Wav2Vec2Config(PreTrainedConfig):
-    """Configuration of every wav2vec 2.0 model. Impossible values are refused, all of them in one message.
+    """Configuration of every wav2vec 2.0 model; the defaults are those of
+    [facebook/wav2vec2-base-960h](https://huggingface.co/facebook/wav2vec2-base-960h), which Transformers also reads
+    here for its own examples. Impossible values are refused, all of them in one message.
 
     >>> Wav2Vec2Config(hidden_size=96, num_attention_heads=12).inputs_to_logits_ratio
     320

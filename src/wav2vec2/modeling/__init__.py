@@ -3,7 +3,6 @@
 Read `for_pretraining.py` first: encode, mask, contextualise, quantise, contrast. Each step has a file of its own.
 """
 
-from wav2vec2.modeling.auto_classes import register
 from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFrameClassification
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.modeling.for_pretraining import Wav2Vec2ForPreTraining
@@ -22,5 +21,4 @@ __all__ = [
     "Wav2Vec2ForXVector",
     "Wav2Vec2Model",
     "Wav2Vec2PreTrainedModel",
-    "register",
 ]

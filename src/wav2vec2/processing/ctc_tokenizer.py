@@ -19,9 +19,9 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
     """One token per character (or per longer token of the vocabulary, longest first). A space is the word delimiter,
     which may also be written as itself.
 
-    `decode` reads CTC paths, `decode_labels` labels. A character without a token is an error that names it; with
-    `strict=False` it is counted. `do_lower_case=True` takes text of any case to the vocabulary's and gives lower-case
-    text back (stock upper-cases whatever the vocabulary).
+    `decode` reads CTC paths, `decode_labels` labels. A character without a token becomes the unknown token, is counted
+    in `unknown_counts` and said once; `strict=True` refuses it by name. `do_lower_case=True` takes text of any case to
+    the vocabulary's and gives lower-case text back (stock upper-cases whatever the vocabulary).
 
     >>> tokenizer = Wav2Vec2CTCTokenizer({"<pad>": 0, "|": 1, "a": 2, "b": 3}, unk_token=None)
     >>> tokenizer("ab b").input_ids
@@ -30,7 +30,7 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
     ('aa b', 'aa bb')
     """
 
-    special_names: ClassVar[tuple[str, ...]] = (*OneIdPerLogitTokenizer.special_names, "word_delimiter_token")
+    default_delimiter: ClassVar[str | None] = "|"
     saved_settings: ClassVar[tuple[str, ...]] = (
         *OneIdPerLogitTokenizer.saved_settings,
         "do_lower_case",
@@ -49,7 +49,7 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
         replace_word_delimiter_char: str = " ",
         do_lower_case: bool = False,
         target_lang: str | None = None,
-        strict: bool = True,
+        strict: bool = False,
         normalization: TextNormalization | Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -67,6 +67,10 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
             normalization=normalization,
             **kwargs,
         )
+        self.init_kwargs |= {
+            "replace_word_delimiter_char": replace_word_delimiter_char,
+            "do_lower_case": do_lower_case,
+        }
 
     @classmethod
     def from_vocabulary(cls, vocabulary: Vocabulary, **kwargs: Any) -> Self:
@@ -86,12 +90,16 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
             raise VocabularyError("target_lang must be the name of a language")
         vocabulary = self._language_vocabulary(target_lang)
         lost = [token for token in self.all_special_tokens if token not in vocabulary]
-        if lost:
+        if lost and self.strict:
             raise VocabularyError(f"{self._source}, language {target_lang!r}: no {', '.join(lost)} in its vocabulary")
-        self._use(vocabulary)
+        ordinary = [token for token in self._added_tokens_encoder if token not in self.all_special_tokens]
         self._added_tokens_decoder.clear()
         self._added_tokens_encoder.clear()
+        self._use(vocabulary)
+        for name, token in self._special_tokens_of_vocabulary().items():
+            setattr(self, name, token)
         self._add_tokens(self.all_special_tokens, special_tokens=True)
+        self._add_tokens(ordinary)
         self.target_lang = target_lang
 
     def _case(self) -> str | None:
@@ -112,7 +120,7 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
         pieces, at = [], 0
         while at < len(text):
             lengths = self._long_tokens.get(text[at], ())
-            piece = next((text[at : at + n] for n in lengths if text[at : at + n] in self.encoder), text[at])
+            piece = next((text[at : at + n] for n in lengths if text[at : at + n] in self._ids), text[at])
             at += len(piece)
             pieces.append(piece)
         return pieces

@@ -12,6 +12,7 @@ from transformers import BatchFeature
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
+from wav2vec2.processing.warned_once import warn_once
 from wav2vec2.processing.waveforms import as_array, as_waveform
 
 Waveform = NDArray[np.float32]
@@ -19,12 +20,15 @@ Waveform = NDArray[np.float32]
 #: Many clips of a handful of samples each are one recording of a handful of channels.
 _FEW_CHANNELS, _MANY_CLIPS = set(range(1, 9)), 100
 
+#: What this process was warned of: extractors are made and copied by the dozen.
+_SAID: set[str] = set()
+
 
 class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
-    """Stock's `Wav2Vec2FeatureExtractor`, made strict: same `preprocessor_config.json`, arguments and outputs.
+    """Stock's `Wav2Vec2FeatureExtractor`: same `preprocessor_config.json`, arguments and outputs.
 
-    What differs: the sampling rate must be given and be right; a two-dimensional array is refused unless
-    `batched=True` says that its rows are clips; int16 and int32 are scaled to [-1, 1); NaN and infinity are refused,
+    What differs: hundreds of clips of a few samples, which are one recording of a few channels, are refused unless
+    `batched=True` says that they are clips; int16 and int32 are scaled to [-1, 1); NaN and infinity are refused,
     naming the clip; the mask is always returned; statistics never see padding, on whichever side it is.
 
     >>> extractor = Wav2Vec2FeatureExtractor()
@@ -65,16 +69,21 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
         sampling_rate: int | None = None,
         *,
         batched: bool = False,
+        **kwargs: Any,
     ) -> BatchFeature:
-        """One clip (an array, tensor or list of samples) or a list of clips -> `input_values`, `attention_mask`.
+        """One clip (an array, tensor or list of samples), a list of clips, or an array with one clip per row ->
+        `input_values`, `attention_mask`.
 
-        Both are (B, S) with `return_tensors`, float32 and int32, and lists of arrays without. `padding`, `max_length`,
-        `truncation` and `pad_to_multiple_of` are stock's. `return_attention_mask=False` leaves the mask out of this
-        answer. `batched=True` declares that a two-dimensional array holds one clip per row.
+        Both are (B, S) with `return_tensors`, float32 and int32, and lists of arrays without, or where clips of
+        several lengths are not padded. `padding`, `max_length`, `truncation` and `pad_to_multiple_of` are stock's.
+        `return_attention_mask=False` leaves the mask out of this answer. `batched=True` declares that the rows of a
+        two-dimensional array are clips, however it looks. Other options are left aside, as in stock, and said once.
         """
         self._check_rate(sampling_rate)
+        if kwargs:
+            warn_once(_SAID, f"options {sorted(kwargs)}", "the feature extractor has no option %s", ", ".join(kwargs))
         strategy = self._get_padding_strategies(padding, max_length)
-        clips = _clips(raw_speech, batched)
+        clips = _clips(raw_speech, batched, self.do_normalize)
         if truncation:
             clips = [clip[: _rounded_limit(max_length, pad_to_multiple_of)] for clip in clips]
         if self.do_normalize:
@@ -86,8 +95,6 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
             longest = max(lengths)
             limit = longest if strategy is PaddingStrategy.LONGEST or max_length is None else max_length
             size = _round_up(limit, pad_to_multiple_of)
-            if longest > size:
-                raise ValueError(f"a clip of {longest} samples is longer than max_length={size}: pass truncation=True")
             values, masks = self._padded(clips, size)
         features = {"input_values": values, "attention_mask": masks}
         if return_attention_mask is False:
@@ -113,47 +120,56 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
     def _check_rate(self, sampling_rate: int | None) -> None:
         expected = self.sampling_rate
         if sampling_rate is None:
-            raise ValueError(f"sampling_rate is missing: say at which rate the samples are ({expected} Hz is needed)")
-        if sampling_rate != expected:
+            message = "sampling_rate is missing: samples are taken to be at %d Hz; what is at another rate is misheard"
+            warn_once(_SAID, "rate", message, expected)
+        elif sampling_rate != expected:
             raise ValueError(
                 f"the samples are at {sampling_rate} Hz, the model needs {expected} Hz: "
                 f"resample(array, {sampling_rate}, {expected}), or read the file with load_audio"
             )
 
     def _padded(self, clips: Sequence[Waveform], size: int) -> tuple[list[Waveform], list[NDArray[np.int32]]]:
-        """Clips side by side in one array (B, size), and their masks; each as a list of rows."""
-        values = np.full((len(clips), size), self.padding_value, np.float32)
-        masks = np.zeros((len(clips), size), np.int32)
-        for row, clip in enumerate(clips):
-            begin = size - len(clip) if self.padding_side == "left" else 0
-            values[row, begin : begin + len(clip)] = clip
-            masks[row, begin : begin + len(clip)] = 1
-        return list(values), list(masks)
+        """Clips and their masks, filled up to `size` samples; one that is longer stays as it is."""
+        values, masks = [], []
+        for clip in clips:
+            width = max(size, len(clip))
+            begin = width - len(clip) if self.padding_side == "left" else 0
+            inside = slice(begin, begin + len(clip))
+            values.append(np.full(width, self.padding_value, np.float32))
+            masks.append(np.zeros(width, np.int32))
+            values[-1][inside], masks[-1][inside] = clip, 1
+        return values, masks
 
 
-def _clips(raw_speech: Any, batched: bool) -> list[Waveform]:
-    """One clip or several, each float32 (samples,)."""
+def _clips(raw_speech: Any, batched: bool, any_scale: bool) -> list[Waveform]:
+    """One clip or several, each float32 (samples,). Integers without an agreed scale will do if `any_scale` does."""
     if isinstance(raw_speech, list | tuple) and not raw_speech:
         raise ValueError("no clip was given")
-    if isinstance(raw_speech, list | tuple) and _is_clip(raw_speech[0]):
-        clips = [as_waveform(clip, name) for clip, name in zip(raw_speech, _names(len(raw_speech)), strict=True)]
-    else:
+    rows: Any = raw_speech
+    if not (isinstance(raw_speech, list | tuple) and _is_clip(raw_speech[0])):
         array = as_array(raw_speech, "the audio")
-        if array.ndim != 2:
-            return [as_waveform(array, "the audio")]
-        if not batched or not len(array):
-            raise ValueError(
-                f"the audio is one array of shape {array.shape}. If its rows are clips, say so with batched=True or "
-                "give a list of arrays; if they or its columns are channels, mix them first: array.mean(axis=...)"
-            )
-        clips = [as_waveform(clip, name) for clip, name in zip(array, _names(len(array)), strict=True)]
+        rows = array if array.ndim == 2 and len(array) else [array]
+        if not batched and array.ndim == 2 and 1 < len(array) <= max(_FEW_CHANNELS):
+            message = "an array of shape %s is taken for %d clips; if these are channels, mix them first: array.mean(0)"
+            warn_once(_SAID, "rows", message, array.shape, len(array))
+    names = _names(len(rows))
+    clips = [as_waveform(_floats(clip, any_scale), name) for clip, name in zip(rows, names, strict=True)]
     lengths = {len(clip) for clip in clips}
     if not batched and len(clips) >= _MANY_CLIPS and len(lengths) == 1 and lengths <= _FEW_CHANNELS:
         raise ValueError(
             f"{len(clips)} clips of {len(clips[0])} samples each look like one recording of {len(clips[0])} channels: "
-            "mix them first, or say batched=True"
+            "mix them first (array.mean(axis=1)), or say batched=True"
         )
     return clips
+
+
+def _floats(clip: Any, any_scale: bool) -> Any:
+    """Integers whose full scale nobody knows, as floats, if the scale is divided out anyhow."""
+    if not any_scale or isinstance(clip, str | bytes) or getattr(clip, "dtype", None) in (np.float32, np.int16):
+        return clip
+    array = as_array(clip, "a clip")
+    unscaled = array.dtype.kind in "iu" and array.dtype not in (np.int16, np.int32)
+    return array.astype(np.float32) if unscaled else clip
 
 
 def _is_clip(item: Any) -> bool:
@@ -187,9 +203,12 @@ def _round_up(length: int, multiple: int | None) -> int:
 
 
 def _as_features(features: dict[str, Any], return_tensors: str | TensorType | None, lengths: list[int]) -> BatchFeature:
-    """Lists of arrays, or one (B, S) array each as what `return_tensors` asks for."""
-    if return_tensors is None:
+    """Lists of arrays, or one (B, S) array each as what `return_tensors` asks for. Arrays of several lengths stay a
+    list where NumPy is asked for; a tensor of them there is not."""
+    ragged = len({len(row) for row in features["input_values"]}) > 1
+    numpy_alone = return_tensors is not None and TensorType(return_tensors) is TensorType.NUMPY
+    if return_tensors is None or (ragged and numpy_alone):
         return BatchFeature(features)
-    if len({len(row) for row in features["input_values"]}) > 1:
+    if ragged:
         raise ValueError(f"clips of {min(lengths)} to {max(lengths)} samples do not form one tensor: pass padding=True")
     return BatchFeature({name: np.stack(rows) for name, rows in features.items()}, tensor_type=return_tensors)

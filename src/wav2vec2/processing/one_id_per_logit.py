@@ -1,52 +1,34 @@
 """What both tokenizers share: one id for each logit, nothing beyond, files as stock's, CTC paths and labels apart.
 
 The base is Transformers' `PreTrainedTokenizer`, because pipelines, `ProcessorMixin` and `Trainer` ask for one and its
-`__call__` and `pad` are right. Its added tokens are not: they give ids to tokens that no logit stands for. So loading
-and saving, adding, cutting and decoding are this package's.
+`__call__` and `pad` are right. Its added tokens are not: it gives ids to tokens that nobody asked for and no logit
+stands for. So loading and saving, adding, cutting and decoding are this package's.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
-from transformers import PreTrainedTokenizer
+from transformers import AddedToken
 
-from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.tokenizer_files import (
-    SETTINGS_FILE,
-    VOCABULARY_FILE,
-    read_json,
-    read_tokenizer_files,
-    split_options,
-    write_json,
-)
-from wav2vec2.processing.tokenizer_layouts import (
-    is_nested,
-    refuse_other_blank,
-    refuse_other_class,
-    saved_options,
-    special_tokens_of_stock,
-    special_tokens_without_logit,
-    token_of_each_logit,
-)
+from wav2vec2.processing.saved_as_stock import SavedAsStock
+from wav2vec2.processing.text_normalization import TextNormalization, shorten
+from wav2vec2.processing.tokenizer_files import read_json
+from wav2vec2.processing.tokenizer_layouts import is_nested
 from wav2vec2.processing.unknown_characters import UnknownCharactersError, unknown_characters
-from wav2vec2.processing.vocabulary import VocabularyError, tokens_by_id
+from wav2vec2.processing.vocabulary import VocabularyError, missing_ids, numbered
+from wav2vec2.processing.warned_once import warn_once
 
 #: The padding of labels: in no loss, and never decoded.
 IGNORED = -100
-#: Options that `PreTrainedTokenizer` itself knows.
-_OPTIONS_OF_TRANSFORMERS = (
-    "clean_up_tokenization_spaces",
-    "extra_special_tokens",
-    "model_max_length",
-    "name_or_path",
-    "padding_side",
-    "processor_class",
-    "truncation_side",
-    "verbose",
+#: Options that Transformers' tokenizers and processors know.
+_KNOWN_OPTIONS = (
+    "additional_special_tokens backend chat_control_tokens chat_template clean_up_tokenization_spaces do_lower_case "
+    "extra_special_tokens files_loaded max_len max_length model_input_names model_max_length "
+    "model_specific_special_tokens name_or_path pad_to_multiple_of padding padding_side processor_class "
+    "response_template special_tokens_pattern split_special_tokens tokenizer_class truncation truncation_side verbose"
 )
 #: Noncharacters of Unicode, which no text holds, stand for special tokens while a text is normalised.
 _PLACEHOLDERS = range(0xFDD0, 0xFDF0)
@@ -60,17 +42,11 @@ class Piece(NamedTuple):
     end: int
 
 
-class OneIdPerLogitTokenizer(PreTrainedTokenizer):
-    """A vocabulary of exactly one token per logit, strict about everything that it has no token for."""
+class OneIdPerLogitTokenizer(SavedAsStock):
+    """A vocabulary of one token per logit. What it has no token for is counted, said once and written as the unknown
+    token; `strict=True` refuses it by name."""
 
-    vocab_files_names: ClassVar[dict[str, str]] = {
-        "vocab_file": VOCABULARY_FILE,
-        "tokenizer_config_file": SETTINGS_FILE,
-    }
     model_input_names: ClassVar[list[str]] = ["input_ids", "attention_mask"]
-    #: Settings beside the special tokens that `from_pretrained` takes from the files.
-    saved_settings: ClassVar[tuple[str, ...]] = ("strict", "normalization", "clean_up_tokenization_spaces")
-    special_names: ClassVar[tuple[str, ...]] = ("bos_token", "eos_token", "unk_token", "pad_token")
 
     def __init__(
         self,
@@ -86,9 +62,10 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
         normalization: TextNormalization | Mapping[str, str] | None,
         **kwargs: Any,
     ) -> None:
-        if unknown := sorted(set(kwargs) - set(_OPTIONS_OF_TRANSFORMERS)):
-            raise TypeError(f"{type(self).__name__} has no option {', '.join(unknown)}")
-        self._source = "vocabulary" if isinstance(vocab_file, Mapping) else str(vocab_file)
+        self._said: set[str] = set()
+        self._source = str(
+            kwargs.get("name_or_path") or ("vocabulary" if isinstance(vocab_file, Mapping) else vocab_file)
+        )
         #: The vocabulary as it is saved: flat, or one per language.
         self.vocab: Any = dict(vocab_file) if isinstance(vocab_file, Mapping) else read_json(vocab_file, True)
         self.target_lang = target_lang
@@ -96,16 +73,26 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
         if normalization is not None and not isinstance(normalization, TextNormalization):
             normalization = TextNormalization.from_dict(normalization)
         self.normalization = normalization or TextNormalization()
+        #: How often a text held what has no token, and a path an id that is none.
         self.unknown_counts: Counter[str] = Counter()
+        self.unknown_id_counts: Counter[int] = Counter()
+        #: Decode as `Transcriber` writes, without special tokens and with one space between words: in pipelines, where
+        #: nobody can ask for it.
+        self.as_transcript = False
         specials = {"bos_token": bos_token, "eos_token": eos_token, "unk_token": unk_token, "pad_token": pad_token}
-        tokens = {name: _text(token, name) for name, token in specials.items()}
+        self._given_tokens = {name: _text(token, name) for name, token in specials.items()}
         self._word_delimiter_token = _text(word_delimiter_token, "word_delimiter_token") or None
         self._use(self._language_vocabulary(target_lang))
-        for name in ("bos_token", "eos_token", "unk_token"):  # CTC needs none of them, and none is ever added
-            if tokens[name] not in self.encoder:
-                tokens[name] = None
+        tokens = self._special_tokens_of_vocabulary()
         self._check_specials(tokens)
         super().__init__(**tokens, **kwargs)
+        self._index_tokens()
+        given = {"strict": strict, "normalization": normalization, "target_lang": target_lang}
+        self.init_kwargs |= {**given, "word_delimiter_token": word_delimiter_token}
+        tokens_by_name = {name for name in kwargs if name.endswith("_token") and not isinstance(kwargs[name], bool)}
+        known = {*_KNOWN_OPTIONS.split(), *tokens_by_name}
+        if strange := sorted(set(kwargs) - known):
+            warn_once(self._said, "options", "%s has no option %s", type(self).__name__, ", ".join(strange))
 
     def _language_vocabulary(self, language: str | None) -> dict[str, int]:
         if not is_nested(self.vocab):
@@ -113,32 +100,48 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
                 raise VocabularyError(
                     f"target_lang={language!r}: {self._source} has one vocabulary, not one per language"
                 )
-            return _numbered(self.vocab, self._source)
+            return numbered(self.vocab, self._source, gaps=not self.strict)
         known = ", ".join(sorted(map(str, self.vocab))[:20]) + (", …" if len(self.vocab) > 20 else "")
         if language not in self.vocab:
             asked = (
                 "choose one with target_lang=" if language is None else f"target_lang={language!r} is not among them"
             )
             raise VocabularyError(f"{self._source} has vocabularies for {len(self.vocab)} languages: {asked} ({known})")
-        return _numbered(self.vocab[language], f"{self._source}, language {language!r}")
+        return numbered(self.vocab[language], f"{self._source}, language {language!r}", gaps=not self.strict)
 
     def _use(self, vocabulary: dict[str, int]) -> None:
         """Make this the vocabulary. Called before and after `PreTrainedTokenizer.__init__`."""
         self.encoder = vocabulary
         self.decoder = {index: token for token, index in vocabulary.items()}
+        self._index_tokens()
+        if missing := missing_ids(self.decoder, self.vocab_size):
+            warn_once(self._said, "gaps", "%s: %s: they decode to the unknown token", self._source, missing)
+
+    def _index_tokens(self) -> None:
+        """Tokens and ids, those of the vocabulary before added ones; long tokens by their first character."""
+        self._ids = {**self.__dict__.get("_added_tokens_encoder", {}), **self.encoder}
+        self._tokens = {index: token for token, index in self._ids.items()} | self.decoder
         by_first: dict[str, set[int]] = {}
-        for token in vocabulary:
+        for token in self._ids:
             if len(token) > 1:
                 by_first.setdefault(token[0], set()).add(len(token))
         self._long_tokens = {first: sorted(lengths, reverse=True) for first, lengths in by_first.items()}
 
+    def _special_tokens_of_vocabulary(self) -> dict[str, str | None]:
+        """CTC needs no special token but the blank, and none is added by itself. A vocabulary without blank is one that
+        stock has to complete; then its ids are stock's."""
+        tokens = self._given_tokens
+        if tokens["pad_token"] not in self.encoder:
+            return dict(tokens)
+        return {name: token if token in self.encoder else None for name, token in tokens.items()}
+
     def _check_specials(self, tokens: Mapping[str, str | None]) -> None:
         blank, unknown, delimiter = tokens["pad_token"], tokens["unk_token"], self._word_delimiter_token
+        if blank is None:
+            raise VocabularyError("pad_token=None: it is the CTC blank, which no model can do without")
         if blank not in self.encoder:
-            alike = [token for token in self.encoder if token.strip("<[|]>").lower() in ("pad", "blank", "ctc_blank")]
-            there = f"; it has {alike[0]!r}: pass pad_token={alike[0]!r}" if alike else ""
-            raise VocabularyError(f"pad_token={blank!r}, the CTC blank, is not in {self._source}{there}")
-        if delimiter is not None and delimiter not in self.encoder and not is_nested(self.vocab):
+            self._say_that_blank_is_missing(blank)
+        if self.strict and delimiter is not None and delimiter not in self.encoder and not is_nested(self.vocab):
             raise VocabularyError(
                 f"word_delimiter_token={delimiter!r} is not in {self._source}: name the token for the space between "
                 "words, or None for a script without"
@@ -148,24 +151,33 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
                 f"pad_token={blank!r}, unk_token={unknown!r} and word_delimiter_token={delimiter!r} must differ"
             )
 
+    def _say_that_blank_is_missing(self, blank: str) -> None:
+        alike = [token for token in self.encoder if token.strip("<[|]>").lower() in ("pad", "blank", "ctc_blank")]
+        there = f"; it has {alike[0]!r}: pass pad_token={alike[0]!r}" if alike else ""
+        missing = f"pad_token={blank!r}, the CTC blank, is not in {self._source}{there}"
+        if self.strict:
+            raise VocabularyError(missing)
+        warn_once(self._said, "blank", "%s. It gets an id behind the others, as in stock", missing)
+
     # ---- the vocabulary
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens: of logits, of ids, `len(tokenizer)`."""
-        return len(self.encoder)
+        """The number of ids without those of added tokens, as in stock."""
+        return 1 + max(self.decoder)
 
     def __len__(self) -> int:
-        return len(self.encoder)
+        """The number of ids, which is how many logits a model must have."""
+        return 1 + max(self._tokens)
 
     def get_vocab(self) -> dict[str, int]:
         """Tokens and ids."""
-        return dict(self.encoder)
+        return dict(self._ids)
 
     @property
     def tokens(self) -> list[str]:
-        """The tokens in the order of their ids, as a decoder wants them."""
-        return [self.decoder[index] for index in range(len(self.decoder))]
+        """The tokens in the order of their ids, as a decoder wants them; "<7>" for an id 7 that has none."""
+        return [self._tokens.get(index, f"<{index}>") for index in range(len(self))]
 
     @property
     def blank(self) -> str:
@@ -175,35 +187,53 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
     @property
     def blank_id(self) -> int:
         """The id of the blank: a model's `config.pad_token_id`."""
-        return self.encoder[self.blank]
+        return self._ids[self.blank]
 
     @property
     def word_delimiter_token(self) -> str | None:
         """The token between words; None in a script without, or in a language of a nested vocabulary without."""
-        return self._word_delimiter_token if self._word_delimiter_token in self.encoder else None
+        return self._word_delimiter_token if self._word_delimiter_token in self._ids else None
+
+    @word_delimiter_token.setter
+    def word_delimiter_token(self, token: str | None) -> None:
+        self._word_delimiter_token = token
 
     @property
     def word_delimiter_token_id(self) -> int | None:
         """Its id."""
-        return None if self.word_delimiter_token is None else self.encoder[self.word_delimiter_token]
+        return None if self.word_delimiter_token is None else self._ids[self.word_delimiter_token]
 
     def _add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
-        """Mark tokens that are there. One that is not would get an id without a logit."""
-        missing = [str(token) for token in new_tokens if str(token) not in self.encoder]
-        if missing:
+        """Give tokens that are not there the next ids, and mark those that are. An added token has no logit yet."""
+        missing = [str(token) for token in new_tokens if str(token) not in ("", *self._ids)]
+        if missing and self.strict:
             raise VocabularyError(
                 f"{', '.join(map(repr, missing))}: no logit stands for an added token; make a tokenizer with a larger "
                 "vocabulary, and a model with as many logits"
             )
-        return int(super()._add_tokens(new_tokens, special_tokens))
+        special = set(self.all_special_tokens)
+        for token in filter(None, map(str, new_tokens)):
+            index = self._ids.get(token, len(self))
+            is_special = special_tokens or token in special
+            self._added_tokens_decoder[index] = AddedToken(token, normalized=False, special=is_special)
+            self._added_tokens_encoder[token] = index
+            if is_special and token not in special:
+                self._extra_special_tokens.append(token)
+            self._index_tokens()
+        if missing:
+            warn_once(
+                self._said, "added", "added tokens, as %s, need a model of %d logits", shorten(missing[0]), len(self)
+            )
+        return len(set(missing))
 
     # ---- text to ids
 
     def normalize(self, text: str) -> str:
-        """The text as it is cut into tokens. Special tokens that are written out stay as they are."""
+        """The text as it is cut into tokens. Special and added tokens that are written out stay as they are."""
         if not isinstance(text, str):
             raise ValueError(f"text must be a string, it is {type(text).__name__}")
-        written = [token for token in self.all_special_tokens if len(token) > 1 and token in text]
+        kept = dict.fromkeys((*self.all_special_tokens, *self._added_tokens_encoder))
+        written = [token for token in kept if len(token) > 1 and token in text]
         for code, token in zip(_PLACEHOLDERS, written, strict=False):
             text = text.replace(token, chr(code))
         text = self._normalized(text)
@@ -218,40 +248,60 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
         """Pieces of a normalised text, which may be unknown."""
         raise NotImplementedError
 
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
-        """The tokens of a text. A piece that is unknown, or the blank, is an error that names it; with `strict=False`
-        it is counted in `unknown_counts` and becomes `unk_token`, or is left out where the vocabulary has none."""
-        text = self.normalize(text)
-        pieces = self._cut(text, **kwargs)
-        odd = {piece for piece in set(pieces) if piece not in self.encoder or piece == self.blank}
+    def spelled(self, text: str, **kwargs: Any) -> tuple[list[str], Counter[str]]:
+        """The tokens of a text, and the pieces of it that are unknown, or the blank. Those are `unk_token` among the
+        tokens, or left out where the vocabulary has none, as are spaces where it has no word delimiter."""
+        pieces = self._cut(self.normalize(text), **kwargs)
+        odd = {piece for piece in set(pieces) if piece not in self._ids or piece == self.blank}
         if not odd:
-            return pieces
-        unknown = Counter(piece for piece in pieces if piece in odd)
-        if self.strict:
-            raise unknown_characters(text, unknown, self.encoder)
-        self.unknown_counts.update(unknown)
-        replaced = [self.unk_token if piece in unknown else piece for piece in pieces]
-        return [piece for piece in replaced if piece is not None]
+            return pieces, Counter()
+        apart = self.word_delimiter_token is not None
+        written = {piece: self.unk_token if apart or not piece.isspace() else None for piece in odd}
+        tokens = [written.get(piece, piece) for piece in pieces]
+        return [token for token in tokens if token is not None], Counter(piece for piece in pieces if piece in odd)
 
-    def _encode_plus(self, text: Any, *args: Any, is_split_into_words: bool = False, **kwargs: Any) -> Any:
+    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
+        """The tokens of a text. What is unknown is counted in `unknown_counts` and said once; `strict=True` refuses it
+        by name."""
+        tokens, unknown = self.spelled(text, **kwargs)
+        if not unknown:
+            return tokens
+        described = unknown_characters(self.normalize(text), unknown, self._ids)
+        if self.strict:
+            raise UnknownCharactersError(f"{described}; strict=False counts them instead", unknown)
+        self.unknown_counts.update(unknown)
+        instead = "left out" if self.unk_token is None else f"written as {self.unk_token!r}"
+        message = "%s; such are %s and counted in unknown_counts; strict=True refuses them"
+        warn_once(self._said, "unknown", message, described, instead)
+        return tokens
+
+    def _encode_plus(
+        self, text: Any, text_pair: Any = None, *args: Any, is_split_into_words: bool = False, **kwargs: Any
+    ) -> Any:
         if is_split_into_words:  # words are joined by the delimiter; stock glues them together
-            text = " ".join(text) if text and isinstance(text[0], str) else [" ".join(words) for words in text]
-        return super()._encode_plus(text, *args, **kwargs)
+            text, text_pair = _joined(text), _joined(text_pair)
+        return super()._encode_plus(text, text_pair, *args, **kwargs)
 
     def _convert_token_to_id(self, token: str) -> int:
-        if token not in self.encoder and self.unk_token is None:
+        if token not in self._ids and self.unk_token is None:
             raise UnknownCharactersError(f"{token!r} is not in the vocabulary, which has no unk_token", {token: 1})
-        return self.encoder[token if token in self.encoder else str(self.unk_token)]
+        return self._ids[token if token in self._ids else str(self.unk_token)]
 
     def _convert_token_to_id_with_added_voc(self, token: str) -> int:
         return self._convert_token_to_id(token)
 
     # ---- ids to text
 
-    def _convert_id_to_token(self, index: int) -> str:
-        if index not in self.decoder:
-            raise ValueError(f"id {index} is not one of the {len(self.decoder)} tokens of the vocabulary")
-        return self.decoder[index]
+    def _convert_id_to_token(self, index: int) -> str | None:
+        """The token of an id. One that is no id reads as the unknown token, is counted and said once."""
+        if index in self._tokens:
+            return self._tokens[index]
+        message = f"id {index} is not one of the {len(self._tokens)} tokens of the vocabulary"
+        if self.strict:
+            raise ValueError(message)
+        self.unknown_id_counts[index] += 1
+        warn_once(self._said, "id", "%s: it reads as %s", message, self.unk_token or "nothing")
+        return self.unk_token
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """One token for an id, a list for several. The word delimiter is not a special token."""
@@ -266,13 +316,22 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
         `group_tokens=False` keeps repeats, as labels want it. Special tokens are skipped after grouping: stock skips
         blanks before, which turns "hello" into "helo". -100 counts as a blank.
         """
-        ids = _flat(token_ids)
-        repeats = [(index, len(list(same))) for index, same in groupby(ids)] if group_tokens else [(i, 1) for i in ids]
-        skipped = {self.blank_id, IGNORED, *(self.all_special_ids if skip_special_tokens else ())}
-        found, frame = [], 0
-        for index, count in repeats:
-            if index not in skipped:
-                found.append(Piece(self._convert_id_to_token(index), frame, frame + count))
+        path = [self.blank if index == IGNORED else self._convert_id_to_token(index) for index in _flat(token_ids)]
+        repeats = (
+            [(token, len(list(same))) for token, same in groupby(path)] if group_tokens else [(t, 1) for t in path]
+        )
+        skip_special_tokens = skip_special_tokens or self.as_transcript
+        skipped = {None, self.blank, *(self.all_special_tokens if skip_special_tokens else ())}
+        found: list[Piece] = []
+        frame = 0
+        for token, count in repeats:
+            gap_again = (
+                self.as_transcript
+                and token == self.word_delimiter_token
+                and [token] == [piece.token for piece in found[-1:]]
+            )
+            if token not in skipped and not gap_again:
+                found.append(Piece(str(token), frame, frame + count))
             frame += count
         return found
 
@@ -292,73 +351,14 @@ class OneIdPerLogitTokenizer(PreTrainedTokenizer):
             return decoded
         return type(decoded[0])(**{name: [getattr(one, name) for one in decoded] for name in decoded[0]})
 
-    # ---- files
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *init_inputs: Any, **kwargs: Any) -> Self:
-        """Load from a folder or the Hub, whichever release saved it; other options override what is saved.
-
-        Tokens without a logit, as stock adds them, are left out. A `config.json` that contradicts the vocabulary (the
-        number of logits, the id of the blank) is an error.
-        """
-        if init_inputs:
-            raise TypeError("from_pretrained takes a folder or a name, and options by name")
-        hub, overrides = split_options(kwargs)
-        files = read_tokenizer_files(pretrained_model_name_or_path, hub)
-        refuse_other_class(files, cls.__name__)
-        options = saved_options(files, cls.special_names, cls.saved_settings) | overrides
-        vocabulary = files.vocabulary
-        if not is_nested(vocabulary):
-            vocabulary = token_of_each_logit(files, special_tokens_of_stock(options, cls.special_names))
-            absent = special_tokens_without_logit(files, vocabulary, options, cls.special_names)
-            options |= {name: None for name in absent if name not in overrides}
-        tokenizer = cls(vocabulary, **options, name_or_path=files.source)
-        tokenizer._source = files.source
-        refuse_other_blank(files, tokenizer.tokens, tokenizer.blank)
-        return tokenizer
-
-    def settings(self) -> dict[str, Any]:
-        """What goes into `tokenizer_config.json`. Absent special tokens are written as null, so that stock adds none;
-        `added_tokens_decoder` keeps it from reading older files that lie in the same folder."""
-        named = {name: getattr(self, name) for name in self.special_names if name != "word_delimiter_token"}
-        present = {self.encoder[token]: token for token in named.values() if token is not None}
-        flags = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
-        saved: dict[str, Any] = {
-            **named,
-            "tokenizer_class": type(self).__name__,
-            "clean_up_tokenization_spaces": bool(self.clean_up_tokenization_spaces),
-            "added_tokens_decoder": {str(index): {"content": present[index], **flags} for index in sorted(present)},
-        }
-        if self.normalization != TextNormalization():
-            saved["normalization"] = self.normalization.to_dict()
-        if not self.strict:
-            saved["strict"] = False
-        if self._processor_class is not None:
-            saved["processor_class"] = self._processor_class
-        return saved
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *args: Any, push_to_hub: bool = False, **kwargs: Any
-    ) -> tuple[str, ...]:
-        """Write `vocab.json` and `tokenizer_config.json`, which stock loads with the same ids and nothing beyond."""
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = folder / SETTINGS_FILE
-        write_json(settings, self.settings())
-        saved = (str(settings), *self.save_vocabulary(str(folder)))
-        if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
-        return saved
-
-    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write `vocab.json` alone."""
-        path = Path(save_directory) / (f"{filename_prefix}-{VOCABULARY_FILE}" if filename_prefix else VOCABULARY_FILE)
-        write_json(path, self.vocab)
-        return (str(path),)
-
-
-def _numbered(vocabulary: Any, source: str) -> dict[str, int]:
-    return {token: index for index, token in enumerate(tokens_by_id(vocabulary, source))}
+def _joined(words: Any) -> Any:
+    """Lists of words, however deep, as texts."""
+    if words is None or isinstance(words, str):
+        return words
+    if all(isinstance(word, str) for word in words):
+        return " ".join(words)
+    return type(words)(map(_joined, words))
 
 
 def _text(token: Any, name: str) -> str | None:

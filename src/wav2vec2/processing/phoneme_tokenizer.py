@@ -1,7 +1,8 @@
 """Phonemes to ids, and CTC paths to phonemes: stock's `Wav2Vec2PhonemeCTCTokenizer`, with exactly one id per logit."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from transformers.models.wav2vec2_phoneme.tokenization_wav2vec2_phoneme import Wav2Vec2PhonemeCTCTokenizerOutput
@@ -22,7 +23,6 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
     'h aɪ'
     """
 
-    special_names: ClassVar[tuple[str, ...]] = (*OneIdPerLogitTokenizer.special_names, "word_delimiter_token")
     saved_settings: ClassVar[tuple[str, ...]] = (
         *OneIdPerLogitTokenizer.saved_settings,
         "do_phonemize",
@@ -43,7 +43,7 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
         do_phonemize: bool = True,
         phonemizer_lang: str = "en-us",
         phonemizer_backend: str = "espeak",
-        strict: bool = True,
+        strict: bool = False,
         normalization: TextNormalization | Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -67,6 +67,8 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
             normalization=normalization,
             **kwargs,
         )
+        own = ("phone_delimiter_token", "do_phonemize", "phonemizer_lang", "phonemizer_backend")
+        self.init_kwargs |= {name: getattr(self, name) for name in own}
 
     def phonemize(self, text: str, phonemizer_lang: str | None = None) -> str:
         """The phonemes of a text, with `phone_delimiter_token` between them and the word delimiter, if the vocabulary
@@ -79,8 +81,15 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
         self, text: str, phonemizer_lang: str | None = None, do_phonemize: bool | None = None, **kwargs: Any
     ) -> list[str]:
         if self.do_phonemize if do_phonemize is None else do_phonemize:
-            text = self.phonemize(text, phonemizer_lang)
+            text = self.phone_delimiter_token.join(self._phonemized(text, phonemizer_lang))
         return [phoneme.strip() for phoneme in text.split(self.phone_delimiter_token) if phoneme.strip()]
+
+    def _phonemized(self, text: str, phonemizer_lang: str | None) -> Iterator[str]:
+        """The phonemes between special and added tokens that are written out, and those as they are."""
+        whole = [re.escape(token) for token in self._added_tokens_encoder if len(token) > 1]
+        for place, part in enumerate(re.split(f"({'|'.join(whole)})", text) if whole else [text]):
+            if part.strip():
+                yield part if place % 2 else self.phonemize(part, phonemizer_lang)
 
     def decode(
         self,

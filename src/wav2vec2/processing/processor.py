@@ -62,16 +62,20 @@ class Wav2Vec2Processor(ProcessorMixin):
             features["labels"] = _labels(self.tokenizer(text, **of_text))
         return features
 
-    @staticmethod
-    def _split(options: Mapping[str, Any], text_alone: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _split(self, options: Mapping[str, Any], text_alone: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options for sound and for text. Those that the tokenizer was made with are its defaults, as in stock."""
         own = {"audio_kwargs", "text_kwargs"}
+        of_tokenizer = {
+            name: self.tokenizer.init_kwargs[name] for name in _OF_BOTH if name in self.tokenizer.init_kwargs
+        }
         of_sound = {name: value for name, value in options.items() if name in (*_OF_SOUND, *_OF_BOTH)}
         of_text = {
             name: value
             for name, value in options.items()
             if name not in own and (name not in _OF_SOUND or (text_alone and name != "sampling_rate"))
         }
-        return of_sound | (options.get("audio_kwargs") or {}), of_text | (options.get("text_kwargs") or {})
+        of_sound |= options.get("audio_kwargs") or {}
+        return of_sound, of_tokenizer | of_text | (options.get("text_kwargs") or {})
 
     def pad(self, input_features: Any = None, labels: Any = None, **kwargs: Any) -> Any:
         """Pad features, or labels, or both; with both, `labels` of the result are padded with -100."""

@@ -16,7 +16,7 @@ from wav2vec2.processing.tokenizer_files import (
     TokenizerFiles,
     token_text,
 )
-from wav2vec2.processing.vocabulary import VocabularyError, check_token, check_tokens, in_order
+from wav2vec2.processing.vocabulary import VocabularyError, check_token, check_tokens, missing_ids
 
 logger = logging.getLogger("wav2vec2")
 
@@ -31,7 +31,10 @@ _STOCK_DEFAULTS = {
 #: CTC can do without these.
 _NEEDLESS = ("bos_token", "eos_token")
 #: Types of settings; all others are flags.
-_TYPES: dict[str, type] = {
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "model_max_length": (int, float),
+    "padding_side": str,
+    "truncation_side": str,
     "normalization": dict,
     "target_lang": str,
     "replace_word_delimiter_char": str,
@@ -56,12 +59,25 @@ def saved_options(files: TokenizerFiles, special_names: Iterable[str], setting_n
     for name in (*setting_names, "processor_class"):
         value, kind = files.settings.get(name), _TYPES.get(name, bool)
         if value is not None and not isinstance(value, kind):
-            raise TokenizerFileError(
-                f"{files.source}: {SETTINGS_FILE}: {name}={value!r} must be of type {kind.__name__}"
-            )
+            kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise TokenizerFileError(f"{files.source}: {SETTINGS_FILE}: {name}={value!r} must be of type {kinds}")
         if value is not None:
             options[name] = value
+    if extra := _extra_special_tokens(files, options):
+        options["extra_special_tokens"] = extra
     return options
+
+
+def _extra_special_tokens(files: TokenizerFiles, options: Mapping[str, Any]) -> list[str]:
+    """Those beside the named ones, which older releases called additional and wrote twice."""
+    listed: list[str] = []
+    for name in ("extra_special_tokens", "additional_special_tokens"):
+        written = files.settings.get(name)
+        for value in written if isinstance(written, list) else []:
+            token = token_text(value, f"{files.source}: {name}")
+            if token and token not in (*listed, *(value for value in options.values() if isinstance(value, str))):
+                listed.append(token)
+    return listed
 
 
 def refuse_other_class(files: TokenizerFiles, wanted: str) -> None:
@@ -71,18 +87,20 @@ def refuse_other_class(files: TokenizerFiles, wanted: str) -> None:
         raise TokenizerFileError(f"{files.source}: its tokenizer is a {named}, not a {wanted}")
 
 
-def special_tokens_of_stock(options: Mapping[str, Any], special_names: Iterable[str]) -> dict[str, str]:
+def special_tokens_of_stock(options: Mapping[str, Any]) -> dict[str, str]:
     """The special tokens that stock would have, by name, in the order in which it appends them."""
-    named = {name: options.get(name, default) for name, default in _STOCK_DEFAULTS.items() if name in special_names}
-    return {name: token for name, token in named.items() if token}
+    named = {name: options.get(name, default) for name, default in _STOCK_DEFAULTS.items()}
+    return {name: str(token) for name, token in named.items() if token}
 
 
 def special_tokens_without_logit(
-    files: TokenizerFiles, vocabulary: Mapping[str, int], options: Mapping[str, Any], special_names: Iterable[str]
+    files: TokenizerFiles, vocabulary: Mapping[str, int], specials: Mapping[str, str]
 ) -> list[str]:
-    """Names of those that no logit stands for. Said aloud where text depends on them."""
-    specials = special_tokens_of_stock(options, special_names)
-    absent = [name for name in ("unk_token", "word_delimiter_token") if specials.get(name) not in (None, *vocabulary)]
+    """Names of those that no logit stands for. Said aloud where text depends on them. A vocabulary without its blank
+    has no logits yet: then the unknown token comes with the blank."""
+    complete = specials.get("pad_token") in vocabulary
+    names = ("unk_token", "word_delimiter_token") if complete else ("word_delimiter_token",)
+    absent = [name for name in names if specials.get(name) not in (None, *vocabulary)]
     for name in absent:
         logger.warning("%s: %s=%r has no logit and is not used", files.source, name, specials[name])
     return absent
@@ -99,20 +117,21 @@ def _logits_of(config: Mapping[str, Any]) -> int | None:
     return size if _is_ctc(config) and isinstance(size, int) and not isinstance(size, bool) and size > 0 else None
 
 
-def refuse_other_blank(files: TokenizerFiles, tokens: list[str], blank: str) -> None:
+def refuse_other_blank(files: TokenizerFiles, token_of: Mapping[int, str], blank: str) -> None:
     """The model's blank, `config.pad_token_id`, must be the tokenizer's."""
     index = files.config.get("pad_token_id")
-    if not _is_ctc(files.config) or not isinstance(index, int) or tokens[index : index + 1] == [blank]:
+    if not _is_ctc(files.config) or not isinstance(index, int) or token_of.get(index) == blank:
         return
-    there = repr(tokens[index]) if 0 <= index < len(tokens) else "no token"
+    there = repr(token_of[index]) if index in token_of else "no token"
+    own = next((index for index, token in token_of.items() if token == blank), "behind them all")
     raise VocabularyError(
         f"{files.source}: {CONFIG_FILE} says pad_token_id={index}, the CTC blank of the model, but that is {there}; "
-        f"the tokenizer's blank {blank!r} has the id {tokens.index(blank)}"
+        f"the tokenizer's blank {blank!r} has the id {own}"
     )
 
 
-def token_of_each_logit(files: TokenizerFiles, special_tokens: Mapping[str, str]) -> dict[str, int]:
-    """One token per logit, from a flat vocabulary.
+def token_of_each_logit(files: TokenizerFiles, special_tokens: Mapping[str, str], *, gaps: bool) -> dict[str, int]:
+    """One token per logit, from a flat vocabulary. Logits that no token names are said if `gaps`, else refused.
 
     Stock appends to `vocab.json` the added tokens, then every special token that is still missing, each with the next
     id. How many of them have a logit is `config.json`'s `vocab_size`; without it, all but trailing `<s>` and `</s>`.
@@ -128,9 +147,15 @@ def token_of_each_logit(files: TokenizerFiles, special_tokens: Mapping[str, str]
     _refuse_tokens_beyond(files, logits)
     dropped = sorted(token for index, token in token_of.items() if index >= logits)
     if dropped:
-        logger.info("%s: tokens without a logit are left out: %s", files.source, ", ".join(dropped))
-    tokens = in_order(token_of, logits, files.source)
-    return {token: index for index, token in enumerate(tokens)}
+        level = logging.INFO if {*dropped} <= {*special_tokens.values()} else logging.WARNING
+        logger.log(level, "%s: tokens without a logit are left out: %s", files.source, ", ".join(dropped))
+    missing = missing_ids(token_of, logits)
+    if missing and not gaps:
+        raise VocabularyError(f"{files.source}: {missing}, but there must be one for each of the {logits} logits")
+    found = {token_of[index]: index for index in sorted(token_of) if index < logits}
+    if 1 + max(found.values(), default=-1) < logits:  # others are said with the vocabulary
+        logger.warning("%s: %s, of %d logits: they decode to the unknown token", files.source, missing, logits)
+    return found
 
 
 def _named_tokens(files: TokenizerFiles) -> dict[int, str]:

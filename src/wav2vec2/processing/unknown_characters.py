@@ -24,16 +24,15 @@ def letter_case(tokens: Iterable[str]) -> str | None:
     return "upper" if upper > lower else "lower"
 
 
-def unknown_characters(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) -> UnknownCharactersError:
-    """The error for a text: the characters, and for each kind of cause what to do."""
+def unknown_characters(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) -> str:
+    """What a text has that the tokens cannot spell, and for each kind of cause what to do."""
     listed = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
     names = [f"{character!r} ({code_points(character)}) x{count}" for character, count in listed[:20]]
     more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
-    advice = "; ".join(_causes(text, unknown, tokens))
-    return UnknownCharactersError(
+    causes = "; ".join(_causes(text, unknown, tokens))
+    return (
         f"{len(listed)} not in the vocabulary of {len(tokens)} tokens: {', '.join(names)}{more}, in {shorten(text)}. "
-        f"{advice}",
-        unknown,
+        f"{causes}"
     )
 
 
@@ -61,7 +60,7 @@ def _causes(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) ->
         causes.append("the vocabulary has no word delimiter: take the spaces out of the text")
     if not causes:
         causes.append("build_vocabulary(texts) makes a vocabulary that has them")
-    return [*causes, "strict=False counts them instead"]
+    return causes
 
 
 def _other_case(character: str) -> tuple[str, str]:

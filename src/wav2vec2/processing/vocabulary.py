@@ -1,7 +1,7 @@
 """A CTC vocabulary: what one must be, and how to build one from texts.
 
-A vocabulary maps tokens to ids 0..V-1 with one id for each of the V logits: no gap, no double, nothing beyond. Id 0 is
-the blank, as in every published checkpoint, so that a model's default `pad_token_id=0` is right.
+A vocabulary maps tokens to ids 0..V-1 with one id for each of the V logits. Those that are built here have no gap, and
+the blank is id 0, as in every published checkpoint, so that a model's default `pad_token_id=0` is right.
 """
 
 from collections import Counter
@@ -124,15 +124,19 @@ def _refuse_clashes(specials: list[str], counts: Mapping[str, int]) -> None:
         )
 
 
-def tokens_by_id(vocabulary: Any, source: str) -> list[str]:
-    """The tokens in the order of their ids. Refuse, by name, everything but a bijection onto 0..V-1."""
+def numbered(vocabulary: Any, source: str, *, gaps: bool) -> dict[str, int]:
+    """Tokens and ids in the order of the ids. Two tokens of one id are refused by name; so are ids without a token,
+    unless `gaps` are allowed: a logit that no label stands for does no harm."""
     check_tokens(vocabulary, source)
     owner: dict[int, str] = {}
     for token, index in vocabulary.items():
         if index in owner:
             raise VocabularyError(f"{source}: {owner[index]!r} and {token!r} share the id {index}")
         owner[index] = token
-    return in_order(owner, len(owner), source)
+    missing = missing_ids(owner, 1 + max(owner))
+    if missing and not gaps:
+        raise VocabularyError(f"{source}: {missing}, but there must be one for each logit")
+    return {owner[index]: index for index in sorted(owner)}
 
 
 def check_tokens(vocabulary: Any, source: str) -> None:
@@ -153,18 +157,13 @@ def check_token(token: Any, source: str) -> None:
         raise VocabularyError(f"{source}: {token!r} holds half of a surrogate pair; the file is damaged")
 
 
-def in_order(owner: Mapping[int, str], logits: int, source: str) -> list[str]:
-    """The tokens of ids 0..logits-1, each of which must have one."""
-    present = sum(index < logits for index in owner)
-    if present == logits:
-        return [owner[index] for index in range(logits)]
+def missing_ids(owner: Mapping[int, str], logits: int) -> str:
+    """Which of the ids 0..logits-1 have no token, in words; empty if all have one."""
+    missing = logits - sum(index < logits for index in owner)
     gaps: list[int] = []
     index = 0
-    while len(gaps) < min(5, logits - present):
+    while len(gaps) < min(5, missing):
         gaps += [index] if index not in owner else []
         index += 1
-    more = f" and {logits - present - len(gaps)} more" if logits - present > len(gaps) else ""
-    raise VocabularyError(
-        f"{source}: no token has the id {', '.join(map(str, gaps))}{more}, but there must be one for each of the "
-        f"{logits} logits"
-    )
+    more = f" and {missing - len(gaps)} more" if missing > len(gaps) else ""
+    return f"no token has the id {', '.join(map(str, gaps))}{more}" if missing else ""

@@ -52,7 +52,7 @@ def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
         why_not = f"the checkpoint's vocabulary cannot spell {lacking}, so head and vocabulary are new"
     built = vocabulary_of(data, run.text)
     lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {built.report}".splitlines()]
-    return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built), lines, None)
+    return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built, strict=True), lines, None)
 
 
 def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tuple[Any, str]:
@@ -66,7 +66,7 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
     if "Wav2Vec2ForCTC" not in architectures:
         return None, ""
     try:
-        return load_tokenizer(model.checkpoint), ""
+        return load_tokenizer(model.checkpoint, strict=True), ""
     except (TokenizerFileError, VocabularyError) as error:
         if language is not None:  # the checkpoint of many languages, of which this is a new one
             return None, ""
@@ -76,7 +76,7 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
 def load_vocabulary(path: str, text: TextSection) -> Any:
     """The tokenizer in a folder, or of a `vocab.json` under the choices of `text`."""
     if not Path(path).is_file():
-        return load_tokenizer(path)
+        return load_tokenizer(path, strict=True)
     return Wav2Vec2CTCTokenizer(
         path, word_delimiter_token=text.word_delimiter, normalization=normalization_of(text), strict=True
     )

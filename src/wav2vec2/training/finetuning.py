@@ -133,7 +133,7 @@ def refuse_other_tokens(run: FinetuneRun, tokenizer: Any) -> None:
     newest = Checkpoints(Path(run.run.output) / "checkpoints").newest()
     if newest is None:
         return
-    before = load_tokenizer(newest)
+    before = load_tokenizer(newest, strict=True)
     if (before.tokens, before.normalization) != (tokenizer.tokens, tokenizer.normalization):
         raise StartError(
             f"run.output={run.run.output} holds a run with another vocabulary ({len(before)} tokens, now "

@@ -3,7 +3,6 @@
 Shapes: n clips.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,24 +41,21 @@ class SpelledTexts:
 
 def spell(source: ClipSource, tokenizer: Any) -> SpelledTexts:
     """Cut every usable transcript into tokens, and note what has none. The tokenizer is left as it is."""
-    lenient = copy.copy(tokenizer)
-    lenient.strict, lenient.unknown_counts = False, Counter()
     clips = source.usable()
     spelled = SpelledTexts(clips, *np.zeros((2, len(clips)), np.int64))
     for number, index in enumerate(clips.tolist()):
         text = source.transcripts[index]
         assert text is not None
         try:
-            pieces = lenient.tokenize(text)
+            pieces, unknown = tokenizer.spelled(text)
         except ValueError as error:  # a choice of the normalisation refuses the text
             spelled.refused[index] = str(error)
-            pieces = []
-        if lenient.unknown_counts:
-            _note(spelled, index, lenient.unknown_counts)
-            lenient.unknown_counts = Counter()
+            pieces, unknown = [], Counter()
+        if unknown:
+            _note(spelled, index, unknown)
         spelled.used.update(pieces)
         known = index not in spelled.with_unknown
-        whole = pieces if known else lenient._cut(lenient.normalize(text))  # two are not equal for being unknown
+        whole = pieces if known else tokenizer._cut(tokenizer.normalize(text))  # two are not equal for being unknown
         spelled.labels[number] = len(pieces)
         spelled.repeats[number] = sum(map(eq, whole, whole[1:]))
     return spelled

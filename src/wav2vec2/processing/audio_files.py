@@ -38,6 +38,7 @@ def load_audio(
 
     `channels` says what becomes of several channels: their "mean", the "first", one by its number, or an "error".
     `start` and `duration`, in seconds, take a part without decoding the rest; it equals the same slice of the whole.
+    (What the `ffmpeg` program reads is decoded from its beginning, because seeking would end up elsewhere.)
 
     Whatever cannot be used raises `AudioError`, which names the source and the reason: empty, truncated, corrupt, of
     unknown format, NaN or infinite samples, and, unless `require_sound=False`, digital silence (no two samples that

@@ -7,16 +7,22 @@ import typer
 
 
 def card(
-    folder: Annotated[Path, typer.Argument(help="Folder of the model; its README.md is written.")],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder of the model; its README.md is written.")
+    ],
     licence: Annotated[str, typer.Option("--license", help="Of the weights, as the Hub names it: apache-2.0.")],
     license_name: Annotated[str | None, typer.Option(help="What it is called, for --license other.")] = None,
     license_link: Annotated[str | None, typer.Option(help="Where it can be read, for --license other.")] = None,
     language: Annotated[list[str] | None, typer.Option(help="ISO 639 code, such as en; once for each.")] = None,
     evaluation: Annotated[
-        Path | None, typer.Option(help="evaluation.json of `wav2vec2 evaluate`, of these weights.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="evaluation.json of `wav2vec2 evaluate`, of these weights."),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Output folder of the run: its log.jsonl is read, its report.png copied.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Output folder of the run: its log.jsonl is read, its report.png copied."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="What the audio is, in a sentence.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Name on the Hub of what it was trained on.")] = None,

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")],
-    data: Annotated[Path, typer.Option("--data", "-d", help="Manifest with the columns path and transcript.")],
-    lm: Annotated[Path | None, typer.Option(help="Language model: a compact, ARPA or KenLM file, or a folder.")] = None,
+    data: Annotated[
+        Path,
+        typer.Option("--data", "-d", exists=True, dir_okay=False, help="Manifest with columns path and transcript."),
+    ],
+    lm: Annotated[
+        Path | None, typer.Option(exists=True, help="Language model: a compact, ARPA or KenLM file, or a folder.")
+    ] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Texts that beam search keeps; it needs no --lm.")] = None,
-    normalizer: Annotated[str, typer.Option(help="What is done to both texts: none, casefold or basic.")] = "none",
+    normalizer: Annotated[
+        str, typer.Option(help="What is done to both texts: model (what its training did), none, casefold or basic.")
+    ] = "model",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, utterances.tsv, evaluation.html.")
     ] = None,
@@ -69,20 +76,24 @@ def _evaluated(
     from dataclasses import replace
 
     from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, ways
-    from wav2vec2.evaluation.normalisers import normaliser
+    from wav2vec2.evaluation.model_normaliser import normaliser_of, unwritable
     from wav2vec2.evaluation.recording_names import named_recordings
 
-    normaliser(setup.normalizer)
+    recordings, tokenizer = named_recordings(data).values(), transcriber.processor.tokenizer
+    treat = normaliser_of(setup.normalizer, tokenizer)
+    if warning := unwritable([one.transcript or "" for one in recordings], treat, tokenizer):
+        typer.echo(f"evaluate: warning: {warning}", err=True)
     model = evaluated_model(checkpoint, transcriber, language)
-    paths = [one.path for one in named_recordings(data).values()] * len(ways(transcriber))
-    with progress_report(paths) as report:
+    paths = [one.path for one in recordings] * len(ways(transcriber))
+    with progress_report(paths, line_for_each=False) as report:
         return evaluate_manifest(transcriber, replace(model, name=name or model.name), data, setup, report)
 
 
 def _lines(found: "Evaluation") -> str:
     from wav2vec2.evaluation.evaluation_page import length
 
-    lines = [f"{found.utterances} utterances, {length(found.hours)}, normaliser {found.normalizer}"]
+    treated = f"normaliser {found.normalizer} ({found.normalizer_steps})"
+    lines = [f"{found.utterances} utterances, {length(found.hours)}, {treated}"]
     for one in found.decodings:
         lines.append(rate_line(f"{one.name} WER", one.wer, "words"))
         lines.append(rate_line(f"{one.name} CER", one.cer, "characters"))

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import typer
 
+from wav2vec2.command_line.remaining_time import RemainingTime
+
 
 class Report(Protocol):
     """What is told of a run."""
@@ -31,13 +33,14 @@ class _Lines:
 
 
 @contextmanager
-def progress_report(paths: Sequence[Path]) -> Iterator[Report]:
-    """Report on the transcription of files."""
+def progress_report(paths: Sequence[Path], line_for_each: bool = True) -> Iterator[Report]:
+    """Report on the transcription of files; without a terminal a line for each, or else now and then how long it will
+    still take."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(len(paths))
+        yield _Lines(len(paths)) if line_for_each else RemainingTime(sum(map(_declared_seconds, paths)))
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -7,13 +7,16 @@ import typer
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(help="Folder with model, processor and card (README.md).")],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder with model, processor and card (README.md).")
+    ],
     name: Annotated[str, typer.Argument(help="Name on the Hub: USER/NAME.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
     clip: Annotated[
-        Path | None, typer.Option(help="Audio file to transcribe before; by default a synthetic sound.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Audio file to transcribe before; by default a made sound."),
     ] = None,
 ) -> None:
     """Publish a model: create its repository, or update it, with one commit.

@@ -40,7 +40,7 @@ class _Ffmpeg:
     """A running `ffmpeg`: `output` is what it writes; `complaints()` waits for its end and says what went wrong."""
 
     def __init__(self, program: str, log_level: str, path: str, arguments: list[str], name: str) -> None:
-        """`file:` keeps a path from being an option or an address; the whitelist keeps playlists from opening others."""
+        """`file:` keeps a path from being an option or address; the whitelist keeps playlists from opening others."""
         self._input = f"file:{path}"
         read = ["-v", log_level, "-xerror", "-protocol_whitelist", "file", "-i", self._input]
         command = [program, "-hide_banner", "-nostdin", *read, *arguments]

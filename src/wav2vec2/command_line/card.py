@@ -7,9 +7,7 @@ import typer
 
 
 def card(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Folder of the model; its README.md is written.")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder of the model; its README.md is written.")],
     licence: Annotated[str, typer.Option("--license", help="Of the weights, as the Hub names it: apache-2.0.")],
     license_name: Annotated[str | None, typer.Option(help="What it is called, for --license other.")] = None,
     license_link: Annotated[str | None, typer.Option(help="Where it can be read, for --license other.")] = None,

@@ -7,9 +7,7 @@ import typer
 
 
 def push(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Folder with model, processor and card (README.md).")
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder with model, processor and card (README.md).")],
     name: Annotated[str, typer.Argument(help="Name on the Hub: USER/NAME.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,

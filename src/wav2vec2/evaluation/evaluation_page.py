@@ -10,6 +10,7 @@ from wav2vec2.evaluation.bootstrap import Improvement, Interval
 from wav2vec2.evaluation.confusions import confusions, worst
 from wav2vec2.evaluation.evaluation import Comparison, Decoding, Evaluation
 from wav2vec2.evaluation.evaluation_run import Evaluated, Utterance
+from wav2vec2.evaluation.figures_in_words import length, percent, setting_text, times_as_fast
 from wav2vec2.evaluation.scoring import Edit
 
 _CONFUSIONS = 20
@@ -80,13 +81,13 @@ def _summary(evaluation: Evaluation) -> str:
     )
     times = [
         [one.name, _share(one.wrong_utterances, evaluation.utterances), _seconds(one.audio_seconds),
-         _seconds(one.seconds), f"{one.real_time_factor:.4f}"]
+         _seconds(one.seconds), times_as_fast(one.real_time_factor)]
         for one in evaluation.decodings
     ]  # fmt: skip
     speed = _table(
-        ["", "Utterances with errors", "Audio", "Computing", "Real-time factor"],
+        ["", "Utterances with errors", "Audio", "Computing", "Times as fast as speech"],
         times,
-        "Real-time factor: seconds of computing (reading, model, search; not loading) per second of audio.",
+        "Computing: reading, model and search, without loading.",
         numbers_from=1,
     )
     return intro + rates + speed
@@ -185,7 +186,7 @@ def _origin(evaluation: Evaluation) -> str:
         *([f"SHA-256 of {name}", digest] for name, digest in model.weights.items()),
         ["Data", _data_name(evaluation) + ("" if data.revision is None else f", revision {data.revision}")],
         [f"SHA-256 of {data.manifest}", data.manifest_sha256],
-        *([f"Decoder {one.name}", ", ".join(f"{key} {value}" for key, value in one.settings.items())]
+        *([f"Decoder {one.name}", ", ".join(f"{key} {setting_text(value)}" for key, value in one.settings.items())]
           for one in evaluation.decodings),
         ["Resampling", f"{evaluation.resampling.resamples} resamples, seed {evaluation.resampling.seed}"],
         ["Versions", ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())],
@@ -210,24 +211,6 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, n
     head = f"<tr>{cells('th', header)}</tr>" if any(header) else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f'<div class="wide"><table><caption>{escape(caption)}</caption>{head}{body}</table></div>'
-
-
-def percent(rate: float, signed: bool = False) -> str:
-    """A rate as it is printed everywhere.
-
-    >>> percent(0.036538), percent(-0.01, signed=True)
-    ('3.65 %', '-1.00 %')
-    """
-    return f"{rate:+.2%}".replace("%", " %") if signed else f"{rate:.2%}".replace("%", " %")
-
-
-def length(hours: float) -> str:
-    """Hours, or minutes of less than one.
-
-    >>> length(5.4), length(0.02)
-    ('5.40 hours', '1.2 minutes')
-    """
-    return f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
 
 
 def _interval(found: Interval | None, signed: bool = False) -> str:

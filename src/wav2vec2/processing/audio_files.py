@@ -44,7 +44,7 @@ def load_audio(
     unknown format, NaN or infinite samples, and, unless `require_sound=False`, digital silence (no two samples that
     differ), which teaches a model nothing and is nearly always a recording that failed. A file that cannot be opened
     raises `OSError`, a wrong argument `ValueError`. A truncated file can still be read up to where it is cut, by
-    `duration`.
+    `duration`. (Of an MP3 that does not say how long it is, a cut between two frames leaves no trace.)
     """
     samples = _collected(_stretch(source, sampling_rate, channels, start, duration), sampling_rate, name_of(source))
     if require_sound and len(samples) > 1 and samples.max() == samples.min():

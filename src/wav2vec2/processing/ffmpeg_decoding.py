@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_error import AudioError
 from wav2vec2.processing.audio_sources import AudioSource
+from wav2vec2.processing.container_headers import truncation
 from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording
 
 #: How much of what the program complains about is kept.
@@ -90,7 +91,7 @@ def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterato
         ffmpeg = _Ffmpeg(program, "error", path, write, source.name)
         try:
             rate, channels = _au_header(ffmpeg, source.name, refusal)
-            yield Recording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source.name, channels)))
+            yield Recording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source, channels)))
         finally:
             ffmpeg.stop()
 
@@ -151,14 +152,16 @@ def _au_header(ffmpeg: _Ffmpeg, name: str, refusal: str) -> tuple[int, int]:
     return rate, channels
 
 
-def _blocks(ffmpeg: _Ffmpeg, name: str, channels: int) -> Iterator[NDArray[np.float32]]:
+def _blocks(ffmpeg: _Ffmpeg, source: AudioSource, channels: int) -> Iterator[NDArray[np.float32]]:
     """Arrays (n, C) to the end of the stream, which the program must have reached without complaint."""
     frame = 4 * channels
     while data := ffmpeg.output.read(max(1, VALUES_PER_BLOCK // channels) * frame):
         whole = len(data) // frame * channels
         yield np.frombuffer(data, ">f4", whole).astype(np.float32).reshape(-1, channels)
     if complaints := ffmpeg.complaints():
-        raise AudioError(name, f"corrupt or truncated: ffmpeg stops ({_summary(complaints)})")
+        raise AudioError(source.name, f"corrupt or truncated: ffmpeg stops ({_summary(complaints)})")
+    if cut := truncation(source.stream):
+        raise AudioError(source.name, cut)
 
 
 def _from(first: int, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:

@@ -185,6 +185,20 @@ def test_the_page_is_whole_and_legible_without_colour(output: Path) -> None:
     assert "audio/missing.wav" in page.text
 
 
+def test_the_page_fits_a_telephone(output: Path) -> None:
+    """Captions wrap with the page, outside of what is scrolled; an interval of speakers is in the fourth column."""
+    content = (output / "evaluation.html").read_text("utf-8")
+    scrolled = re.findall(r'<div class="wide".*?</table></div>', content, re.DOTALL)
+    assert len(scrolled) > 3 and not any("caption" in table for table in scrolled)
+    assert all(f'<p class="caption">{caption}' in content for caption in ("Errors of the whole corpus", "Computing:"))
+    header, *rows = re.findall(r"<tr>.*?</tr>", scrolled[0])
+    assert [re.sub("<.*?>", "", cell) for cell in re.findall(r"<th.*?</th>", header)][2:] == [
+        "95 %, utterances",
+        "95 %, speakers",
+    ]
+    assert len(rows) == 4 and all(row.count("<td") == 4 and row.count(" to ") == 2 for row in rows)
+
+
 KINDS = ("substituted", "deleted", "inserted")
 
 

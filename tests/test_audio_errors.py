@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_samples import FORMATS, encoded, recording, sweep, with_flac_length, with_wav_length
+from audio_samples import FORMATS, encoded, recording, sweep, with_flac_length, with_wav_length, without_xing_header
 
 from wav2vec2.processing import audio_files
 from wav2vec2.processing.audio_error import AudioError
 from wav2vec2.processing.audio_files import audio_blocks, load_audio
+from wav2vec2.processing.mpeg_frames import frame_length
 from wav2vec2.processing.recordings import audio_duration
 
 
@@ -58,6 +59,39 @@ def test_truncated(name: str, share: float, tmp_path: Path) -> None:
     if name != "flac":  # nothing but decoding shows it
         with pytest.raises(AudioError, match="truncated"):
             audio_duration(cut)
+
+
+@pytest.mark.parametrize("encoding", ["mp3 44100", "mp3 16000", "mp3 8000"])
+def test_an_mp3_that_does_not_tell_its_length(encoding: str, tmp_path: Path) -> None:
+    """Without a Xing header, with and without a tag before it: cut within a frame it is an error, whole it is none.
+
+    Between two frames nobody can see a cut.
+    """
+    rate = int(encoding.split()[1])
+    whole = without_xing_header(encoded(sweep(rate, 12.0), rate, "MP3", "MPEG_LAYER_III"))
+    tagged = b"ID3\4\0\0" + bytes([0, 0, 0x10, 0x05]) + bytes(range(256)) * 8 + bytes(5) + whole
+    samples = load_audio(whole)
+    np.testing.assert_array_equal(load_audio(tagged), samples)
+    np.testing.assert_array_equal(load_audio(tagged + b"TAG" + bytes(125)), samples)
+    assert audio_duration(tagged) == audio_duration(whole) == pytest.approx(12.0, abs=0.2)
+    ends, place = set(), 0
+    while place < len(whole):
+        place += frame_length(whole[place : place + 4])
+        ends.add(place)
+    assert place == len(whole)
+    found = 0
+    for size in range(5000, 5600, 7):
+        if any(0 <= size - end < 4 for end in ends):  # of the next frame there is no header
+            load_audio(whole[:size])
+            continue
+        found += 1
+        for cut in (whole[:size], tagged[: len(tagged) - len(whole) + size]):
+            with pytest.raises(AudioError, match=r"truncated: its last frame lacks \d+ bytes"):
+                audio_duration(cut)
+        refused(cut, r"truncated: its last frame lacks \d+ bytes", tmp_path)
+    assert found > 50
+    part = load_audio(whole[:5003], duration=0.2)
+    np.testing.assert_allclose(part, samples[: len(part)], rtol=0, atol=1e-6)
 
 
 def test_corrupt(tmp_path: Path) -> None:

@@ -64,14 +64,33 @@ def test_a_licence_of_its_own(model: Path) -> None:
     [
         (["--license", "my own"], "licen"),
         (["--license", "mit", "--language", "english"], "english"),
-        (["--license", "mit", "--evaluation", "nowhere.json"], "nowhere.json: no such file"),
-        (["--license", "mit", "--run", "nowhere"], "log.jsonl: no such file"),
+        (["--license", "mit", "--run", "."], "log.jsonl: no such file"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_written(model: Path, arguments: list[str], problem: str) -> None:
     done = card(model, *arguments)
     assert done.exit_code == 1 and problem in done.output
     assert not (model / "README.md").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["card", ".", "--license", "mit", "--evaluation", "nowhere.json"],
+        ["card", ".", "--license", "mit", "--run", "nowhere.json"],
+        ["push", ".", "someone/model", "--clip", "nowhere.json"],
+        ["score", "nowhere.json", "x.tsv"],
+        ["evaluate", "--model", "m", "--data", "nowhere.json"],
+        ["evaluate", "--model", "m", "--data", "pyproject.toml", "--lm", "nowhere.json"],
+    ],
+)
+def test_of_what_is_not_there_the_option_is_named(arguments: list[str]) -> None:
+    """Before anything is loaded, instead of a bare system error."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    option = next((word for word in reversed(arguments) if word.startswith("--")), "references")
+    said = " ".join(done.stderr.lower().split())
+    assert "invalid value for" in said and option in said and "nowhere.json" in said and "does not exist" in said
 
 
 def test_no_model(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from recognition_checkpoints import save_checkpoint, write_noise
 from typer.testing import CliRunner, Result
 
 from wav2vec2.command_line.app import app
+from wav2vec2.command_line.remaining_time import RemainingTime
 from wav2vec2.evaluation.evaluation import ErrorRate, Evaluation
 from wav2vec2.evaluation.provenance import weight_files
 from wav2vec2.evaluation.recording_names import named_recordings, without_paths
@@ -74,7 +75,7 @@ def output(place: Path) -> Path:
     result = run(place, *options, *names)
     assert result.exit_code == 1, result.output  # two recordings failed
     assert "2 recordings failed" in result.stderr
-    assert "real-time factor" in result.stdout
+    assert re.search(r"greedy [\d.]+ times as fast as speech: [\d.]+ s for 7\.0 s of audio", result.stdout)
     assert re.search(r"beam makes fewer word errors than greedy with probability [01]\.\d{3}", result.stdout)
     return place / "out"
 
@@ -184,6 +185,20 @@ def test_the_page_is_whole_and_legible_without_colour(output: Path) -> None:
     assert "audio/missing.wav" in page.text
 
 
+def test_the_page_fits_a_telephone(output: Path) -> None:
+    """Captions wrap with the page, outside of what is scrolled; an interval of speakers is in the fourth column."""
+    content = (output / "evaluation.html").read_text("utf-8")
+    scrolled = re.findall(r'<div class="wide".*?</table></div>', content, re.DOTALL)
+    assert len(scrolled) > 3 and not any("caption" in table for table in scrolled)
+    assert all(f'<p class="caption">{caption}' in content for caption in ("Errors of the whole corpus", "Computing:"))
+    header, *rows = re.findall(r"<tr>.*?</tr>", scrolled[0])
+    assert [re.sub("<.*?>", "", cell) for cell in re.findall(r"<th.*?</th>", header)][2:] == [
+        "95 %, utterances",
+        "95 %, speakers",
+    ]
+    assert len(rows) == 4 and all(row.count("<td") == 4 and row.count(" to ") == 2 for row in rows)
+
+
 KINDS = ("substituted", "deleted", "inserted")
 
 
@@ -199,10 +214,29 @@ def test_greedy_alone_and_json(place: Path) -> None:
     assert found.data.name == "test"
 
 
+def test_how_long_it_takes_is_said_in_few_lines(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """Without a terminal: after the first seconds, then once a minute; no line for each of the files."""
+    now = [100.0]
+    monkeypatch.setattr("wav2vec2.command_line.remaining_time.time.monotonic", lambda: now[0])
+    report = RemainingTime(7200.0)
+    for _ in range(72):
+        now[0] += 2.0
+        report.advance(100.0)
+        report.finished("a file")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "4% of 2.0 hours of audio in 6 s, 50.0 times as fast as speech: about 2.3 minutes left"
+    assert len(lines) == 3 and lines[1].endswith("about 78 s left")
+
+
+def test_no_line_for_each_file(place: Path) -> None:
+    result = run(place, "--resamples", 10)
+    assert "0.wav" not in result.stderr.split("recordings failed")[0]
+
+
 def test_what_cannot_be_evaluated_is_one_line(place: Path, tmp_path: Path) -> None:
     result = run(place, "--normalizer", "other")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "must be one of none, casefold, basic" in result.stderr
+    assert "must be one of model, none, casefold, basic" in result.stderr
     for name, content, message in (
         ("none.tsv", "path\na.wav\n", "no column `transcript`"),
         ("empty.tsv", "path\ttranscript\n", "none of its 0 recordings"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_the_tables_hold_the_numbers_of_the_evaluation(folder: Path, beam: bool,
         wider = words.speaker_interval
         assert row[3] == (f"{100 * wider.low:.2f} to {100 * wider.high:.2f}" if wider else "not measured")
         assert float(row[4]) == pytest.approx(100 * letters.rate, abs=0.005)
-        assert float(row[6]) == pytest.approx(one.seconds / one.audio_seconds)
+        assert float(row[6]) == pytest.approx(one.audio_seconds / one.seconds, rel=0.05)
     counts = rows(text, "| decoder | of |")
     expected = [
         [rate.reference, rate.hits, rate.substitutions, rate.deletions, rate.insertions]
@@ -70,12 +71,12 @@ def test_all_that_the_figures_depend_on_is_there(folder: Path) -> None:
     text = card(folder, evaluation(), RUN)
     for said in (
         "`tester/corpus` (config `clean`, split `test`, revision `1f2e3d`)",
-        "100 utterances, 1.000 hours, 8 speakers",
+        "100 utterances, 1.00 hours, 8 speakers",
         "1 more could not be read",
         "`english` (lower case, no punctuation)",
         "search=beam, beam=100, alpha=0.5, beta=1.5, language_model=3gram",
         "2000 resamples, seed 3",
-        f"`model.safetensors` (SHA-256 `{'ab' * 32}`)",
+        f"\n{'ab' * 32}  model.safetensors\n{'cd' * 32}  test.tsv\n```",
         "on 2026-11-21, on a processor, 2 cores, in 342 s",
         "transformers 5.23.0",
         "-6.80 points of WER, interval -9.00 to -5.00; fewer errors in 99.0 %",
@@ -119,6 +120,26 @@ def test_the_json_of_an_evaluation_gives_the_same_card(folder: Path) -> None:
     with pytest.raises(ValueError, match="is not what the counts say"):
         card(folder, content, RUN)
     assert (folder / "README.md").read_text() == text
+
+
+def test_no_sum_stands_in_a_sentence(folder: Path) -> None:
+    """64 letters without a space make a page wider than a telephone; in a block they can be moved, and copied."""
+    text = re.sub(r"```.*?```", "", card(folder, evaluation(), RUN), flags=re.DOTALL)
+    assert "safetensors" in text and re.search(r"[0-9a-f]{64}", text) is None
+
+
+def test_the_package_is_not_installed_by_a_name_that_is_free(folder: Path) -> None:
+    """Anyone could take it; and the version that wrote the card is told."""
+    for text in (card(folder, evaluation()), card(pretrained(folder), None)):
+        assert "pip install wav2vec2" not in text
+        assert f"With the package that wrote this card, wav2vec2 {version('wav2vec2')} (`pip install git+" in text
+
+
+def test_weights_of_a_search_are_told_without_noise(folder: Path) -> None:
+    content = json.loads(evaluation().to_json())
+    content["decodings"][1]["settings"]["alpha"] = 0.1 + 0.2
+    text = card(folder, content)
+    assert "alpha=0.3," in text and "0.30000000000000004" not in text
 
 
 def test_what_was_not_measured_is_said(folder: Path) -> None:

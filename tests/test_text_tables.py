@@ -17,6 +17,9 @@ FORMS = {
     "tab without the TAB of an empty text": "\ufeffu1\ta cat (sat)\r\nu2\r\nu3\ttwo  words\r\n\r\n",
     "trn": "a cat (sat) (u1)\n(u2)\ntwo  words (u3)\n",
     "manifest": "path\tid\ttranscript\na.wav\tu1\ta cat (sat)\nb.wav\tu2\t\nc.wav\tu3\ttwo  words\n",
+    "id and text": "id\ttext\nu1\ta cat (sat)\nu2\t\nu3\ttwo  words\n",
+    "as of Common Voice": "Sentence\tPath\tage\na cat (sat)\tu1\t9\n\tu2\t9\ntwo  words\tu3\t\n",
+    "an id before a path": "file\tutterance\ttranscription\n1.wav\tu1\ta cat (sat)\nu2\t\t\n3.wav\tu3\ttwo  words\n",
     "manifest without ids": "path\ttranscript\nu1\ta cat (sat)\nu2\t\nu3\ttwo  words\n",
 }
 
@@ -49,6 +52,12 @@ def test_a_manifest_tells_the_speakers(tmp_path: Path) -> None:
         ("u1\ta\nu2 b\n", "a line without TAB between id and text: 'u2 b'"),
         ("\ta\n", "a line without an id"),
         ("path\ttranscript\na.wav\n", "1 columns, but the header has 2"),
+        ("path\ttranscript\n \ta\n", "a line without an id"),
+        ("u1\ta b\tann\nu2\tc\tbob\n", "more than two columns, and no header that says which is the text: 'u1\\ta b"),
+        ("id\tcontent\nu1\ta\n", "may be a header or an utterance: 'id\\tcontent'; name the columns"),
+        ("who\ttext\nu1\ta\n", "may be a header or an utterance: 'who\\ttext'"),
+        ("id\treference\thypothesis\nu1\ta\tb\n", "several columns of texts (reference, hypothesis): leave one"),
+        ("id\ttext\tid\nu1\ta\tb\n", "a column stands twice in the header"),
     ],
 )
 def test_faults_are_named(content: str, message: str, tmp_path: Path) -> None:
@@ -127,14 +136,37 @@ def test_the_command_on_two_forms(tmp_path: Path) -> None:
     assert "WER 80.0000%" in plain  # "A" and "cat," are other words now
 
 
+@pytest.mark.parametrize(
+    "header", ["id\ttext", "path\ttext", "file\tsentence", "utterance\ttranscription", "Audio\tTranscript", None]
+)
+def test_a_header_is_no_utterance(header: str | None, tmp_path: Path) -> None:
+    """With and without one: the same two utterances, four words, one of them wrong. On one side alone, too."""
+    first = "" if header is None else f"{header}\n"
+    references = written(tmp_path / "ref", f"{first}a\tone two three\nb\tfoo\n")
+    for other in (first, ""):
+        found = json.loads(
+            run(references, written(tmp_path / "hyp", f"{other}a\tone two three\nb\tfox\n"), "--json").stdout
+        )
+        assert (found["utterances"], found["wer"]["rate"], found["wer"]["reference"]) == (2, 0.25, 4)
+
+
+def test_a_header_of_names_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    """The same two words first on both sides, unlike all that follows; a short utterance that is right is none."""
+    references = written(tmp_path / "ref", "recording\tspoken\nu1\tone two\nu2\tfoo\n")
+    result = run(references, written(tmp_path / "hyp", "recording\tspoken\nu1\tone two\nu2\tfox\n"))
+    assert result.exit_code == 1 and "both files begin with 'recording TAB spoken'" in result.stderr
+    assert "name the columns in the first line, `id` and `text`" in result.stderr
+    for content in ("u0\ttext\nu1\tyes\n", "a\tyes\nb\tno\n", "ann/1.wav\tno\nann/2.wav\tno\n"):
+        same = written(tmp_path / "same", content)
+        assert json.loads(run(same, same, "--json").stdout)["utterances"] == 2
+
+
 def test_the_command_refuses_what_does_not_match(tmp_path: Path) -> None:
     references = written(tmp_path / "ref", "u1\ta\nu2\tb\n")
     result = run(references, written(tmp_path / "hyp", "u1\ta\nu3\tb\n"))
     assert result.exit_code == 1
     assert "1 references have no hypothesis: u2" in result.stderr
     assert "1 hypotheses have no reference: u3" in result.stderr
-    result = run(references, tmp_path / "missing")
-    assert result.exit_code == 1
-    assert "missing" in result.stderr
+    assert "there are no texts to score" in run(written(tmp_path / "none", ""), tmp_path / "none").stderr
     result = run(references, references, "--normalizer", "other")
     assert "must be one of none, casefold, basic" in result.stderr

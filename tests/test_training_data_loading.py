@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ffmpeg_programs import ANY_PROGRAM, folder_of
 from training_audio import clips_of, encoded, joined, write_manifest, write_parquet
 
 from wav2vec2.processing.audio_files import load_audio
@@ -151,8 +152,12 @@ def test_resuming_at_any_update_goes_on(kind: str, request: pytest.FixtureReques
         same(resumed, [batch for batch in batches if update <= batch.update < update + 5])
 
 
-def test_a_stream_without_a_state_is_read_up_to_where_it_was(stream: Source) -> None:
+@pytest.mark.parametrize("program", ANY_PROGRAM)
+def test_a_stream_without_a_state_is_read_up_to_where_it_was(
+    program: Path | None, stream: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it is with versions of `datasets` that cannot say where a stream stands: by the number of the example."""
+    monkeypatch.setenv("PATH", folder_of(program, tmp_path / "programs"))
     batches = taken(TrainingData(section(stream), 3), 12)
     position = json.loads(json.dumps(next(batch.position for batch in batches if batch.update == 6)))
     assert position["streams"][0]["number"] > 0

@@ -48,7 +48,18 @@ def test_the_page_asks_for_nothing_else(pretrained: Path) -> None:
     assert re.findall(r"https?:|//|@import|url\(|<script|<link|<iframe|srcset", without_pictures) == []
     assert set(re.findall(r'src="([^"]{0,22})', html)) == {"data:image/png;base64,"}
     assert len(png_sizes(html)) == len(titles(html)) == 12
-    assert all(width == 810 and height == 465 for width, height in png_sizes(html))
+    assert all(width == 814 and height == 550 for width, height in png_sizes(html))
+
+
+def test_the_letters_of_a_chart_can_be_read_on_a_telephone(pretrained: Path) -> None:
+    """390 pixels wide, without the margins: letters of 10 pixels at least, from the size in inches of each picture."""
+    html = (pretrained / "report.html").read_text("utf-8")
+    for found in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html):
+        picture = base64.b64decode(found)
+        place = picture.index(b"pHYs") + 4
+        inches = struct.unpack(">I", picture[16:20])[0] / (struct.unpack(">I", picture[place : place + 4])[0] * 0.0254)
+        for size in (charts.STYLE["font.size"], charts.STYLE["legend.fontsize"]):
+            assert size / 72 / inches * (390 - 2 * 16) >= 10
 
 
 def test_the_page_holds_the_figures_of_the_log(pretrained: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from ffmpeg_programs import ANY_PROGRAM, folder_of
 from validated_speech import RATE, changed, kinds, manifest, report_of, section, sentences, voice
 
 from wav2vec2.processing.audio_files import load_audio
@@ -89,7 +90,11 @@ def test_honest_stereo_at_another_rate_is_for_information(tmp_path: Path) -> Non
     assert notes["mixed_down"].endswith("mixed down to one channel when they are loaded: 3 at 16 kHz stereo")
 
 
-def test_missing_broken_silent_and_clipped_files_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ANY_PROGRAM)
+def test_missing_broken_silent_and_clipped_files_are_named(
+    program: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", folder_of(program, tmp_path / "programs"))
     train = manifest(tmp_path, "train", sentences(12, "t"))
     (tmp_path / "t01.wav").unlink()
     (tmp_path / "t02.wav").write_bytes(b"no audio at all")

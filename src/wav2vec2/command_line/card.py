@@ -13,10 +13,14 @@ def card(
     license_link: Annotated[str | None, typer.Option(help="Where it can be read, for --license other.")] = None,
     language: Annotated[list[str] | None, typer.Option(help="ISO 639 code, such as en; once for each.")] = None,
     evaluation: Annotated[
-        Path | None, typer.Option(help="evaluation.json of `wav2vec2 evaluate`, of these weights.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="evaluation.json of `wav2vec2 evaluate`, of these weights."),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Output folder of the run: its log.jsonl is read, its report.png copied.")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Output folder of the run: its log.jsonl is read, its report.png copied."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="What the audio is, in a sentence.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Name on the Hub of what it was trained on.")] = None,

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")],
-    data: Annotated[Path, typer.Option("--data", "-d", help="Manifest with the columns path and transcript.")],
-    lm: Annotated[Path | None, typer.Option(help="Language model: a compact, ARPA or KenLM file, or a folder.")] = None,
+    data: Annotated[
+        Path, typer.Option("--data", "-d", exists=True, dir_okay=False, help="Manifest with path and transcript.")
+    ],
+    lm: Annotated[
+        Path | None, typer.Option(exists=True, help="Language model: a compact, ARPA or KenLM file, or a folder.")
+    ] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Texts that beam search keeps; it needs no --lm.")] = None,
-    normalizer: Annotated[str, typer.Option(help="What is done to both texts: none, casefold or basic.")] = "none",
+    normalizer: Annotated[
+        str, typer.Option(help="What is done to both texts: model (what its training did), none, casefold or basic.")
+    ] = "model",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, utterances.tsv, evaluation.html.")
     ] = None,
@@ -40,6 +46,7 @@ def evaluate(
     Recordings that cannot be read are listed, left out of the rates, and make the exit code 1.
     """
     from wav2vec2.evaluation.bootstrap import Resampling
+    from wav2vec2.evaluation.evaluation_files import save_evaluation
     from wav2vec2.evaluation.evaluation_run import DataNames, Setup
 
     names = DataNames(dataset_name, dataset_config, dataset_split, dataset_revision)
@@ -48,8 +55,6 @@ def evaluate(
         transcriber = _transcriber(model, device, language, lm, beam, batch_seconds)
         evaluated = _evaluated(transcriber, model, data, language, setup, model_name)
         if output is not None:
-            from wav2vec2.evaluation.evaluation_files import save_evaluation
-
             save_evaluation(evaluated, output)
     except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch raises the last two for devices
         typer.echo(f"evaluate: {error}", err=True)
@@ -57,9 +62,7 @@ def evaluate(
     found = evaluated.evaluation
     typer.echo(found.to_json() if as_json else _lines(found), nl=not as_json)
     if found.failures:
-        typer.echo(f"evaluate: {len(found.failures)} recordings failed:", err=True)
-        for failure in found.failures:
-            typer.echo(f"  {failure.reason}", err=True)
+        typer.echo(_failures(found), err=True)
         raise typer.Exit(1)
 
 
@@ -69,25 +72,34 @@ def _evaluated(
     from dataclasses import replace
 
     from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, ways
-    from wav2vec2.evaluation.normalisers import normaliser
+    from wav2vec2.evaluation.model_normaliser import normaliser_of, unwritable
     from wav2vec2.evaluation.recording_names import named_recordings
 
-    normaliser(setup.normalizer)
+    recordings, tokenizer = named_recordings(data).values(), transcriber.processor.tokenizer
+    treat = normaliser_of(setup.normalizer, tokenizer)
+    if warning := unwritable([one.transcript or "" for one in recordings], treat, tokenizer):
+        typer.echo(f"evaluate: warning: {warning}", err=True)
     model = evaluated_model(checkpoint, transcriber, language)
-    paths = [one.path for one in named_recordings(data).values()] * len(ways(transcriber))
-    with progress_report(paths) as report:
+    paths = [one.path for one in recordings] * len(ways(transcriber))
+    with progress_report(paths, line_for_each=False) as report:
         return evaluate_manifest(transcriber, replace(model, name=name or model.name), data, setup, report)
 
 
-def _lines(found: "Evaluation") -> str:
-    from wav2vec2.evaluation.evaluation_page import length
+def _failures(found: "Evaluation") -> str:
+    reasons = "".join(f"\n  {failure.reason}" for failure in found.failures)
+    return f"evaluate: {len(found.failures)} recordings failed:{reasons}"
 
-    lines = [f"{found.utterances} utterances, {length(found.hours)}, normaliser {found.normalizer}"]
+
+def _lines(found: "Evaluation") -> str:
+    from wav2vec2.evaluation.figures_in_words import length, times_as_fast
+
+    treated = f"normaliser {found.normalizer} ({found.normalizer_steps})"
+    lines = [f"{found.utterances} utterances, {length(found.hours)}, {treated}"]
     for one in found.decodings:
         lines.append(rate_line(f"{one.name} WER", one.wer, "words"))
         lines.append(rate_line(f"{one.name} CER", one.cer, "characters"))
         lines.append(
-            f"{one.name} real-time factor {one.real_time_factor:.4f}: {one.seconds:.1f} s for "
+            f"{one.name} {times_as_fast(one.real_time_factor)} times as fast as speech: {one.seconds:.1f} s for "
             f"{one.audio_seconds:.1f} s of audio"
         )
     compared = found.comparison

@@ -13,7 +13,8 @@ def push(
     revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,
     message: Annotated[str | None, typer.Option(help="Title of the commit.")] = None,
     clip: Annotated[
-        Path | None, typer.Option(help="Audio file to transcribe before; by default a synthetic sound.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Audio file to transcribe before; by default a made sound."),
     ] = None,
 ) -> None:
     """Publish a model: create its repository, or update it, with one commit.

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 
 def score(
-    references: Annotated[Path, typer.Argument(help="Texts that are right: id TAB text, text (id), or a manifest.")],
-    hypotheses: Annotated[Path, typer.Argument(help="Texts that were recognised, with the same ids.")],
+    references: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Texts that are right: id TAB text, text (id), a manifest."),
+    ],
+    hypotheses: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Texts that were recognised, with the same ids.")
+    ],
     normalizer: Annotated[str, typer.Option(help="What is done to both before: none, casefold or basic.")] = "none",
     resamples: Annotated[int, typer.Option(min=1, help="Resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
@@ -31,6 +36,7 @@ def score(
     try:
         scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))
         if table is not None:
+            table.parent.mkdir(parents=True, exist_ok=True)
             table.write_text(text_table(scored), encoding="utf-8")
     except (ValueError, OSError) as error:
         typer.echo(f"score: {error}", err=True)

@@ -8,8 +8,9 @@ from html import escape
 
 from wav2vec2.evaluation.bootstrap import Improvement, Interval
 from wav2vec2.evaluation.confusions import confusions, worst
-from wav2vec2.evaluation.evaluation import Comparison, Decoding, Evaluation
+from wav2vec2.evaluation.evaluation import Comparison, Evaluation
 from wav2vec2.evaluation.evaluation_run import Evaluated, Utterance
+from wav2vec2.evaluation.figures_in_words import length, percent, setting_text, times_as_fast
 from wav2vec2.evaluation.scoring import Edit
 
 _CONFUSIONS = 20
@@ -23,9 +24,11 @@ body { font: 16px/1.45 system-ui, sans-serif; max-width: 72rem; margin: 2rem aut
   background: #fff; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ccc; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; overflow-wrap: anywhere; } h3 small { font-weight: normal; color: #555; }
-table { border-collapse: collapse; margin: .6rem 0; } caption { text-align: left; color: #555; }
+table { border-collapse: collapse; margin: 0 0 .6rem; } .caption { margin: .6rem 0 0; color: #555; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #e4e4e4; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th:last-child, td:last-child { padding-right: 0; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
+.origin td { overflow-wrap: anywhere; min-width: 5rem; }
 .big { font-size: 1.25rem; font-weight: 600; } .wide { overflow-x: auto; } .side { display: flex; flex-wrap: wrap;
   gap: 0 3rem; } code { overflow-wrap: anywhere; }
 .line { display: flex; flex-wrap: wrap; gap: .3rem .15rem; margin: .2rem 0 .7rem; }
@@ -36,6 +39,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 .substitution { background: #fff0d0; border-color: #b47a00; } .deletion { background: #dcebff; border-color: #1f5fae;
   border-style: dashed; } .insertion { background: #ffe1e6; border-color: #b3203c; border-style: dotted; }
 .none { color: #777; }
+@media (max-width: 40rem) { th, td { padding-right: .4rem; font-size: .8rem; } }
 """
 
 
@@ -69,36 +73,37 @@ def _summary(evaluation: Evaluation) -> str:
         f"<p>{evaluation.utterances} utterances{speakers}, {length(evaluation.hours)}. Normaliser "
         f"<code>{escape(evaluation.normalizer)}</code>: {escape(evaluation.normalizer_steps)}.{failed}</p>"
     )
-    measured = [row for decoding in evaluation.decodings for row in _rate_rows(decoding)]
+    ways = evaluation.decodings
+    measured = [(f"{one.name} {unit}", rate) for one in ways for unit, rate in (("WER", one.wer), ("CER", one.cer))]
     level = f"{evaluation.resampling.level:.0%}".replace("%", " %")
     rates = _table(
-        ["", "Rate", f"{level}, utterances", f"{level}, speakers", "S", "D", "I", "Of"],
-        measured,
-        f"Errors of the whole corpus. S, D, I: substitutions, deletions, insertions; {level} intervals from "
-        f"{evaluation.resampling.resamples} resamples of utterances, and of whole speakers.",
+        ["", "Rate", f"{level}, utterances", f"{level}, speakers"],
+        [[name, percent(one.rate), _interval(one.interval), _interval(one.speaker_interval)] for name, one in measured],
+        f"Errors of the whole corpus; {level} intervals from {evaluation.resampling.resamples} resamples of "
+        "utterances, and of whole speakers.",
+        numbers_from=1,
+    )
+    counts = _table(
+        ["", "S", "D", "I", "Of"],
+        [
+            [name, *map(str, (one.substitutions, one.deletions, one.insertions, one.reference))]
+            for name, one in measured
+        ],
+        "S: substitutions, D: deletions, I: insertions.",
         numbers_from=1,
     )
     times = [
         [one.name, _share(one.wrong_utterances, evaluation.utterances), _seconds(one.audio_seconds),
-         _seconds(one.seconds), f"{one.real_time_factor:.4f}"]
-        for one in evaluation.decodings
+         _seconds(one.seconds), times_as_fast(one.real_time_factor)]
+        for one in ways
     ]  # fmt: skip
     speed = _table(
-        ["", "Utterances with errors", "Audio", "Computing", "Real-time factor"],
+        ["", "Utterances with errors", "Audio", "Computing", "Times as fast as speech"],
         times,
-        "Real-time factor: seconds of computing (reading, model, search; not loading) per second of audio.",
+        "Computing: reading, model and search, without loading.",
         numbers_from=1,
     )
-    return intro + rates + speed
-
-
-def _rate_rows(decoding: Decoding) -> list[list[str]]:
-    rows = []
-    for unit, rate in (("WER", decoding.wer), ("CER", decoding.cer)):
-        counts = [rate.substitutions, rate.deletions, rate.insertions, rate.reference]
-        intervals = [_interval(rate.interval), _interval(rate.speaker_interval)]
-        rows.append([f"{decoding.name} {unit}", percent(rate.rate), *intervals, *map(str, counts)])
-    return rows
+    return f'{intro}{rates}<div class="side">{counts}{speed}</div>'
 
 
 def _comparison(comparison: Comparison) -> str:
@@ -185,14 +190,14 @@ def _origin(evaluation: Evaluation) -> str:
         *([f"SHA-256 of {name}", digest] for name, digest in model.weights.items()),
         ["Data", _data_name(evaluation) + ("" if data.revision is None else f", revision {data.revision}")],
         [f"SHA-256 of {data.manifest}", data.manifest_sha256],
-        *([f"Decoder {one.name}", ", ".join(f"{key} {value}" for key, value in one.settings.items())]
+        *([f"Decoder {one.name}", ", ".join(f"{key} {setting_text(value)}" for key, value in one.settings.items())]
           for one in evaluation.decodings),
         ["Resampling", f"{evaluation.resampling.resamples} resamples, seed {evaluation.resampling.seed}"],
         ["Versions", ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())],
         ["Hardware", evaluation.hardware],
         ["Date", f"{evaluation.date}, {_seconds(evaluation.seconds)} in all"],
     ]  # fmt: skip
-    return "<h2>How it was measured</h2>" + _table(["", ""], rows, "")
+    return f'<h2>How it was measured</h2><div class="origin">{_table(["", ""], rows, "")}</div>'
 
 
 def _data_name(evaluation: Evaluation) -> str:
@@ -209,29 +214,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str, n
 
     head = f"<tr>{cells('th', header)}</tr>" if any(header) else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><caption>{escape(caption)}</caption>{head}{body}</table></div>'
-
-
-def percent(rate: float, signed: bool = False) -> str:
-    """A rate as it is printed everywhere.
-
-    >>> percent(0.036538), percent(-0.01, signed=True)
-    ('3.65 %', '-1.00 %')
-    """
-    return f"{rate:+.2%}".replace("%", " %") if signed else f"{rate:.2%}".replace("%", " %")
-
-
-def length(hours: float) -> str:
-    """Hours, or minutes of less than one.
-
-    >>> length(5.4), length(0.02)
-    ('5.40 hours', '1.2 minutes')
-    """
-    return f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    told = f'<p class="caption">{escape(caption)}</p>' if caption else ""  # outside of what can be scrolled: it wraps
+    return f'<div>{told}<div class="wide" tabindex="0"><table>{head}{body}</table></div></div>'
 
 
 def _interval(found: Interval | None, signed: bool = False) -> str:
-    return "–" if found is None else f"{percent(found.low, signed)} to {percent(found.high, signed)}"
+    return "–" if found is None else f"{percent(found.low, signed)[:-2]} to {percent(found.high, signed)}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -25,7 +25,8 @@ from wav2vec2.evaluation.evaluation import (
     compare,
     error_rate,
 )
-from wav2vec2.evaluation.normalisers import normaliser
+from wav2vec2.evaluation.model_normaliser import MODEL, normaliser_of
+from wav2vec2.evaluation.normalisers import Normaliser
 from wav2vec2.evaluation.provenance import hardware, sha256_of, versions, weight_files
 from wav2vec2.evaluation.recording_names import named_recordings, without_paths
 from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
@@ -70,7 +71,7 @@ class Setup:
     `language_model` is the name of the file that the decoder's language model came from.
     """
 
-    normalizer: str = "none"
+    normalizer: str = MODEL
     resampling: Resampling = Resampling()
     names: DataNames = DataNames()
     language_model: str | None = None
@@ -119,7 +120,7 @@ def evaluate_manifest(
     left out of both.
     """
     started, setup = time.perf_counter(), setup or Setup()
-    normaliser(setup.normalizer)  # an unknown name is said before hours of work
+    treat = normaliser_of(setup.normalizer, transcriber.processor.tokenizer)
     recordings = named_recordings(manifest)
     passes = {
         name: _transcribed(way, recordings, manifest, report or _Silence()) for name, way in ways(transcriber).items()
@@ -129,7 +130,7 @@ def evaluate_manifest(
     if not kept:
         first = next(iter(reasons.values()), "it has no lines")
         raise ValueError(f"{manifest}: none of its {len(recordings)} recordings could be evaluated: {first}")
-    utterances = _scored(kept, passes, setup.normalizer)
+    utterances = _scored(kept, passes, treat)
     failures = [Failure(name, reasons[name]) for name in recordings if name in reasons]
     settings = {"greedy": _GREEDY, "beam": beam_settings(transcriber.decoder, setup.language_model)}
     decodings = [_decoding(way, settings[way], utterances, one, setup.resampling) for way, one in passes.items()]
@@ -140,8 +141,8 @@ def evaluate_manifest(
         utterances=len(utterances),
         hours=sum(one.seconds for one in utterances) / 3600,
         speakers=_number_of_speakers(utterances),
-        normalizer=setup.normalizer,
-        normalizer_steps=normaliser(setup.normalizer).steps,
+        normalizer=treat.name,
+        normalizer_steps=treat.steps,
         resampling=setup.resampling,
         decodings=decodings,
         comparison=_comparison(utterances, setup.resampling),
@@ -207,10 +208,10 @@ def _transcribed(
     return _Pass(texts, durations, reasons, time.perf_counter() - started)
 
 
-def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], normalizer: str) -> list[Utterance]:
+def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], treat: Normaliser) -> list[Utterance]:
     references = [one.transcript or "" for one in kept.values()]
     scores = {
-        way: score_utterances(references, [one.texts[name] for name in kept], normalizer) for way, one in passes.items()
+        way: score_utterances(references, [one.texts[name] for name in kept], treat) for way, one in passes.items()
     }
     durations = next(iter(passes.values())).durations
     return [

@@ -7,6 +7,7 @@ from wav2vec2.evaluation.bootstrap import Resampling
 from wav2vec2.evaluation.evaluation import ErrorRate, error_rate
 from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
 from wav2vec2.evaluation.tab_separated import count_columns, count_values, table
+from wav2vec2.evaluation.text_headers import check_first_rows
 from wav2vec2.evaluation.text_tables import paired, read_texts
 
 
@@ -28,8 +29,10 @@ def score_files(
     references: Path, hypotheses: Path, normalizer: str = "none", how: Resampling | None = None
 ) -> ScoredTexts:
     """Match the texts of two files by their ids and count; ids on one side alone, or twice, are a `TextTableError`."""
-    how, said = how or Resampling(), read_texts(references)
-    ids, right, heard = paired(said.texts, read_texts(hypotheses).texts)
+    how, said, recognised = how or Resampling(), read_texts(references), read_texts(hypotheses)
+    if not (said.has_header or recognised.has_header):
+        check_first_rows(said.texts, recognised.texts)
+    ids, right, heard = paired(said.texts, recognised.texts)
     scores = score_utterances(right, heard, normalizer)
     speakers = [said.speakers[name] for name in ids] if len(said.speakers) == len(ids) else None
     wer = error_rate([one.words for one in scores], speakers, how)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from wav2vec2.evaluation.normalisers import normaliser
+from wav2vec2.evaluation.normalisers import Normaliser, normaliser
 
 Texts = Sequence[list[str]]
 
@@ -105,7 +105,9 @@ class UtteranceScore:
     characters: Counts
 
 
-def error_rates(references: Sequence[str], hypotheses: Sequence[str], normalizer: str = "none") -> ErrorRates:
+def error_rates(
+    references: Sequence[str], hypotheses: Sequence[str], normalizer: str | Normaliser = "none"
+) -> ErrorRates:
     """The errors of a corpus, and nothing more: cheap enough for every evaluation of a training run.
 
     >>> error_rates(["a cat sat", ""], ["a bat", "hm"]).words
@@ -116,7 +118,7 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str], normalizer
 
 
 def score_utterances(
-    references: Sequence[str], hypotheses: Sequence[str], normalizer: str = "none"
+    references: Sequence[str], hypotheses: Sequence[str], normalizer: str | Normaliser = "none"
 ) -> list[UtteranceScore]:
     """The alignment and the counts of each utterance. They sum up to what `error_rates` gives."""
     words = _words(references, hypotheses, normalizer)
@@ -127,12 +129,12 @@ def score_utterances(
     ]
 
 
-def _words(references: Sequence[str], hypotheses: Sequence[str], normalizer: str) -> tuple[Texts, Texts]:
+def _words(references: Sequence[str], hypotheses: Sequence[str], normalizer: str | Normaliser) -> tuple[Texts, Texts]:
     if isinstance(references, str) or isinstance(hypotheses, str):
         raise ValueError("references and hypotheses: need a list of texts each, not one text")
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references, but {len(hypotheses)} hypotheses: need one for each")
-    treat = normaliser(normalizer)
+    treat = normaliser(normalizer) if isinstance(normalizer, str) else normalizer
     return [treat(text).split() for text in references], [treat(text).split() for text in hypotheses]
 
 

@@ -1,13 +1,15 @@
 """Files of texts with ids, for references and hypotheses.
 
-Three forms are told apart by what is in them: `id TAB text` lines; manifests (a header with the columns `path` and
-`transcript`; the id is the column `id`, else the path); and `text (id)` lines, the "trn" form of NIST's sclite.
+Three forms are told apart by what is in them: `id TAB text` lines; tables whose first line names the columns, as
+manifests do (see `text_headers`); and `text (id)` lines, the "trn" form of NIST's sclite.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from wav2vec2.evaluation.text_headers import Header, header_of
 
 _SHOWN = 20
 
@@ -22,6 +24,7 @@ class TextTable:
 
     texts: dict[str, str]
     speakers: dict[str, str] = field(default_factory=dict)
+    has_header: bool = False
 
 
 def read_texts(path: Path) -> TextTable:
@@ -30,15 +33,15 @@ def read_texts(path: Path) -> TextTable:
         lines = [line for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         raise TextTableError(f"{path}: is not UTF-8 text ({error.reason})") from error
-    if lines and {"path", "transcript"} <= set(lines[0].split("\t")):
-        rows = list(_manifest_rows(path, lines))
-    elif any("\t" in line for line in lines):
-        rows = list(_tab_rows(path, lines))
+    header = None
+    if any("\t" in line for line in lines):
+        header = _header(path, lines)
+        rows = list(_tab_rows(path, lines) if header is None else _named_rows(path, header, lines[1:]))
     else:
         rows = list(_trn_rows(path, lines))
     check_once(path.name, [name for name, _, _ in rows])
     speakers = {name: speaker for name, _, speaker in rows if speaker}
-    return TextTable({name: text for name, text, _ in rows}, speakers)
+    return TextTable({name: text for name, text, _ in rows}, speakers, header is not None)
 
 
 def paired(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
@@ -74,14 +77,24 @@ def listed(names: list[str]) -> str:
 Row = tuple[str, str, str | None]
 
 
-def _manifest_rows(path: Path, lines: list[str]) -> Iterator[Row]:
-    columns = lines[0].split("\t")
-    for line in lines[1:]:
+def _header(path: Path, lines: list[str]) -> Header | None:
+    try:
+        return header_of(lines)
+    except ValueError as error:
+        raise TextTableError(f"{path}: {error}") from error
+
+
+def _named_rows(path: Path, header: Header, lines: list[str]) -> Iterator[Row]:
+    count = len(header.columns)
+    for line in lines:
         values = line.split("\t")
-        if len(values) != len(columns):
-            raise TextTableError(f"{path}: {len(values)} columns, but the header has {len(columns)}: {line[:80]!r}")
-        row = dict(zip(columns, values, strict=True))
-        yield row.get("id") or row["path"], row["transcript"], row.get("speaker")
+        if len(values) != count:
+            raise TextTableError(f"{path}: {len(values)} columns, but the header has {count}: {line[:80]!r}")
+        row = dict(zip(header.columns, values, strict=True))
+        name = next((row[column].strip() for column in header.ids if row[column].strip()), None)
+        if name is None:
+            raise TextTableError(f"{path}: a line without an id: {line[:80]!r}")
+        yield name, row[header.text], row.get("speaker")
 
 
 def _tab_rows(path: Path, lines: list[str]) -> Iterator[Row]:
@@ -101,7 +114,7 @@ def _trn_rows(path: Path, lines: list[str]) -> Iterator[Row]:
         is_apart = not text or text[-1].isspace()
         if not (bracket and end == ")" and is_apart and name.split() == [name] and ")" not in name):
             raise TextTableError(
-                f"{path}: neither `id TAB text`, nor `text (id)`, nor a manifest with the columns path and "
-                f"transcript: {line[:80]!r}"
+                f"{path}: neither `id TAB text`, nor `text (id)`, nor a table whose first line names the "
+                f"columns: {line[:80]!r}"
             )
         yield name, text.strip(), None

@@ -38,12 +38,13 @@ def load_audio(
 
     `channels` says what becomes of several channels: their "mean", the "first", one by its number, or an "error".
     `start` and `duration`, in seconds, take a part without decoding the rest; it equals the same slice of the whole.
+    (What the `ffmpeg` program reads is decoded from its beginning, because seeking would end up elsewhere.)
 
     Whatever cannot be used raises `AudioError`, which names the source and the reason: empty, truncated, corrupt, of
     unknown format, NaN or infinite samples, and, unless `require_sound=False`, digital silence (no two samples that
     differ), which teaches a model nothing and is nearly always a recording that failed. A file that cannot be opened
     raises `OSError`, a wrong argument `ValueError`. A truncated file can still be read up to where it is cut, by
-    `duration`.
+    `duration`. (Of an MP3 that does not say how long it is, a cut between two frames leaves no trace.)
     """
     samples = _collected(_stretch(source, sampling_rate, channels, start, duration), sampling_rate, name_of(source))
     if require_sound and len(samples) > 1 and samples.max() == samples.min():

@@ -1,8 +1,8 @@
 """What the headers of WAV, Ogg and MP3 files say about their own length.
 
-libsndfile shortens a cut-off WAV or Ogg file without a word, reads only the first of several joined Ogg or MP3 streams,
-and guesses the length of an MP3 file without a Xing header from the bit rate of its first frame, which may lose most
-of it. The checks here read a few headers and decode nothing.
+libsndfile shortens a cut-off WAV, Ogg or MP3 file without a word, reads only the first of several joined Ogg or MP3
+streams, and guesses the length of an MP3 file without a Xing header from the bit rate of its first frame, which may
+lose most of it. The checks here read a few headers and decode nothing.
 """
 
 import os
@@ -10,6 +10,8 @@ import re
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from wav2vec2.processing.mpeg_frames import missing_at_end
 
 #: Writers that stream do not know the length; they write one of the largest sizes (FFmpeg all ones, SoX 0x7FFFF...).
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -19,6 +21,9 @@ _LONGEST_OGG_PAGE = 27 + 255 + 255 * 255
 
 #: What opens an MPEG layer III frame, or the tag before the first; a tag may also close the file before.
 _MP3_BEGINS = re.compile(rb"(TAG.{125})?(\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xe0]|ID3[\x02-\x04])", re.DOTALL)
+
+#: So much of the end of an MP3 file is looked at: ten of the longest frames (1,441 bytes).
+_MP3_TAIL = 10 * 1441
 
 #: A file with more chunks before its samples than this is not looked through.
 _MOST_WAV_CHUNKS = 1000
@@ -48,7 +53,8 @@ def truncation(stream: BinaryIO) -> str | None:
         there = _size_of(stream) - header.position
         if there < header.size - _MP3_SLACK:
             return f"truncated: the header tells of {header.size} bytes of sound, {there} are there"
-    return None
+        return None
+    return _mp3_truncation(stream)
 
 
 def joined_streams(stream: BinaryIO) -> str | None:
@@ -69,7 +75,7 @@ def joined_streams(stream: BinaryIO) -> str | None:
 
 def xing_header(stream: BinaryIO) -> XingHeader | None:
     """The Xing or Info header of an MP3 file, None if it has none that says how many frames there are."""
-    position = _end_of_id3(stream)
+    position = end_of_id3(stream)
     frame = _read_at(stream, position, 64)
     found = re.search(rb"Xing|Info", frame)
     if found is None or not re.match(rb"\xff[\xe0-\xff]", frame) or len(frame) < found.end() + 12:
@@ -80,8 +86,8 @@ def xing_header(stream: BinaryIO) -> XingHeader | None:
     return XingHeader(frames, size if flags & 2 else 0, position)
 
 
-def _end_of_id3(stream: BinaryIO) -> int:
-    """Where the MPEG frames start: behind the ID3v2 tag, whose size is written in 7 bits a byte."""
+def end_of_id3(stream: BinaryIO) -> int:
+    """Where the MPEG frames start: behind the ID3v2 tag, whose size is written in 7 bits a byte; 0 without one."""
     tag = _read_at(stream, 0, 10)
     if len(tag) < 10 or tag[:3] != b"ID3":
         return 0
@@ -89,6 +95,15 @@ def _end_of_id3(stream: BinaryIO) -> int:
     for byte in tag[6:10]:
         size = size << 7 | byte & 0x7F
     return 10 + size
+
+
+def _mp3_truncation(stream: BinaryIO) -> str | None:
+    """An MP3 file that does not say how long it is tells that it was cut by an incomplete last frame alone."""
+    first = end_of_id3(stream)
+    length = min(_size_of(stream) - first, _MP3_TAIL)
+    tail = _read_at(stream, _size_of(stream) - length, length)
+    missing = missing_at_end(_read_at(stream, first, 4), tail)
+    return f"truncated: its last frame lacks {missing} bytes" if missing else None
 
 
 def _wav_truncation(stream: BinaryIO) -> str | None:

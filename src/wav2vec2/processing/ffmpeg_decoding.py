@@ -3,6 +3,10 @@
 The program runs without a shell, reads one local file and nothing else, and its answer is taken block by block, as
 fast as it is used. It writes Sun's AU format, whose 24-byte header holds the rate and the channels.
 
+It always decodes from the beginning, and what lies before the start is thrown away here, sample by sample. Its own
+seeking goes by time stamps, which are other places: by 7 ms for Opus in WebM (version 5.1), by milliseconds for all
+of Matroska, by the whole delay where the sound of a video begins late. An hour of AAC takes it about a second.
+
 Shapes: n samples of a block, C channels.
 """
 
@@ -22,6 +26,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_error import AudioError
 from wav2vec2.processing.audio_sources import AudioSource
+from wav2vec2.processing.container_headers import truncation
 from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording
 
 #: How much of what the program complains about is kept.
@@ -35,14 +40,17 @@ _AU_FLOAT32 = 6
 class _Ffmpeg:
     """A running `ffmpeg`: `output` is what it writes; `complaints()` waits for its end and says what went wrong."""
 
-    def __init__(self, program: str, arguments: list[str], name: str) -> None:
-        command = [program, "-hide_banner", "-nostdin", *arguments]
+    def __init__(self, program: str, log_level: str, path: str, arguments: list[str], name: str) -> None:
+        """`file:` keeps a path from being an option or address; the whitelist keeps playlists from opening others."""
+        self._input = f"file:{path}"
+        read = ["-v", log_level, "-xerror", "-protocol_whitelist", "file", "-i", self._input]
+        command = [program, "-hide_banner", "-nostdin", *read, *arguments]
         try:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
-            raise AudioError(name, f"the program {program} cannot be run ({error})") from error
+            raise AudioError(name, f"the program ffmpeg cannot be run ({error.strerror})") from error
         assert self._process.stdout is not None and self._process.stderr is not None
         self.output: IO[bytes] = self._process.stdout
         self._said = bytearray()
@@ -55,10 +63,14 @@ class _Ffmpeg:
             self._said += chunk[: _COMPLAINTS_KEPT - len(self._said)]
 
     def complaints(self) -> str:
-        """What it said, or its exit status if it failed in silence, once it has ended."""
+        """What it said, or its exit status if it failed in silence, once it has ended.
+
+        Without the path that it was given, which may be that of a copy, another one each time, and is this machine's.
+        """
         status = self._process.wait()
         self._listener.join()
-        said = self._said.decode("utf-8", "replace").strip()
+        said = self._said.decode("utf-8", "replace").replace(f"{self._input}: ", "").replace(self._input, "the file")
+        said = said.strip()
         return said or (f"exit status {status}" if status else "")
 
     def stop(self) -> None:
@@ -75,12 +87,11 @@ def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterato
     """The first audio stream of `source` from second `start`; `refusal` is why libsndfile did not read it."""
     program = _program(source.name, refusal)
     with _on_disk(source) as path:
-        seek, trim = _from(start)
-        write = ["-map", "0:a:0", *trim, "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-        ffmpeg = _Ffmpeg(program, ["-v", "error", "-xerror", *seek, *_input(path), *write], source.name)
+        write = ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+        ffmpeg = _Ffmpeg(program, "error", path, write, source.name)
         try:
             rate, channels = _au_header(ffmpeg, source.name, refusal)
-            yield Recording(source.name, rate, channels, _blocks(ffmpeg, source.name, channels))
+            yield Recording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source, channels)))
         finally:
             ffmpeg.stop()
 
@@ -89,7 +100,7 @@ def declared_seconds_by_ffmpeg(source: AudioSource, refusal: str) -> float | Non
     """The length in the header, None if it says none. (Without an output, the program prints the header and fails.)"""
     program = _program(source.name, refusal)
     with _on_disk(source) as path:
-        ffmpeg = _Ffmpeg(program, ["-v", "info", *_input(path)], source.name)
+        ffmpeg = _Ffmpeg(program, "info", path, [], source.name)
         try:
             header = ffmpeg.complaints()
         finally:
@@ -113,22 +124,6 @@ def _program(name: str, refusal: str) -> str:
             "and other containers need the program ffmpeg, which is not on the PATH",
         )
     return program
-
-
-def _input(path: str) -> list[str]:
-    """`file:` keeps a name from being an option or an address; the whitelist keeps playlists from opening others."""
-    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
-
-
-def _from(start: int) -> tuple[list[str], list[str]]:
-    """Options before and after the input that begin at second `start`.
-
-    Where `-ss` alone begins is up to 30 ms off in mp4 (FFmpeg 9). So it goes to a second before, and the filter cuts by
-    the time stamps of the file: exact in mp4, to the millisecond that its time stamps have in Matroska and WebM.
-    """
-    if not start:
-        return [], []
-    return ["-ss", str(max(0, start - 1)), "-copyts", "-start_at_zero"], ["-af", f"atrim=start={start}"]
 
 
 @contextmanager
@@ -157,14 +152,25 @@ def _au_header(ffmpeg: _Ffmpeg, name: str, refusal: str) -> tuple[int, int]:
     return rate, channels
 
 
-def _blocks(ffmpeg: _Ffmpeg, name: str, channels: int) -> Iterator[NDArray[np.float32]]:
+def _blocks(ffmpeg: _Ffmpeg, source: AudioSource, channels: int) -> Iterator[NDArray[np.float32]]:
     """Arrays (n, C) to the end of the stream, which the program must have reached without complaint."""
     frame = 4 * channels
     while data := ffmpeg.output.read(max(1, VALUES_PER_BLOCK // channels) * frame):
         whole = len(data) // frame * channels
         yield np.frombuffer(data, ">f4", whole).astype(np.float32).reshape(-1, channels)
     if complaints := ffmpeg.complaints():
-        raise AudioError(name, f"corrupt or truncated: ffmpeg stops ({_summary(complaints)})")
+        raise AudioError(source.name, f"corrupt or truncated: ffmpeg stops ({_summary(complaints)})")
+    if cut := truncation(source.stream):
+        raise AudioError(source.name, cut)
+
+
+def _from(first: int, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """The blocks from sample `first` on."""
+    position = 0
+    for block in blocks:
+        if position + len(block) > first:
+            yield block[max(0, first - position) :]
+        position += len(block)
 
 
 def _refused(refusal: str, complaints: str) -> str:

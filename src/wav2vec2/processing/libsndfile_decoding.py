@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_error import AudioError
 from wav2vec2.processing.audio_sources import AudioSource
-from wav2vec2.processing.container_headers import joined_streams, truncation, xing_header
+from wav2vec2.processing.container_headers import end_of_id3, joined_streams, truncation, xing_header
 from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording, UnreadableFormatError, check_header
 
 #: libsndfile says 2^63 - 1 where the header leaves the length open; FLAC has 36 bits for it and all ones are a lie.
@@ -33,24 +33,26 @@ class _Stream:
 
     Every read goes through here, paths included: libsndfile guesses formats from file name extensions otherwise.
     Without `knows_end` the stream will not say where it ends. Then the MP3 decoder counts the frames instead of
-    guessing their number from the first one.
+    guessing their number from the first one. It begins at byte `begin`, behind an ID3 tag: libsndfile takes a tagged
+    MP3 file for none if its first frame is not one that tells of the others.
     """
 
-    def __init__(self, stream: BinaryIO, knows_end: bool) -> None:
+    def __init__(self, stream: BinaryIO, knows_end: bool, begin: int) -> None:
         self._stream = stream
         self._knows_end = knows_end
+        self._begin = begin
         self.failure: Exception | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END and not self._knows_end:
             return -1
         try:
-            return self._stream.seek(offset, whence)
+            return self._stream.seek(offset + (self._begin if whence == os.SEEK_SET else 0), whence) - self._begin
         except (ValueError, OSError, OverflowError):  # a corrupt header sends the decoder before the beginning
             return -1
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._stream.tell() - self._begin
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
@@ -112,8 +114,9 @@ def _open(source: AudioSource) -> tuple[_Stream, soundfile.SoundFile]:
 
 
 def _open_once(source: AudioSource, knows_end: bool) -> tuple[_Stream, soundfile.SoundFile]:
-    stream = _Stream(source.stream, knows_end)
-    source.stream.seek(0)
+    begin = end_of_id3(source.stream)
+    stream = _Stream(source.stream, knows_end, begin)
+    source.stream.seek(begin)
     try:
         return stream, _SequentialFile(stream)
     except soundfile.LibsndfileError as error:

@@ -1,6 +1,9 @@
 """How to use a model: the code blocks of its card. They run as they are, with a file `speech.wav`."""
 
-_OWN_CTC = """With this package (`pip install wav2vec2`): files of any length, times of words{lm}.
+from wav2vec2.sharing.installation import install_command, package
+
+_OWN = "With the package that wrote this card, {package} (`{install}`)"
+_OWN_CTC = """{own}: files of any length, times of words{lm}.
 
 ```python
 from wav2vec2 import Transcriber
@@ -28,7 +31,7 @@ with torch.inference_mode():
 print(processor.batch_decode(logits.argmax(-1))[0])
 ```
 """
-_OWN_FEATURES = """With this package (`pip install wav2vec2`), as the beginning of a recogniser or for its features:
+_OWN_FEATURES = """{own}, as the beginning of a recogniser or for its features:
 
 ```python
 import torch
@@ -63,4 +66,5 @@ def usage_section(architecture: str, name: str, with_decoder: bool) -> str:
     for_ctc = architecture.endswith("ForCTC")
     blocks = (_OWN_CTC, _STOCK_CTC) if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
     search = ", and beam search with the decoder that is saved here" if with_decoder else ""
-    return "\n".join(block.format(name=name, lm=search) for block in blocks).rstrip()
+    own = _OWN.format(package=package(), install=install_command())
+    return "\n".join(block.format(name=name, lm=search, own=own) for block in blocks).rstrip()

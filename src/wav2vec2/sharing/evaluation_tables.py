@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wav2vec2.evaluation.evaluation import Decoding, ErrorRate, Evaluation
+from wav2vec2.evaluation.figures_in_words import length, setting_text, times_as_fast
 from wav2vec2.evaluation.provenance import sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 _RATES = (("wer", "WER", "words"), ("cer", "CER", "characters"))
+_SPEED = "times as fast as speech"
 
 
 def percent(rate: float) -> float:
@@ -49,7 +51,13 @@ def results_section(evaluation: Evaluation | None) -> str:
     """The measured figures with all they depend on; that there are none, if there are none."""
     if evaluation is None:
         return "Nothing: no evaluation was made of these weights. How often they are wrong is not known."
-    parts = [_data_sentence(evaluation), _rates_table(evaluation), _errors_table(evaluation), _how(evaluation)]
+    parts = [
+        _data_sentence(evaluation),
+        _rates_table(evaluation),
+        _errors_table(evaluation),
+        _how(evaluation),
+        _sums(evaluation),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -61,17 +69,15 @@ def _data_sentence(evaluation: Evaluation) -> str:
     failures = len(evaluation.failures)
     lost = f" {failures} more could not be read and are in no figure." if failures else ""
     return (
-        f"Data: `{data.name}` ({details}); {evaluation.utterances} utterances, {evaluation.hours:.3f} hours, "
-        f"{speakers} speakers. Its manifest has the SHA-256 `{data.manifest_sha256}`.{lost}"
+        f"Data: `{data.name}` ({details}); {evaluation.utterances} utterances, {length(evaluation.hours)}, "
+        f"{speakers} speakers.{lost}"
     )
 
 
 def _rates_table(evaluation: Evaluation) -> str:
     level = f"{100 * evaluation.resampling.level:g} %"
-    header = (
-        f"| decoder | WER % | {level}, other utterances | {level}, other speakers | CER % | {level} | times real time |"
-    )
-    rows = [header, "|---|---|---|---|---|---|---|"]
+    columns = ("decoder", "WER %", f"{level}, other utterances", f"{level}, other speakers", "CER %", level, _SPEED)
+    rows = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|---|---|"]
     for one in evaluation.decodings:
         cells = [
             _way(one),
@@ -80,7 +86,7 @@ def _rates_table(evaluation: Evaluation) -> str:
             _interval(one.wer.speaker_interval),
             f"{100 * one.cer.rate:.2f}",
             _interval(one.cer.interval),
-            f"{one.real_time_factor:.4f}" if one.audio_seconds else "not measured",
+            times_as_fast(one.real_time_factor) if one.audio_seconds else "not measured",
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -105,7 +111,7 @@ def _how(evaluation: Evaluation) -> str:
         f"- Normaliser of references and transcripts: `{evaluation.normalizer}` ({evaluation.normalizer_steps}).",
         *(f"- Decoder {_way(one)}: {_settings(one)}." for one in evaluation.decodings),
         f"- Intervals: bootstrap, {how.resamples} resamples, seed {how.seed}; of one test set, not of other domains.",
-        f"- Weights measured: {_weights(evaluation)}; {evaluation.model.parameters} parameters in "
+        f"- Weights measured: {_names(evaluation)}; {evaluation.model.parameters} parameters in "
         f"{evaluation.model.precision}.",
         f"- Measured on {evaluation.date}, on {evaluation.hardware}, in {evaluation.seconds:.0f} s, with "
         + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
@@ -121,17 +127,24 @@ def _how(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
+def _sums(evaluation: Evaluation) -> str:
+    """As `sha256sum` prints and checks them, in a block: too long for a sentence."""
+    files = {**evaluation.model.weights, evaluation.data.manifest: evaluation.data.manifest_sha256}
+    lines = [f"{sha}  {name}" for name, sha in files.items()]
+    return "\n".join(["SHA-256 of the weights and of the manifest:", "", "```text", *lines, "```"])
+
+
 def weights_problems(folder: Path, card: str) -> list[str]:
     """Weight files in the folder that are not those whose figures a card shows, by their SHA-256."""
     problems = []
-    for name, sha in re.findall(r"`([\w.-]+)` \(SHA-256 `([0-9a-f]{64})`\)", card):
+    for sha, name in re.findall(r"^([0-9a-f]{64})  ([\w.-]+\.(?:safetensors|bin))$", card, re.MULTILINE):
         if (folder / name).is_file() and sha256_of(folder / name) != sha:
             problems.append(f"{name} is not the file that was measured: evaluate again, and write the card from that")
     return problems
 
 
-def _weights(evaluation: Evaluation) -> str:
-    return ", ".join(f"`{name}` (SHA-256 `{sha}`)" for name, sha in evaluation.model.weights.items()) or "not recorded"
+def _names(evaluation: Evaluation) -> str:
+    return ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
 
 
 def _interval(interval: Any) -> str:
@@ -147,4 +160,5 @@ def _way(decoding: Decoding) -> str:
 
 def _settings(decoding: Decoding) -> str:
     settings = decoding.settings.items()
-    return ", ".join(f"{name}={value}" for name, value in settings if value is not None and value is not False)
+    told = [(name, value) for name, value in settings if value is not None and value is not False]
+    return ", ".join(f"{name}={setting_text(value)}" for name, value in told)

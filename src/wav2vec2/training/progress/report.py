@@ -71,9 +71,9 @@ def _png(figure: "Figure", resolution: int) -> bytes:
 
 
 def _picture(panel: Panel, run: RunHistory) -> bytes:
-    figure = _figure(5.4, 3.1)
+    figure = _figure(3.7, 2.5)  # the page shows it about that large, also on a telephone: letters keep their size
     draw_panel(figure.subplots(), panel, run)
-    return _png(figure, resolution=150)
+    return _png(figure, resolution=220)
 
 
 def _overview(panels: list[Panel], run: RunHistory) -> "Figure":

@@ -15,6 +15,7 @@ from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
 from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.greedy_search import greedy_paths
 from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
@@ -27,12 +28,17 @@ Lengths = Tensor | Sequence[int]
 class CTCDecoder:
     """Decodes batches of CTC log-probabilities, on the device they are on.
 
-    `vocabulary` lists the tokens by id. Special tokens (`<s>`, `<unk>`, ...) are never output. With a `lexicon`, words
+    `vocabulary` lists the tokens by id. `special_tokens` are never output: those of the tokenizer; by default what is
+    written like one (`<s>`, `[UNK]`, ...). With a `lexicon`, words
     or a mapping from words to spellings ("k ae t"), no other word is; without one any spelling is, and what the
     `language_model` does not know costs `unknown_penalty` and the model's own probability of an unknown word.
     A score is acoustics + `alpha` x language model + `beta` x words, in natural logs; alpha and beta count only with a
     language model. `hotwords` are words or phrases, with weights if a mapping, that add `hotword_weight` for each time
     they are said; their words are known in every search. `word_delimiter=None` makes each token a word.
+
+    `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is for
+    texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams` and
+    `score_boundary`.)
 
     `beam` texts are kept a frame. A frame extends them by its `candidates` best letters within `token_threshold` of its
     best token (natural log).
@@ -60,20 +66,25 @@ class CTCDecoder:
         token_threshold: float = 12.0,
         frame_times: FrameTimes | None = None,
         calibration: Calibration | None = None,
+        special_tokens: Iterable[str] | None = None,
+        known_words: Iterable[str] | None = None,
+        score_boundary: bool = True,
     ) -> None:
         if beam < 1 or candidates < 1 or token_threshold <= 0:
             raise ValueError(
                 f"beam={beam}, candidates={candidates}, token_threshold={token_threshold}: must be positive"
             )
-        self.speller = Speller(vocabulary, blank, word_delimiter)
-        if isinstance(hotwords, str) or isinstance(lexicon, str):
-            raise ValueError("hotwords and lexicon: need a list of words, not one string")
+        self.speller = Speller(vocabulary, blank, word_delimiter, special_tokens)
+        if isinstance(hotwords, str) or isinstance(lexicon, str) or isinstance(known_words, str):
+            raise ValueError("hotwords, lexicon and known_words: need a list of words, not one string")
         if hotwords is not None and not isinstance(hotwords, Mapping):
             hotwords = dict.fromkeys(hotwords, hotword_weight)
         self.hotwords = dict(hotwords or {})
         self.lexicon = lexicon if lexicon is None or isinstance(lexicon, Mapping) else list(lexicon)
-        self.language_model = language_model
-        self.knowledge = WordKnowledge(self.speller, language_model, self.lexicon, self.hotwords)
+        self.language_model, self.score_boundary = language_model, score_boundary
+        self.known_words = None if known_words is None else list(known_words)
+        asked = language_model if score_boundary else _without_boundary(language_model)
+        self.knowledge = WordKnowledge(self.speller, asked, self.lexicon, self.hotwords, self.known_words)
         self.beam, self.candidates, self.token_threshold = beam, candidates, token_threshold
         self.frame_times = frame_times or FrameTimes()
         self.calibration = calibration or Calibration()
@@ -205,3 +216,9 @@ class CTCDecoder:
             joined, score = " ".join(word.text for word in words), scores[row][k]
             answers[row].append(Hypothesis(joined, score, words, tokens, score - extras[row][k], languages[row][k]))
         return [answer or [Hypothesis("", IMPOSSIBLE, acoustic_score=IMPOSSIBLE)] for answer in answers]
+
+
+def _without_boundary(model: LanguageModel | None) -> LanguageModel | None:
+    if model is None or isinstance(model, NgramLanguageModel):
+        return None if model is None else model.without_boundary()
+    raise ValueError(f"score_boundary=False: a {type(model).__name__} has no state before a text but its own `begin`")

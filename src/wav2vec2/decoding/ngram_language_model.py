@@ -5,6 +5,7 @@ Shapes: N hypotheses.
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class NgramLanguageModel:
     """Length of the longest n-grams."""
     unknown_id: int
     """The id of every word that the model does not know."""
+    scores_boundary: bool = True
+    """Whether texts are sentences: begun after <s>, and </s> counted at their end."""
 
     def __init__(self, vocabulary: list[str], trie: NgramTrie) -> None:
         self._set_vocabulary(vocabulary)
@@ -111,7 +114,9 @@ class NgramLanguageModel:
 
     def to(self, device: torch.device | str) -> "NgramLanguageModel":
         """The same model on another device."""
-        return NgramLanguageModel(self.vocabulary, self.trie.to(device))
+        model = copy(self)
+        model.trie = self.trie.to(device)
+        return model
 
     @property
     def device(self) -> torch.device:
@@ -123,9 +128,15 @@ class NgramLanguageModel:
         ids = [self._ids.get(word, self.unknown_id) for word in words]
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
+    def without_boundary(self) -> "NgramLanguageModel":
+        """The same model for texts that begin and end anywhere: after nothing at all, and their end costs nothing."""
+        model = copy(self)
+        model.scores_boundary = False
+        return model
+
     def begin(self) -> int:
-        """The state at the beginning of a sentence, after <s>."""
-        return self._begin
+        """The state at the beginning of a text: after <s>, or the empty context if boundaries are not scored."""
+        return self._begin if self.scores_boundary else 0
 
     def score(self, states: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Natural-log probabilities (N,) of words (N,) after states (N,), and the states (N,) that follow."""
@@ -133,7 +144,9 @@ class NgramLanguageModel:
         return (given_up + self.trie.log_probs[nodes]) * LN_10, self.trie.after[nodes].long()
 
     def end(self, states: Tensor) -> Tensor:
-        """Natural-log probabilities (N,) that the sentence ends here."""
+        """Natural-log probabilities (N,) that the sentence ends here; zeros if boundaries are not scored."""
+        if not self.scores_boundary:
+            return torch.zeros(states.shape, device=states.device)
         return self.score(states, torch.full_like(states, self._end_id))[0]
 
     def perplexity(self, texts: Iterable[str]) -> float:

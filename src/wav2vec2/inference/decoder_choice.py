@@ -35,7 +35,8 @@ def beam_decoder(
         return None
     speller = greedy.speller
     times = settings.pop("frame_times", greedy.frame_times)
-    return CTCDecoder(speller.vocabulary, speller.blank, speller.word_delimiter, frame_times=times, **settings)
+    settings |= {"frame_times": times, "special_tokens": speller.special_tokens}
+    return CTCDecoder(speller.vocabulary, speller.blank, speller.word_delimiter, **settings)
 
 
 def _saved(checkpoint: str | Path, greedy: CTCDecoder) -> dict[str, Any]:
@@ -65,14 +66,20 @@ def _with_model(place: Path, greedy: CTCDecoder) -> dict[str, Any]:
 def _of_hub_folder(folder: Path) -> dict[str, Any]:
     hub = read_hub_folder(folder)
     weights = {"alpha": hub.alpha, "beta": hub.beta, "unknown_penalty": hub.unknown_penalty}
-    return {"language_model": hub.model, **weights}
+    return {
+        "language_model": hub.model,
+        "known_words": hub.unigrams,
+        "score_boundary": hub.score_boundary,
+        **weights,
+    }
 
 
 def _of_decoder(folder: Path, greedy: CTCDecoder) -> dict[str, Any]:
     decoder = load_decoder(folder)
     ours, theirs = greedy.speller, decoder.speller
-    if (theirs.letters, theirs.blank, theirs.delimiter) != (ours.letters, ours.blank, ours.delimiter):
-        differing = sorted({*theirs.letters.items()} ^ {*ours.letters.items()}, key=lambda pair: pair[1])[:5]
+    letters = {token: number for token, number in theirs.letters.items() if number not in ours.special}
+    if (letters, theirs.blank, theirs.delimiter) != (ours.letters, ours.blank, ours.delimiter):
+        differing = sorted({*letters.items()} ^ {*ours.letters.items()}, key=lambda pair: pair[1])[:5]
         raise ValueError(
             f"{folder / DECODER_FILE}: was saved for another vocabulary than the tokenizer's: letters {differing}, "
             f"blank {theirs.blank} and {ours.blank}, delimiter {theirs.delimiter} and {ours.delimiter}"
@@ -85,6 +92,8 @@ def _of_decoder(folder: Path, greedy: CTCDecoder) -> dict[str, Any]:
         "candidates": decoder.candidates,
         "token_threshold": decoder.token_threshold,
         "calibration": decoder.calibration,
+        "known_words": decoder.known_words,
+        "score_boundary": decoder.score_boundary,
         "frame_times": _with_bias(greedy.frame_times, decoder.frame_times),
         **asdict(decoder.weights),
     }

@@ -59,7 +59,7 @@ def transcribe(
     is then 1.
     """
     from wav2vec2.command_line.transcript_files import is_finished, transcript_files
-    from wav2vec2.command_line.transcript_formats import TIMED_FORMATS
+    from wav2vec2.inference.transcript_formats import TIMED_FORMATS
 
     if timestamps is Times.none and format in TIMED_FORMATS:
         raise typer.BadParameter(f"{format.value} is made of times: take --timestamps word", param_hint="--timestamps")
@@ -117,7 +117,7 @@ def _run(
 def _written(transcript: "Transcript", target: Path | None, format: str) -> str | None:
     """Write one transcript to its file or to standard output; what went wrong with it, if anything did."""
     from wav2vec2.command_line.transcript_files import write_transcript
-    from wav2vec2.command_line.transcript_formats import transcript_as
+    from wav2vec2.inference.transcript_formats import transcript_as
 
     content = transcript_as(transcript, format)
     if target is None:

@@ -6,6 +6,7 @@ Shapes: S samples of a recording, n samples of a block.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def audio_inputs(audio: Any, sampling_rate: int | None) -> tuple[list[AudioInput
 def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
     if isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview):
         return AudioInput(name_of(audio), audio)
-    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], int | float):
+    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], Real):
         audio, sampling_rate = audio
     if not hasattr(audio, "shape") and not isinstance(audio, Sequence):
         raise ValueError(f"{name} is {type(audio).__name__}: need a path, the bytes of a file, or (array, rate)")
@@ -101,4 +102,4 @@ def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
 
 
 def _is_list_of_samples(audio: list[Any]) -> bool:
-    return bool(audio) and isinstance(audio[0], int | float)
+    return bool(audio) and isinstance(audio[0], Real)

@@ -127,6 +127,8 @@ class Transcriber:
             found.append(transcript)
         return found[0] if alone else found
 
+    __call__ = transcribe
+
     def transcribe_each(
         self, paths: Iterable[str | Path], timestamps: Timestamps = "word", progress: Progress | None = None
     ) -> Iterator[Transcript]:
@@ -273,7 +275,10 @@ def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
         raise ValueError("add_adapter=True drops frames after the convolutions; their times are not known")
     rate = processor.feature_extractor.sampling_rate
     times = FrameTimes(tuple(config.conv_kernel), tuple(config.conv_stride), rate)
-    return CTCDecoder(tokens, tokenizer.blank_id, tokenizer.word_delimiter_token, frame_times=times)
+    special = tokenizer.all_special_tokens
+    return CTCDecoder(
+        tokens, tokenizer.blank_id, tokenizer.word_delimiter_token, frame_times=times, special_tokens=special
+    )
 
 
 def _reason(recording: _Recording) -> str:

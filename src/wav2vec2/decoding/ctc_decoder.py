@@ -36,9 +36,9 @@ class CTCDecoder:
     language model. `hotwords` are words or phrases, with weights if a mapping, that add `hotword_weight` for each time
     they are said; their words are known in every search. `word_delimiter=None` makes each token a word.
 
-    `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is for
-    texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams` and
-    `score_boundary`.)
+    `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is
+    for texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams`
+    and `score_boundary`.)
 
     `beam` texts are kept a frame. A frame extends them by its `candidates` best letters within `token_threshold` of its
     best token (natural log).

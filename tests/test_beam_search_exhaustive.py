@@ -17,7 +17,7 @@ from torch import Tensor
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.hub_language_model import read_hub_folder
 from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
-from wav2vec2.inference.decoder_choice import beam_decoder
+from wav2vec2.inference.decoder_choice import Wanted, beam_decoder
 
 VOCABULARY = ["<pad>", "|", "a", "b"]
 WIDE = 700  # more than the texts of 5 frames
@@ -153,7 +153,7 @@ def test_a_decoder_of_the_hub_scores_as_pyctcdecode_does(
     settings_here: dict[str, Any] = {"vocabulary": VOCABULARY, "beam": WIDE, "token_threshold": 1e9}
     hub = read_hub_folder(tmp_path)
     greedy = CTCDecoder(VOCABULARY)
-    chosen = beam_decoder(tmp_path, greedy, None, WIDE, None)
+    chosen = beam_decoder(tmp_path, greedy, Wanted(beam=WIDE), {})
     assert chosen is not None
     loaded = CTCDecoder.from_pretrained(tmp_path)
     same = CTCDecoder(

@@ -22,7 +22,8 @@ from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.hypotheses import Hypothesis
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
 from wav2vec2.inference.batching import batches
-from wav2vec2.inference.decoder_choice import Hotwords, beam_decoder
+from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
+from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
 from wav2vec2.inference.segments import Segment, WaitingFrames
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
 from wav2vec2.inference.windows import Moments, Window, WindowPlan
@@ -95,19 +96,24 @@ class Transcriber:
         window_seconds: float = 30.0,
         context_seconds: float = 4.0,
         batch_seconds: float | None = None,
+        lexicon: Lexicon | None = None,
     ) -> "Transcriber":
         """Load model, processor and decoder from a folder or the Hub.
 
         `device`: by default cuda, mps or cpu, the first there is; `dtype`: bfloat16 on a GPU that has it, else float32.
         `language` is for checkpoints with several (MMS), such as "eng". `language_model` is a compact, ARPA or KenLM
-        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam` and
-        `hotwords` go before what was saved there, and either alone makes the search a beam search.
+        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam`,
+        `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes the search a
+        beam search.
         """
         where = torch.device(device) if device is not None else _best_device()
-        chosen = {} if language is None else {"target_lang": language}
+        hub = reach(name_or_path)
+        check_head_for_text(name_or_path, hub)
+        chosen = hub if language is None else hub | {"target_lang": language}
         processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
         model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or _best_dtype(where), **chosen).to(where)
-        decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), language_model, beam, hotwords)
+        wanted = Wanted(language_model, beam, hotwords, lexicon)
+        decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), wanted, hub)
         return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)
 
     def transcribe(

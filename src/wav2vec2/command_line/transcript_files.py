@@ -6,6 +6,12 @@ from pathlib import Path
 
 from wav2vec2.decoding.replaced_file import replaced_file
 
+#: How standard input is written where a file is meant.
+STANDARD_INPUT = Path("-")
+
+#: Behind the name of a transcript: what was found of a recording that is not finished.
+UNFINISHED = ".unfinished"
+
 
 def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) -> dict[Path, Path | None]:
     """Each audio file with the file of its transcript in `folder`; with None if there is no folder.
@@ -28,14 +34,44 @@ def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) ->
 
 
 def _placed(audio: Sequence[Path]) -> dict[Path, Path]:
-    """Each audio file with its place: in the folder that was given, or its name if it was given itself."""
+    """Each audio file with its place: in the folder that was given, or its name if it was given itself.
+
+    Standard input is called stdin there.
+    """
     from wav2vec2.inference.audio_inputs import audio_in
 
     placed: dict[Path, Path] = {}
     for given in audio:
         for path in audio_in(given) if given.is_dir() else [given]:
-            placed.setdefault(path, path.relative_to(given) if given.is_dir() else Path(path.name))
+            name = Path("stdin" if path == STANDARD_INPUT else path.name)
+            placed.setdefault(path, path.relative_to(given) if given.is_dir() else name)
     return placed
+
+
+def missing_files(audio: Sequence[Path]) -> list[Path]:
+    """Those of the files that are not there."""
+    return [path for path in audio if path != STANDARD_INPUT and not path.exists()]
+
+
+def try_writing(folder: Path) -> None:
+    """An OSError if nothing can be written into the folder, which may have to be made first. No trace is left."""
+    made: list[Path] = []
+    place = folder
+    while not place.exists():
+        made.append(place)
+        place = place.parent
+    probe = folder / ".wav2vec2-writes-here"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(1 << 16))
+    except OSError as error:
+        raise type(error)(f"--output {folder}: cannot be written to: {error.strerror or error}") from error
+    finally:
+        if folder.is_dir():
+            probe.unlink(missing_ok=True)
+        for one in made:
+            if one.is_dir():
+                one.rmdir()
 
 
 def is_finished(audio: Path, transcript: Path | None) -> bool:

@@ -14,6 +14,7 @@ from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
 from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.greedy_search import greedy_paths
+from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
 from wav2vec2.decoding.hypotheses import Hypothesis
 from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
@@ -60,7 +61,7 @@ class CTCDecoder:
         beam: int = 100,
         alpha: float = 0.5,
         beta: float = 1.5,
-        hotword_weight: float = 10.0,
+        hotword_weight: float = HOTWORD_WEIGHT,
         unknown_penalty: float = -10.0,
         candidates: int = 16,
         token_threshold: float = 12.0,

@@ -4,8 +4,8 @@ Shapes: S samples of a recording, n samples of a block.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,25 @@ AUDIO_ENDINGS = frozenset(
 
 @dataclass(frozen=True)
 class AudioInput:
-    """A file (a path, or its bytes), or samples with the rate they are at."""
+    """A file (a path, or its bytes), or samples with the rate they are at.
+
+    `check` is called with every block: what it raises ends the reading in between, where nothing is lost.
+    """
 
     name: str
     content: Any
     rate: int | None = None
+    check: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
     def is_file(self) -> bool:
         """Whether the samples are still to be decoded."""
         return self.rate is None
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a file on this machine, which can be read again later."""
+        return isinstance(self.content, str | os.PathLike)
 
     def blocks(self, rate: int, size: int, overlap: int) -> Iterator[NDArray[np.float32]]:
         """float32 (n,) at `rate`: blocks of `size` samples, each beginning with the last `overlap` of the one before.
@@ -62,10 +71,13 @@ class AudioInput:
         Only the last block is shorter. Files are decoded as blocks are asked for.
         """
         if self.is_file:
-            yield from audio_blocks(self.content, rate, size / rate, overlap / rate)
+            for block in audio_blocks(self.content, rate, size / rate, overlap / rate):
+                self.check()
+                yield block
             return
         samples = resample(self.content, self.rate or rate, rate)
         for begin in range(0, max(len(samples) - overlap, min(len(samples), 1)), size - overlap):
+            self.check()
             yield samples[begin : begin + size]
 
 

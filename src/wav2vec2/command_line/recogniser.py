@@ -116,14 +116,14 @@ class Recogniser:
 
 
 @contextmanager
-def told(command: str) -> Iterator[None]:
+def told(command: str, stopped: str = "stopped") -> Iterator[None]:
     """What goes wrong inside becomes one line on standard error and the exit code 1; Ctrl-C another, and 130."""
     try:
         yield
     except typer.Exit:
         raise
     except KeyboardInterrupt as stop:
-        typer.echo(f"{command}: stopped", err=True)
+        typer.echo(f"{command}: {stopped}", err=True)
         raise typer.Exit(STOPPED) from stop
     except (ValueError, OSError, ImportError, RuntimeError, AssertionError) as error:
         typer.echo(f"{command}: {error}", err=True)

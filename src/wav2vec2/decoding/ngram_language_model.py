@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wav2vec2.decoding.language_model_error import LanguageModelError
 from wav2vec2.decoding.ngram_trie import NgramTrie
+from wav2vec2.decoding.training_progress import Tell
 
 LN_10 = math.log(10.0)
 
@@ -88,16 +89,18 @@ class NgramLanguageModel:
         prune: Sequence[int] = (0, 0, 1),
         memory: int = 1 << 30,
         path: Path | str | None = None,
+        tell: Tell | None = None,
     ) -> "NgramLanguageModel":
         """Interpolated modified Kneser-Ney from text; see `kneser_ney.train_compact` for the arguments.
 
         With `path` the model is written there as a compact file and mapped into memory, else it is held in memory.
+        `tell` is called with what is done, and the share of the work that is done.
         """
         from wav2vec2.decoding.kneser_ney import train_compact, train_in_memory
 
         if path is None:
-            return NgramLanguageModel(*train_in_memory(texts, order, prune, memory))
-        train_compact(texts, path, order, prune, memory)
+            return NgramLanguageModel(*train_in_memory(texts, order, prune, memory, tell))
+        train_compact(texts, path, order, prune, memory, tell)
         return cls.load(path)
 
     def save(self, path: Path | str) -> None:

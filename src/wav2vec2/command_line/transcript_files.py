@@ -1,7 +1,7 @@
 """Where the transcript of each file goes, and which are finished already."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wav2vec2.decoding.replaced_file import replaced_file
@@ -20,13 +20,17 @@ def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) ->
     `talk.mp3` is there as well `talk.wav.txt`. Two files that still have one name are a ValueError.
     """
     placed = _placed(audio)
-    if folder is None:
-        return dict.fromkeys(placed)
+    return dict.fromkeys(placed) if folder is None else dict(files_for(placed, folder, format))
+
+
+def files_for(placed: Mapping[Path, Path], folder: Path, ending: str) -> dict[Path, Path]:
+    """The file in `folder` for each audio file with its place there: with another ending, or one more if that name is
+    taken. Two files that still have one name are a ValueError."""
     stems = Counter(name.with_suffix("") for name in placed.values())
     taken: dict[Path, Path] = {}
     for path, name in placed.items():
         stem = name.with_suffix("") if stems[name.with_suffix("")] == 1 else name
-        target = folder / stem.with_name(f"{stem.name}.{format}")
+        target = folder / stem.with_name(f"{stem.name}.{ending}")
         if target in taken:
             raise ValueError(f"{taken[target]} and {path}: both transcripts would be {target}; do them in two runs")
         taken[target] = path

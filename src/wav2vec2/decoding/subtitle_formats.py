@@ -6,32 +6,51 @@ an empty interval a word gets a millisecond at least.
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from wav2vec2.decoding.captions import captions
 from wav2vec2.decoding.timed_words import TimedWord, milliseconds
 
 
-def render(words: Sequence[TimedWord], format: str, recording: str, duration: float) -> str:
-    """The words of a recording, which lasts `duration` seconds, in one of the FORMATS."""
+def render(
+    words: Sequence[TimedWord], format: str, recording: str, duration: float, part_name: str = "characters"
+) -> str:
+    """The words of a recording, which lasts `duration` seconds, in one of the FORMATS.
+
+    Where words have `parts`, json and textgrid hold them as well, under the name `part_name`.
+    """
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
+    if format == "json":
+        return to_json(words, recording, duration, part_name)
+    if format == "textgrid":
+        return to_textgrid(words, recording, duration, part_name)
     return FORMATS[format](words, recording, duration)
 
 
-def to_json(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+def to_json(words: Sequence[TimedWord], recording: str, duration: float, part_name: str = "characters") -> str:
     """An object with the recording, its duration and its words; times in seconds."""
-    rows = [
-        {
-            "text": word.text,
-            "start": round(word.start, 4),
-            "end": round(word.end, 4),
-            "confidence": round(word.confidence, 4),
-            "aligned": bool(getattr(word, "aligned", True)),
-        }
-        for word in words
-    ]
+    rows = []
+    for word in words:
+        row = _timed(word) | {"aligned": bool(getattr(word, "aligned", True))}
+        parts = _parts([word])
+        rows.append(row | ({part_name: [_timed(part) for part in parts]} if parts else {}))
     content = {"recording": recording, "duration": round(duration, 4), "words": rows}
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _timed(word: TimedWord) -> dict[str, Any]:
+    return {
+        "text": word.text,
+        "start": round(word.start, 4),
+        "end": round(word.end, 4),
+        "confidence": round(word.confidence, 4),
+    }
+
+
+def _parts(words: Sequence[TimedWord]) -> list[TimedWord]:
+    """The letters or phones of the words, of those that have them."""
+    return [part for word in words for part in getattr(word, "parts", ())]
 
 
 def to_ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
@@ -44,20 +63,31 @@ def to_ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
     return "".join(lines)
 
 
-def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float) -> str:
-    """Praat's long text format: a tier of words with empty intervals between, and one of their confidences."""
-    rows, end = [], 0
-    for word, (start, stop) in zip(words, milliseconds(words, duration, room=1), strict=True):
-        if start > end:
-            rows.append((end, start, "", ""))
-        certainty = f"{word.confidence:.4f}" if getattr(word, "aligned", True) else "not aligned"
-        rows.append((start, stop, word.text, certainty))
-        end = stop
-    last = max(end, round(duration * 1000), 1)
-    if end < last:
-        rows.append((end, last, "", ""))
-    tiers = {"words": [row[:3] for row in rows], "confidence": [(*row[:2], row[3]) for row in rows]}
+def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float, part_name: str = "characters") -> str:
+    """Praat's long text format: a tier of words with empty intervals between, one of their confidences, and one of
+    their letters or phones, if they have them."""
+    parts = _parts(words)
+    times, of_parts = milliseconds(words, duration, room=1), milliseconds(parts, duration, room=1)
+    last = max(round(duration * 1000), 1, *(time[1] for time in (*times[-1:], *of_parts[-1:])))
+    certainties = [f"{word.confidence:.4f}" if getattr(word, "aligned", True) else "not aligned" for word in words]
+    tiers = {
+        "words": _tiled(times, [word.text for word in words], last),
+        "confidence": _tiled(times, certainties, last),
+    }
+    if parts:
+        tiers[part_name] = _tiled(of_parts, [part.text for part in parts], last)
     return "\n".join([*_textgrid_head(last, len(tiers)), *_textgrid_tiers(tiers, last)]) + "\n"
+
+
+def _tiled(times: Sequence[tuple[int, int]], texts: Sequence[str], last: int) -> list[tuple[int, int, str]]:
+    """Intervals without a gap up to `last`: empty ones where nothing is said."""
+    rows, end = [], 0
+    for (start, stop), text in zip(times, texts, strict=True):
+        if start > end:
+            rows.append((end, start, ""))
+        rows.append((start, stop, text))
+        end = stop
+    return [*rows, (end, last, "")] if end < last else rows
 
 
 def _textgrid_head(last: int, tiers: int) -> list[str]:

@@ -102,6 +102,8 @@ def audio_inputs(audio: Any, sampling_rate: int | None) -> tuple[list[AudioInput
 
 
 def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
+    if isinstance(audio, AudioInput):
+        return audio
     if isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview):
         return AudioInput(name_of(audio), audio)
     if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], Real):

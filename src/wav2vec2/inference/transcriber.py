@@ -157,17 +157,28 @@ class Transcriber:
         duration = sum(part.frames for part in parts) * times.stride / times.sampling_rate
         return self._joined(name, [(self._seconds(part.offset), part.found) for part in parts], duration, timestamps)
 
-    def log_probs(self, audio: Any, sampling_rate: int | None = None) -> tuple[Tensor, float]:
-        """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it."""
+    def log_probs(
+        self, audio: Any, sampling_rate: int | None = None, progress: Progress | None = None
+    ) -> tuple[Tensor, float]:
+        """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it.
+
+        `progress` is called with the seconds of audio that each batch has got further.
+        """
         ((recording,), _) = audio_inputs([audio], sampling_rate)
-        heard, pieces, pool, pooled = Moments(), [torch.zeros(0, self.model.config.vocab_size)], [], 0
+        heard, pieces = Moments(), [torch.zeros(0, self.model.config.vocab_size)]
+        pool: list[Window] = []
+
+        def recognise() -> None:
+            pieces.extend(self._log_probs(pool) if pool else ())
+            if progress is not None:
+                progress(self._seconds(sum(window.last - window.first for window in pool)))
+            pool.clear()
+
         for window in self._plan.windows(recording, heard):
             pool.append(window)
-            pooled += len(window.samples)
-            if pooled >= self._batch_samples:
-                pieces += self._log_probs(pool)
-                pool, pooled = [], 0
-        pieces += self._log_probs(pool) if pool else []
+            if sum(len(one.samples) for one in pool) >= self._batch_samples:
+                recognise()
+        recognise()
         return torch.cat(pieces), heard.count / self._plan.times.sampling_rate
 
     def _transcripts(

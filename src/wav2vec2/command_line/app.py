@@ -15,6 +15,7 @@ from wav2vec2.command_line.quickstart import quickstart
 from wav2vec2.command_line.report import report
 from wav2vec2.command_line.score import score
 from wav2vec2.command_line.transcribe import transcribe
+from wav2vec2.command_line.tune import tune
 
 app = typer.Typer(
     name="wav2vec2",
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, card, push, quickstart):
+for command in (transcribe, align, build_lm, tune, evaluate, score, pretrain, finetune, report, card, push, quickstart):
     app.command()(command)
 
 

@@ -20,6 +20,7 @@ from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
+from wav2vec2.decoding.training_progress import Tell
 from wav2vec2.decoding.transcripts import Reader, locate, measure
 from wav2vec2.decoding.weight_tuning import TuningReport, tune_decoder
 
@@ -148,14 +149,18 @@ class CTCDecoder:
         return answers
 
     def tune(
-        self, log_probs: Tensor | Sequence[Tensor], references: Sequence[str], lengths: Lengths | None = None
+        self,
+        log_probs: Tensor | Sequence[Tensor],
+        references: Sequence[str],
+        lengths: Lengths | None = None,
+        tell: Tell | None = None,
     ) -> TuningReport:
         """Find alpha and beta on a dev set, calibrate the confidences there, and keep both; see `tune_decoder`.
 
         `log_probs` is one padded batch (B, T, V) with `lengths`, or a list of utterances (T, V); `references` are their
-        texts, words between blanks.
+        texts, words between blanks. `tell` is called with what is done, and the share of the work that is done at most.
         """
-        return tune_decoder(self, log_probs, references, None if lengths is None else torch.as_tensor(lengths))
+        return tune_decoder(self, log_probs, references, None if lengths is None else torch.as_tensor(lengths), tell)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the decoder beside the checkpoint: `decoder.json`, and the language model's compact file."""

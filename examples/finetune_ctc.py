@@ -55,7 +55,7 @@ train, valid = Recordings(TRAIN), Recordings(VALID)
 # 2. The processor: samples are scaled as the checkpoint wants it, letters get numbers. The vocabulary keeps its choices
 #    of case and punctuation with the tokenizer, so that references are written the same way wherever they are scored.
 vocabulary = build_vocabulary([one.transcript or "" for one in train.recordings])
-tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary)
+tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary, strict=True)
 processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor.from_pretrained(MODEL), tokenizer)
 
 # 3. The model: the pretrained encoder, and a new head for these letters. The convolutions stay as they are.

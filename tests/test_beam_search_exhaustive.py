@@ -1,15 +1,23 @@
 """With a beam that holds everything, beam search is exhaustive summation over all paths."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from decoding_oracles import DictionaryModel, Text, all_texts, expected_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ngram_models import BackOffModel
 from torch import Tensor
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.decoding.hub_language_model import read_hub_folder
+from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.inference.decoder_choice import Wanted, beam_decoder
 
 VOCABULARY = ["<pad>", "|", "a", "b"]
 WIDE = 700  # more than the texts of 5 frames
@@ -108,3 +116,52 @@ def test_narrow_beam_finds_the_best_of_clear_speech() -> None:
     log_probs = torch.full((1, len(path), 4), 0.02).scatter_(2, torch.tensor(path)[None, :, None], 0.94).log()
     best = CTCDecoder(VOCABULARY, beam=3).decode(log_probs)[0][0]
     assert best.text == "ab bba"
+
+
+@pytest.mark.parametrize("boundary", [True, False])
+@pytest.mark.parametrize("unigrams", [None, ["a", "ab", "bb", "bab"]], ids=["all words known", "unigrams.txt"])
+def test_a_decoder_of_the_hub_scores_as_pyctcdecode_does(
+    tmp_path: Path, boundary: bool, unigrams: list[str] | None
+) -> None:
+    """By its definition there, in log10: each word has the n-gram model's own score, and the offset on top unless it is
+    both in `unigrams.txt` and in the model; <s> and </s> are part of a text only where `score_boundary` says so."""
+    folder = tmp_path / "language_model"
+    folder.mkdir()
+    NgramLanguageModel.train(["a ab ba", "ab a bb", "a a ba bb"], order=3, prune=(0,)).to_arpa(folder / "3gram.arpa")
+    (tmp_path / "alphabet.json").write_text(json.dumps({"labels": ["", " ", "a", "b"], "is_bpe": False}))
+    attributes = {"alpha": 0.7, "beta": 0.4, "unk_score_offset": -1.5, "score_boundary": boundary}
+    (folder / "attrs.json").write_text(json.dumps(attributes))
+    if unigrams is not None:
+        (folder / "unigrams.txt").write_text("\n".join(unigrams))
+    slow = BackOffModel(folder / "3gram.arpa")
+
+    def language_score(words: Text) -> float:
+        context: Text = ("<s>",) if boundary else ()
+        total = 0.0
+        for word in words:
+            total += slow.log_prob(context, word)
+            if (word,) not in slow.log_probs or (unigrams is not None and word not in unigrams):
+                total -= 1.5
+            context = (*context, word if (word,) in slow.log_probs else "<unk>")
+        return total + (slow.log_prob(context, "</s>") if boundary else 0.0)
+
+    log_probs = random_log_probs(1, frames=5)[0]
+    expected = {
+        words: score + 0.7 * math.log(10) * language_score(words) + 0.4 * len(words)
+        for words, score in all_texts(log_probs, ["", " ", "a", "b"], delimiter=" ").items()
+    }
+    settings_here: dict[str, Any] = {"vocabulary": VOCABULARY, "beam": WIDE, "token_threshold": 1e9}
+    hub = read_hub_folder(tmp_path)
+    greedy = CTCDecoder(VOCABULARY)
+    chosen = beam_decoder(tmp_path, greedy, Wanted(beam=WIDE), {})
+    assert chosen is not None
+    loaded = CTCDecoder.from_pretrained(tmp_path)
+    same = CTCDecoder(
+        language_model=hub.model, alpha=loaded.alpha, beta=loaded.beta, known_words=loaded.known_words,
+        unknown_penalty=loaded.weights.unknown_penalty, score_boundary=loaded.score_boundary, **settings_here,
+    )  # fmt: skip
+    for decoder in (same, chosen):
+        decoder.token_threshold = 1e9
+        found = decode_all(decoder, log_probs)
+        assert found.keys() == expected.keys()
+        assert [found[text] for text in expected] == pytest.approx(list(expected.values()), abs=3e-4)

@@ -161,8 +161,14 @@ def test_bad_lengths_and_nbest() -> None:
         ({"lexicon": {"X": "B Z"}}, "not in the vocabulary"),
         ({"hotwords": ["ZOO"]}, "hotwords.*'OZ'"),
         ({"hotwords": "BAD"}, "list of words"),
-        ({"language_model": DictionaryModel(["bad", "head"])}, "upper or lower case"),
-        ({"language_model": DictionaryModel(["bad"]), "lexicon": ["BAD"]}, "upper or lower case"),
+        ({"language_model": DictionaryModel(["bad", "head"])}, "0.0% of its words.*100.0% in upper case"),
+        ({"language_model": DictionaryModel(["bad"]), "lexicon": ["BAD"]}, "0 of its 1 words, but 1 in lower case"),
+        (
+            {"language_model": DictionaryModel(["bad", "head", "'"]), "lexicon": ["BAD", "HEAD", "'"]},
+            "1 of its 3 words",
+        ),
+        ({"language_model": DictionaryModel(["XYZ"])}, "none of its words"),
+        ({"language_model": DictionaryModel(["BAD"]), "score_boundary": False}, "no state before a text"),
         ({"word_delimiter": None, "lexicon": ["BAD"]}, "need a word_delimiter"),
         ({"beam": 0}, "must be positive"),
     ],
@@ -170,6 +176,37 @@ def test_bad_lengths_and_nbest() -> None:
 def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CTCDecoder(**({"vocabulary": VOCABULARY} | arguments))
+
+
+def test_a_model_in_the_wrong_case_is_told_by_what_it_expects() -> None:
+    """A stray apostrophe is spelled in any case, and makes no model of lower-case text one of upper case."""
+    letters = ["<pad>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    lower = NgramLanguageModel.train(["hello world ' hello", "rock ' n ' roll"], order=2, prune=(0,))
+    with pytest.raises(ValueError, match=r"language_model: \d+\.\d% of its words .* but 100\.0% in upper case"):
+        CTCDecoder(letters, language_model=lower)
+    upper = NgramLanguageModel.train(["HELLO WORLD ' HELLO", "ROCK ' N ' ROLL"], order=2, prune=(0,))
+    CTCDecoder(letters, language_model=upper)
+
+
+def test_words_that_can_never_be_found_are_said_and_counted() -> None:
+    """A model of which a part is spelled differently is only unusual; one of which little is lost is nothing at all."""
+    texts = ["BAD HEAD CAB"] * 10
+    with pytest.warns(UserWarning, match=r"language_model: \d\d\.\d% of its words.*such as \['X\d"):
+        mixed = NgramLanguageModel.train([*texts, *(f"X{n} Y{n} Z{n}" for n in range(2))], order=1)
+        CTCDecoder(VOCABULARY, language_model=mixed)
+    many = [f"{first}{second}{third}" for first in "ABCD" for second in "EFGH" for third in "ABCD"]
+    CTCDecoder(VOCABULARY, language_model=NgramLanguageModel.train([*many, "X1"], order=1))
+
+
+def test_special_tokens_are_those_that_are_named() -> None:
+    """A tokenizer may call its unknown token anything, and have letters that look like special tokens."""
+    vocabulary = ["[pad]", "|", "a", "*unknown*", "<laugh>"]
+    log_probs = torch.tensor([[[0.05, 0.05, 0.2, 0.4, 0.3], [0.05, 0.05, 0.2, 0.3, 0.4]]]).log()
+    named = CTCDecoder(vocabulary, special_tokens=["[pad]", "*unknown*", "</s>"])
+    guessed = CTCDecoder([*vocabulary[:3], "[unk]", "<laugh>"])
+    for decode in ("decode", "greedy"):
+        assert getattr(named, decode)(log_probs)[0][0].text == "<laugh>"
+        assert getattr(guessed, decode)(log_probs)[0][0].text == "a"
 
 
 def test_nothing_allowed_is_an_empty_text() -> None:
@@ -218,20 +255,27 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert (loaded.alpha, loaded.beta, loaded.hotwords) == (0.7, 0.1, {"BAD": 2.0})
 
 
-def test_hub_layout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("boundary", [True, False])
+def test_hub_layout(tmp_path: Path, boundary: bool) -> None:
     """`alphabet.json` calls the blank "" and the delimiter " ". The penalty there is a log10, weighted as the model."""
     model = small_model()
     (tmp_path / "language_model").mkdir()
     model.to_arpa(tmp_path / "language_model" / "4gram.arpa")
     labels = ["", "<s>", "</s>", "⁇", " ", *VOCABULARY[5:]]
     (tmp_path / "alphabet.json").write_text(json.dumps({"labels": labels, "is_bpe": False}))
-    settings_of_hub = {"alpha": 0.9, "beta": 0.2, "unk_score_offset": -5.0, "score_boundary": True}
+    (tmp_path / "language_model" / "unigrams.txt").write_text("\n".join(WORDS[1:]))
+    settings_of_hub = {"alpha": 0.9, "beta": 0.2, "unk_score_offset": -5.0, "score_boundary": boundary}
     (tmp_path / "language_model" / "attrs.json").write_text(json.dumps(settings_of_hub))
     loaded = CTCDecoder.from_pretrained(tmp_path)
-    same = CTCDecoder(VOCABULARY, language_model=model, alpha=0.9, beta=0.2, unknown_penalty=0.9 * -5.0 * math.log(10))
+    same = CTCDecoder(
+        VOCABULARY, language_model=model, alpha=0.9, beta=0.2, unknown_penalty=0.9 * -5.0 * math.log(10),
+        known_words=WORDS[1:], score_boundary=boundary,
+    )  # fmt: skip
     log_probs = speech(1, 50)
-    assert loaded.decode(log_probs)[0][0].text == same.decode(log_probs)[0][0].text
-    assert loaded.decode(log_probs)[0][0].score == pytest.approx(same.decode(log_probs)[0][0].score, abs=1e-3)
+    found, expected = loaded.decode(log_probs)[0][0], same.decode(log_probs)[0][0]
+    assert (found.text, found.score) == (expected.text, pytest.approx(expected.score, abs=1e-3))
+    loaded.save_pretrained(tmp_path / "ours")
+    assert CTCDecoder.from_pretrained(tmp_path / "ours").decode(log_probs)[0][0] == found
 
 
 def test_broken_files(tmp_path: Path) -> None:

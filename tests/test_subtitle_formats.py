@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wav2vec2.decoding.aligned_words import AlignedWord
-from wav2vec2.decoding.subtitle_formats import LINE_LENGTH, LINES, captions, render
+from wav2vec2.decoding.captions import LINE_LENGTH, LINES, captions
+from wav2vec2.decoding.subtitle_formats import render
 
 LETTERS = st.sampled_from(list("aZé字ß\"&<>;.!?'|-ا\\ \n"))
 Read = list[tuple[float, float, str]]

@@ -200,9 +200,12 @@ def test_what_may_be_given(checkpoint: Path, tmp_path: Path) -> None:
     path = write_noise(tmp_path / "folder" / "inner" / "a.flac", 2.0)
     samples, _ = soundfile.read(path, dtype="int16")
     expected = one(transcriber, path)
-    for audio in (str(path), path.read_bytes(), (samples, RATE), (torch.from_numpy(samples), RATE)):
+    for audio in (str(path), path.read_bytes(), (samples, RATE), (torch.from_numpy(samples), np.int64(RATE))):
         assert_same(one(transcriber, audio), expected)
     assert_same(one(transcriber, samples, sampling_rate=RATE), expected)
+    called = transcriber(path)
+    assert isinstance(called, Transcript)
+    assert_same(called, expected)
     (tmp_path / "folder" / "notes.md").write_text("no audio")
     (in_folder,) = several(transcriber, tmp_path / "folder")
     assert_same(in_folder, expected)
@@ -305,6 +308,23 @@ def test_a_language_model_and_the_saved_decoder(checkpoint: Path, tmp_path: Path
     CTCDecoder([*TOKENS[:-1], "z"]).save_pretrained(folder)
     with pytest.raises(ValueError, match="another vocabulary"):
         Transcriber.from_pretrained(folder, device="cpu")
+
+
+def test_special_tokens_of_the_tokenizer_are_never_written() -> None:
+    """Whatever they are called: nothing is guessed from how they look."""
+    model = talkative_model()
+    with torch.inference_mode():
+        model.lm_head.bias[1] += 13.0  # the unknown token wins most frames
+    renamed = dict(zip(["[pad]", "unknown", *TOKENS[2:]], range(len(TOKENS)), strict=True))
+    for tokens, names in (
+        (dict(zip(TOKENS, range(len(TOKENS)), strict=True)), ("<pad>", "<unk>")),
+        (renamed, ("[pad]", "unknown")),
+    ):
+        tokenizer = Wav2Vec2CTCTokenizer(tokens, pad_token=names[0], unk_token=names[1], bos_token=None, eos_token=None)
+        transcriber = Transcriber(model, Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer))
+        found = one(transcriber, (noise(3.0), RATE))
+        assert set(found.text) <= set("abcdefgh ")
+        assert len(found.text) > 20
 
 
 def test_a_lower_precision(checkpoint: Path) -> None:

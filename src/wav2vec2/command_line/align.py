@@ -1,13 +1,27 @@
 """`wav2vec2 align`: when was each word of a known transcript said?"""
 
+import sys
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from wav2vec2.command_line.progress_report import progress_report
+from wav2vec2.command_line.recogniser import STOPPED, Device, DtypeOption, Language, Model, Recogniser, told
+from wav2vec2.command_line.stopping import Stop, stoppable
+from wav2vec2.command_line.transcript_files import (
+    STANDARD_INPUT,
+    files_for,
+    is_finished,
+    missing_files,
+    try_writing,
+    write_transcript,
+)
+
 if TYPE_CHECKING:
-    from wav2vec2.decoding.aligned_words import AlignedWord
+    from wav2vec2.inference.transcriber import Transcriber
 
 
 class Format(StrEnum):
@@ -20,39 +34,116 @@ class Format(StrEnum):
     vtt = "vtt"
 
 
-def align(
-    audio: Annotated[Path, typer.Argument(help="Audio file.")],
-    text: Annotated[str, typer.Argument(help="Its transcript: a UTF-8 text file, or the words themselves.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")],
-    format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.json,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to; by default standard output.")] = None,
-    language: Annotated[str | None, typer.Option(help="Language of a checkpoint with several, such as eng.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where to compute: cpu, cuda, mps; by default the best.")] = None,
-) -> None:
-    """Find the time of every word of a transcript, and write it with its confidence."""
-    from wav2vec2.command_line.transcript_files import write_transcript
-    from wav2vec2.decoding.subtitle_formats import render
+#: How the files of a format end, where that is not its name.
+_ENDINGS = {Format.textgrid: "TextGrid"}
 
-    try:
-        words, duration = _aligned(audio, read_transcript(text), model, language, device)
-        content = render(words, format, audio.stem, duration)
-        if output is not None:
-            write_transcript(output, content)
-    except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch raises the last two for devices
-        typer.echo(f"align: {error}", err=True)
-        raise typer.Exit(1) from error
-    if output is None:
-        typer.echo(content, nl=False)
-    doubtful = [word.text for word in words if not word.aligned]
-    if doubtful:
-        shown = " ".join(doubtful[:10]) + (" ..." if len(doubtful) > 10 else "")
-        typer.echo(f"align: the times of {len(doubtful)} of {len(words)} words are guesses: {shown}", err=True)
+
+class _Task(NamedTuple):
+    """A recording, its transcript, and the file that the times go to; None is standard output."""
+
+    audio: Path
+    text: str
+    target: Path | None
+
+
+def align(
+    audio: Annotated[Path | None, typer.Argument(help="Audio file; - is standard input.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(help="Its transcript: a UTF-8 text file, the words themselves, or - .")
+    ] = None,
+    *,
+    model: Model,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", "-d", exists=True, dir_okay=False, help="Manifest (path, transcript) in place of the two."
+        ),
+    ] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.json,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File, by default standard output; with --data a folder."),
+    ] = None,
+    language: Language = None,
+    device: Device = None,
+    dtype: DtypeOption = None,
+    again: Annotated[bool, typer.Option("--again", help="Of a manifest, redo what is finished.")] = False,
+) -> None:
+    """Find the time of every word of a transcript, and write it with its confidence.
+
+    json and textgrid also hold the times of letters, or of phones if the model has phones. Of a manifest each recording
+    gets a file of its own as soon as it is aligned; those that cannot be used are listed at the end, and the exit code
+    is then 1.
+    """
+    if (data is None) == (audio is None) or (audio is None) != (text is None) or (data is not None and output is None):
+        raise typer.BadParameter("give AUDIO and TEXT, or --data with --output, a folder", param_hint="AUDIO TEXT")
+    recogniser = Recogniser(model, device, language, dtype=dtype)
+    with told("align"), stoppable("align: stopping after this recording; Ctrl-C again stops at once") as stop:
+        if data is None:
+            tasks = [_one(audio or STANDARD_INPUT, text or "", output)]
+        else:
+            tasks = _all(data, output or Path(), format, again)
+        if not tasks:
+            return
+        recogniser.check()
+        failed = _run(recogniser.load(), tasks, format, stop)
+    if failed and data is not None:
+        typer.echo(f"align: {len(failed)} of {len(tasks)} recordings failed:", err=True)
+    for fault in failed:
+        typer.echo(f"align: {fault}" if data is None else f"  {fault}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _one(audio: Path, text: str, output: Path | None) -> _Task:
+    if missing_files([audio]):
+        raise FileNotFoundError(f"{audio}: no such file")
+    if audio == STANDARD_INPUT and text == "-":
+        raise ValueError("AUDIO and TEXT: only one of them can be standard input")
+    text = read_transcript(text)
+    if output is not None:
+        try_writing(output.parent)
+    return _Task(audio, text, output)
+
+
+def _all(manifest: Path, folder: Path, format: Format, again: bool) -> list[_Task]:
+    """What a manifest asks for, without what is finished: written after audio and manifest were."""
+    from wav2vec2.processing.manifests import read_manifest
+
+    recordings = list(read_manifest(manifest))
+    if not any(one.transcript for one in recordings):
+        raise ValueError(f"--data {manifest}: no recording has a transcript, in a column of that name")
+    paths = [one.path for one in recordings]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(f"{manifest}: {twice} is listed twice, and has one alignment")
+    targets = files_for({path: _below(path, manifest.parent) for path in paths}, folder, _ENDINGS.get(format, format))
+    tasks = [_Task(one.path, one.transcript or "", targets[one.path]) for one in recordings]
+    left = [
+        task
+        for task in tasks
+        if again or not (is_finished(task.audio, task.target) and is_finished(manifest, task.target))
+    ]
+    if len(left) < len(tasks):
+        typer.echo(f"{len(tasks) - len(left)} of {len(tasks)} are finished (--again redoes them)", err=True)
+    if left:
+        try_writing(folder)
+    return left
+
+
+def _below(path: Path, folder: Path) -> Path:
+    """Where a recording lies below the folder of its manifest; its name, if that is elsewhere."""
+    inside = path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
+    return path.relative_to(folder) if inside else Path(path.name)
 
 
 def read_transcript(text: str) -> str:
-    """The content of a text file, or the words themselves. What looks like a file and is none is an error."""
+    """The content of a text file, of standard input for "-", or the words themselves. What looks like a file and is
+    none is an error."""
     is_name = "\n" not in text and len(text) < 1000
-    if is_name and Path(text).is_file():
+    if text == "-":
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    elif is_name and Path(text).is_file():
         content = Path(text).read_bytes()
         try:
             text = content.decode("utf-8-sig")
@@ -65,31 +156,58 @@ def read_transcript(text: str) -> str:
     return text
 
 
+def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: Format, stop: Stop) -> list[str]:
+    """Align and write each; what failed, a line each."""
+    failed: list[str] = []
+    done = 0
+    several = len(tasks) > 1
+    with progress_report([task.audio for task in tasks], line_for_each=several) as report:
+
+        def advance(seconds: float) -> None:
+            report.advance(seconds)
+            stop.check()
+
+        try:
+            for task in tasks:
+                stop.check()
+                fault = _attempt(transcriber, task, format, advance)
+                failed += [fault] if fault else []
+                done += not fault
+                report.finished("failed, see the end" if fault else str(task.audio))
+        except KeyboardInterrupt as error:
+            rest = f"{done} of {len(tasks)} are finished, and the same command does the rest"
+            typer.echo(f"align: stopped; {rest}", err=True)
+            raise typer.Exit(STOPPED) from error
+    return failed
+
+
+def _attempt(transcriber: "Transcriber", task: _Task, format: Format, advance: Callable[[float], None]) -> str | None:
+    """What went wrong with a recording, if anything did. A file that cannot be written ends the run."""
+    try:
+        content, doubts = _aligned(transcriber, task, format, advance)
+    except (ValueError, OSError) as error:
+        return str(error) if str(task.audio) in str(error) else f"{task.audio}: {error}"
+    if task.target is None:
+        typer.echo(content, nl=False)
+    else:
+        write_transcript(task.target, content)
+    if doubts:
+        typer.echo(f"align: {task.audio}: {doubts}", err=True)
+    return None
+
+
 def _aligned(
-    audio: Path, text: str, name: str, language: str | None, device: str | None
-) -> tuple[list["AlignedWord"], float]:
-    """The words of the text, and the duration of the audio."""
-    from transformers.utils import logging
+    transcriber: "Transcriber", task: _Task, format: Format, advance: Callable[[float], None]
+) -> tuple[str, str]:
+    """What is to be written, and which words are guesses."""
+    from wav2vec2.decoding.subtitle_formats import render
+    from wav2vec2.inference.aligning import align_recording, part_name
+    from wav2vec2.inference.audio_inputs import AudioInput
 
-    from wav2vec2.decoding.aligned_words import align_words
-    from wav2vec2.decoding.frame_times import FrameTimes
-    from wav2vec2.inference.transcriber import Transcriber
-    from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
-
-    logging.disable_progress_bar()
-    transcriber = Transcriber.from_pretrained(name, device=device, language=language)
-    tokenizer, config = transcriber.processor.tokenizer, transcriber.model.config
-    if isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer):
-        raise ValueError(f"{name}: spells phonemes; a transcript can only be aligned with letters")
-    rate = transcriber.processor.feature_extractor.sampling_rate
-    log_probs, duration = transcriber.log_probs(audio)
-    words = align_words(
-        log_probs,
-        text,
-        tokenizer.get_vocab(),
-        word_delimiter=tokenizer.word_delimiter_token,
-        blank=config.pad_token_id,
-        times=FrameTimes(tuple(config.conv_kernel), tuple(config.conv_stride), rate),
-        duration=duration,
-    )
-    return words, duration
+    piped = task.audio == STANDARD_INPUT
+    audio = AudioInput("standard input", sys.stdin.buffer.read()) if piped else task.audio
+    words, duration = align_recording(transcriber, audio, task.text, advance)
+    doubtful = [word.text for word in words if not word.aligned]
+    shown = " ".join(doubtful[:10]) + (" ..." if len(doubtful) > 10 else "")
+    doubts = f"the times of {len(doubtful)} of {len(words)} words are guesses: {shown}" if doubtful else ""
+    return render(words, format, "stdin" if piped else task.audio.stem, duration, part_name(transcriber)), doubts

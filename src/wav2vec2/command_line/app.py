@@ -1,6 +1,7 @@
 """The command `wav2vec2`. Each command imports what it needs when it runs, so that `--help` is quick."""
 
 import os
+from typing import Annotated
 
 import typer
 
@@ -15,16 +16,33 @@ from wav2vec2.command_line.quickstart import quickstart
 from wav2vec2.command_line.report import report
 from wav2vec2.command_line.score import score
 from wav2vec2.command_line.transcribe import transcribe
+from wav2vec2.command_line.tune import tune
 
 app = typer.Typer(
     name="wav2vec2",
-    help="Speech recognition with wav2vec 2.0: transcripts, word times, language models, training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (transcribe, align, build_lm, evaluate, score, pretrain, finetune, report, card, push, quickstart):
+for command in (transcribe, align, build_lm, tune, evaluate, score, pretrain, finetune, report, card, push, quickstart):
     app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from wav2vec2 import __version__
+
+        typer.echo(f"wav2vec2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Speech recognition with wav2vec 2.0: transcripts, word times, language models, training."""
 
 
 def main() -> None:

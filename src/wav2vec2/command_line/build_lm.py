@@ -2,37 +2,59 @@
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from wav2vec2.command_line.recogniser import told
+from wav2vec2.command_line.transcript_files import try_writing
+from wav2vec2.command_line.work_progress import work_progress
+
+if TYPE_CHECKING:
+    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def build_lm(
-    texts: Annotated[list[Path], typer.Argument(help="Text files, plain or .gz, UTF-8, one sentence a line.")],
+    texts: Annotated[
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False, help="Text files, plain or .gz, UTF-8, one sentence a line."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model to write: .arpa or .arpa.gz, else compact.")],
     order: Annotated[int, typer.Option(help="Length of the longest n-grams.")] = 5,
     prune: Annotated[str, typer.Option(help="For each order, leave out n-grams seen this often or less.")] = "0,0,1",
     memory: Annotated[str, typer.Option(help="Working memory, such as 500MB or 4GB.")] = "1GB",
 ) -> None:
     """Train an n-gram language model (interpolated modified Kneser-Ney) in bounded memory."""
-    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
-
-    try:
+    stopped = f"stopped; {output} was not written, and nothing is left of what was begun"
+    with told("build-lm", stopped), work_progress("build-lm") as tell:
         thresholds, limit = _thresholds(prune), _bytes(memory)
-        if output.name.endswith((".arpa", ".arpa.gz")):
-            with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-                model = NgramLanguageModel.train(texts, order, thresholds, limit, Path(folder, "compact"))
-                model.to_arpa(output)
-        else:
-            model = NgramLanguageModel.train(texts, order, thresholds, limit, output)
-    except (ValueError, OSError) as error:
-        typer.echo(f"build-lm: {error}", err=True)
-        raise typer.Exit(1) from error
+        try_writing(output.parent)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        model = _trained(texts, order, thresholds, limit, output, tell)
     counts = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.trie.level_sizes, 1))
     typer.echo(f"{output}: {counts}")
+
+
+def _trained(
+    texts: list[Path],
+    order: int,
+    thresholds: list[int],
+    memory: int,
+    output: Path,
+    tell: Callable[[str, float], None],
+) -> "NgramLanguageModel":
+    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+
+    if not output.name.endswith((".arpa", ".arpa.gz")):
+        return NgramLanguageModel.train(texts, order, thresholds, memory, output, tell)
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        model = NgramLanguageModel.train(texts, order, thresholds, memory, Path(folder, "compact"), tell)
+        model.to_arpa(output)
+    return model
 
 
 def _thresholds(text: str) -> list[int]:

@@ -1,6 +1,7 @@
 """`wav2vec2 transcribe`: what is said in these files, and when?"""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,8 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wav2vec2.command_line.progress_report import Report, progress_report
+from wav2vec2.command_line.recogniser import (
+    STOPPED,
+    BatchSeconds,
+    Beam,
+    Device,
+    DtypeOption,
+    Hotwords,
+    Language,
+    Lexicon,
+    Lm,
+    Model,
+    Recogniser,
+    Window,
+    told,
+)
+from wav2vec2.command_line.remaining_time import in_words
+from wav2vec2.command_line.stopping import Stop, stoppable
 
 if TYPE_CHECKING:
+    from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
 
@@ -19,6 +38,7 @@ class Format(StrEnum):
 
     txt = "txt"
     json = "json"
+    jsonl = "jsonl"
     srt = "srt"
     vtt = "vtt"
     tsv = "tsv"
@@ -36,95 +56,166 @@ _TIMES: dict[Times, Literal["word", "char"] | None] = {Times.word: "word", Times
 
 
 def transcribe(
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders of them.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")],
+    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders of them; - is standard input.")],
+    model: Model,
     timestamps: Annotated[Times, typer.Option(help="Times of words, of characters as well, or none.")] = Times.word,
     format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.txt,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the files; by default standard output.")
     ] = None,
-    lm: Annotated[
-        Path | None, typer.Option(help="Language model: a compact, ARPA or KenLM file, or a folder with a decoder.")
-    ] = None,
-    beam: Annotated[int | None, typer.Option(min=1, help="Texts that beam search keeps; it needs no --lm.")] = None,
-    language: Annotated[str | None, typer.Option(help="Language of a checkpoint with several, such as eng.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps ...; by default the best there is.")] = None,
-    batch_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds of audio in a batch.")] = None,
+    lm: Lm = None,
+    beam: Beam = None,
+    hotwords: Hotwords = None,
+    lexicon: Lexicon = None,
+    language: Language = None,
+    device: Device = None,
+    dtype: DtypeOption = None,
+    window: Window = None,
+    batch_seconds: BatchSeconds = None,
     again: Annotated[bool, typer.Option("--again", help="Redo files whose transcript is finished.")] = False,
 ) -> None:
     """Transcribe audio files of any length.
 
     With --output every file gets a transcript of its own as soon as it is finished, and files whose transcript is there
-    already, and not older than the audio, are skipped. Files that cannot be used are listed at the end; the exit code
-    is then 1.
+    already, and not older than the audio, are skipped; what a stopped run has found of a file is used. Files that
+    cannot be used are listed at the end; the exit code is then 1.
     """
-    from wav2vec2.command_line.transcript_files import is_finished, transcript_files
-    from wav2vec2.command_line.transcript_formats import TIMED_FORMATS
+    from wav2vec2.inference.transcript_formats import TIMED_FORMATS
 
     if timestamps is Times.none and format in TIMED_FORMATS:
         raise typer.BadParameter(f"{format.value} is made of times: take --timestamps word", param_hint="--timestamps")
-    try:
-        targets = transcript_files(audio, output, format)
-        wanted = [path for path, target in targets.items() if again or not is_finished(path, target)]
-        if len(wanted) < len(targets):
-            typer.echo(f"{len(targets) - len(wanted)} of {len(targets)} are finished (--again redoes them)", err=True)
-        if not wanted:
+    recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
+    with told("transcribe"):
+        targets = _targets(audio, output, format, again)
+        if not targets:
             return
-        transcriber = _transcriber(model, device, language, lm, beam, batch_seconds)
-    except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch raises the last two for devices
-        typer.echo(f"transcribe: {error}", err=True)
-        raise typer.Exit(1) from error
-    with progress_report(wanted) as report:
-        faults = _run(transcriber, {path: targets[path] for path in wanted}, _TIMES[timestamps], format, report)
-    if faults:
-        typer.echo(f"transcribe: {len(faults)} of {len(wanted)} files failed:", err=True)
-        for fault in faults:
-            typer.echo(f"  {fault}", err=True)
-        raise typer.Exit(1)
+        recogniser.check()
+        transcriber = recogniser.load()
+        with stoppable("transcribe: stopping when this batch is done; Ctrl-C again stops at once") as stop:
+            several = len(audio) > 1 or audio[0].is_dir()
+            run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop)
+            run.keep_parts(recogniser)
+            run.execute()
 
 
-def _transcriber(
-    model: str, device: str | None, language: str | None, lm: Path | None, beam: int | None, seconds: float | None
-) -> "Transcriber":
-    from transformers.utils import logging
+def _targets(audio: Sequence[Path], output: Path | None, format: str, again: bool) -> dict[Path, Path | None]:
+    """The files that are to be done, each with its transcript. What is missing is said before anything is loaded."""
+    from wav2vec2.command_line.transcript_files import is_finished, missing_files, transcript_files, try_writing
 
-    from wav2vec2.inference.transcriber import Transcriber
-
-    logging.disable_progress_bar()
-    return Transcriber.from_pretrained(
-        model, device, language=language, language_model=lm, beam=beam, batch_seconds=seconds
-    )
-
-
-def _run(
-    transcriber: "Transcriber",
-    targets: Mapping[Path, Path | None],
-    timestamps: Literal["word", "char"] | None,
-    format: str,
-    report: Report,
-) -> list[str]:
-    """Transcribe and write; the faults, one line each."""
-    faults = []
-    found = transcriber.transcribe_each(targets, timestamps, report.advance)
-    for (path, target), transcript in zip(targets.items(), found, strict=True):
-        fault = transcript.error or _written(transcript, target, format)
-        if fault is not None:
-            faults.append(fault)
-        report.finished(f"failed: {fault}" if fault else f"{path} ({transcript.duration:.1f} s)")
-    return faults
+    missing = missing_files(audio)
+    if len(missing) == len(audio):
+        raise FileNotFoundError(f"no such file: {', '.join(map(str, missing))}")
+    if missing:
+        typer.echo(f"transcribe: no such file, the others are done: {', '.join(map(str, missing))}", err=True)
+    targets = transcript_files(audio, output, format)
+    wanted = {path: target for path, target in targets.items() if again or not is_finished(path, target)}
+    if len(wanted) < len(targets):
+        typer.echo(f"{len(targets) - len(wanted)} of {len(targets)} are finished (--again redoes them)", err=True)
+    if wanted and output is not None:
+        try_writing(output)
+    return wanted
 
 
-def _written(transcript: "Transcript", target: Path | None, format: str) -> str | None:
-    """Write one transcript to its file or to standard output; what went wrong with it, if anything did."""
-    from wav2vec2.command_line.transcript_files import write_transcript
-    from wav2vec2.command_line.transcript_formats import transcript_as
+class _Run:
+    """The transcription of files, which can be stopped at any time."""
 
-    content = transcript_as(transcript, format)
-    if target is None:
-        typer.echo(content, nl=False)
-        return None
-    try:
-        write_transcript(target, content)
-    except OSError as error:
-        return f"{target}: cannot be written: {error}"
-    return None
+    def __init__(
+        self,
+        transcriber: "Transcriber",
+        targets: Mapping[Path, Path | None],
+        format: str,
+        timestamps: Literal["word", "char"] | None,
+        several: bool,
+        stop: Stop,
+    ) -> None:
+        from wav2vec2.command_line.transcript_output import PrintedTranscripts, WrittenFiles
+        from wav2vec2.inference.kept_parts import KeptInMemory
+
+        self.transcriber, self.timestamps, self.stop = transcriber, timestamps, stop
+        self.inputs = [_input(path, stop) for path in targets]
+        self.files = {
+            one.name: target for one, target in zip(self.inputs, targets.values(), strict=True) if target is not None
+        }
+        written = WrittenFiles(self.files, format) if self.files else PrintedTranscripts(format, several)
+        self.output: WrittenFiles | PrintedTranscripts = written
+        self.keeper = KeptInMemory()
+        self.faults: list[str] = []
+        self.done = 0
+
+    def keep_parts(self, recogniser: Recogniser) -> None:
+        """Keep what is found of each file beside its transcript, if it has one."""
+        from wav2vec2.command_line.transcript_files import UNFINISHED
+        from wav2vec2.inference.kept_parts import KeptInFiles
+
+        if self.files:
+            places = {name: target.with_name(target.name + UNFINISHED) for name, target in self.files.items()}
+            self.keeper = KeptInFiles(places, recogniser.identity())
+            for name, parts in self.keeper.parts.items():
+                if parts:
+                    heard = in_words(self.transcriber.transcript_of(name, parts).duration)
+                    typer.echo(f"{name}: going on after {heard}, which a stopped run has found", err=True)
+
+    def execute(self) -> None:
+        """Transcribe and write all; exits with 1 if some files failed, with 130 after Ctrl-C."""
+        already = sum(self.transcriber.transcript_of(*one).duration for one in self.keeper.parts.items())
+        paths = [Path(one.name) for one in self.inputs if one.is_path]
+        try:
+            with progress_report(paths, files=len(self.inputs), already=already) as report:
+                self._transcribe(report)
+        except KeyboardInterrupt as stop:
+            self._tell_stop()
+            raise typer.Exit(STOPPED) from stop
+        finally:
+            self.output.close()
+        if self.faults:
+            typer.echo(f"transcribe: {len(self.faults)} of {len(self.inputs)} files failed:", err=True)
+            for fault in self.faults:
+                typer.echo(f"  {fault}", err=True)
+            raise typer.Exit(1)
+
+    def _transcribe(self, report: Report) -> None:
+        def advance(seconds: float) -> None:
+            report.advance(seconds)
+            self.stop.check()
+
+        for found in self.transcriber.transcribe_each(self.inputs, self.timestamps, advance, self.keeper):
+            if found.error is not None:
+                self.faults.append(found.error)
+                report.finished("failed, see the end")
+                continue
+            self._write(found)
+            self.keeper.finished(found.path)
+            self.done += 1
+            report.finished(f"{found.path} ({found.duration:.1f} s)")
+
+    def _write(self, found: "Transcript") -> None:
+        try:
+            self.output.add(found)
+        except OSError as error:
+            left = len(self.inputs) - self.done - len(self.faults)
+            raise type(error)(
+                f"{self.files.get(found.path, 'standard output')}: cannot be written: {error.strerror or error}; "
+                f"stopped with {self.done} transcripts written and {left} to do, which the same command does"
+            ) from error
+
+    def _tell_stop(self) -> None:
+        """What is there after Ctrl-C, and what the same command does next time."""
+        unfinished = {name: parts for name, parts in self.keeper.parts.items() if parts}
+        typer.echo(f"transcribe: stopped; {self.done} of {len(self.inputs)} files are finished", err=True)
+        for name, parts in unfinished.items():
+            beginning = self.transcriber.transcript_of(name, parts, self.timestamps)
+            if self.files:
+                where = "is kept: the same command goes on from there"
+            else:
+                where = "is printed; with --output the same command would go on from there"
+                self.output.add(beginning)
+            typer.echo(f"  {name}: what was found in its first {in_words(beginning.duration)} {where}", err=True)
+
+
+def _input(path: Path, stop: Stop) -> "AudioInput":
+    from wav2vec2.command_line.transcript_files import STANDARD_INPUT
+    from wav2vec2.inference.audio_inputs import AudioInput
+
+    if path == STANDARD_INPUT:
+        return AudioInput("standard input", sys.stdin.buffer.read(), check=stop.check)
+    return AudioInput(str(path), path, check=stop.check)

@@ -1,10 +1,16 @@
 """Where the transcript of each file goes, and which are finished already."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wav2vec2.decoding.replaced_file import replaced_file
+
+#: How standard input is written where a file is meant.
+STANDARD_INPUT = Path("-")
+
+#: Behind the name of a transcript: what was found of a recording that is not finished.
+UNFINISHED = ".unfinished"
 
 
 def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) -> dict[Path, Path | None]:
@@ -14,13 +20,17 @@ def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) ->
     `talk.mp3` is there as well `talk.wav.txt`. Two files that still have one name are a ValueError.
     """
     placed = _placed(audio)
-    if folder is None:
-        return dict.fromkeys(placed)
+    return dict.fromkeys(placed) if folder is None else dict(files_for(placed, folder, format))
+
+
+def files_for(placed: Mapping[Path, Path], folder: Path, ending: str) -> dict[Path, Path]:
+    """The file in `folder` for each audio file with its place there: with another ending, or one more if that name is
+    taken. Two files that still have one name are a ValueError."""
     stems = Counter(name.with_suffix("") for name in placed.values())
     taken: dict[Path, Path] = {}
     for path, name in placed.items():
         stem = name.with_suffix("") if stems[name.with_suffix("")] == 1 else name
-        target = folder / stem.with_name(f"{stem.name}.{format}")
+        target = folder / stem.with_name(f"{stem.name}.{ending}")
         if target in taken:
             raise ValueError(f"{taken[target]} and {path}: both transcripts would be {target}; do them in two runs")
         taken[target] = path
@@ -28,14 +38,44 @@ def transcript_files(audio: Sequence[Path], folder: Path | None, format: str) ->
 
 
 def _placed(audio: Sequence[Path]) -> dict[Path, Path]:
-    """Each audio file with its place: in the folder that was given, or its name if it was given itself."""
+    """Each audio file with its place: in the folder that was given, or its name if it was given itself.
+
+    Standard input is called stdin there.
+    """
     from wav2vec2.inference.audio_inputs import audio_in
 
     placed: dict[Path, Path] = {}
     for given in audio:
         for path in audio_in(given) if given.is_dir() else [given]:
-            placed.setdefault(path, path.relative_to(given) if given.is_dir() else Path(path.name))
+            name = Path("stdin" if path == STANDARD_INPUT else path.name)
+            placed.setdefault(path, path.relative_to(given) if given.is_dir() else name)
     return placed
+
+
+def missing_files(audio: Sequence[Path]) -> list[Path]:
+    """Those of the files that are not there."""
+    return [path for path in audio if path != STANDARD_INPUT and not path.exists()]
+
+
+def try_writing(folder: Path) -> None:
+    """An OSError if nothing can be written into the folder, which may have to be made first. No trace is left."""
+    made: list[Path] = []
+    place = folder
+    while not place.exists():
+        made.append(place)
+        place = place.parent
+    probe = folder / ".wav2vec2-writes-here"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(1 << 16))
+    except OSError as error:
+        raise type(error)(f"--output {folder}: cannot be written to: {error.strerror or error}") from error
+    finally:
+        if folder.is_dir():
+            probe.unlink(missing_ok=True)
+        for one in made:
+            if one.is_dir():
+                one.rmdir()
 
 
 def is_finished(audio: Path, transcript: Path | None) -> bool:

@@ -8,7 +8,7 @@ Shapes: T frames, V tokens.
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 import torch
@@ -26,11 +26,22 @@ _APOSTROPHES = str.maketrans("’ʼ＇", "'''")
 
 
 @dataclass(frozen=True)
+class AlignedPart:
+    """A letter or a phone of a word, as the vocabulary writes it, and its time in seconds."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True)
 class AlignedWord:
     """A word, its time in seconds, and the geometric mean of the confidences of its letters.
 
-    `aligned` is False where the time is a guess: a word that nothing in the vocabulary spells, a word that the model
-    does not hear at that place, or an utterance too short for its transcript.
+    `parts` are its letters or phones, without what nothing in the vocabulary spells. `aligned` is False where the time
+    is a guess: a word that nothing in the vocabulary spells, a word that the model does not hear at that place, or an
+    utterance too short for its transcript.
     """
 
     text: str
@@ -38,6 +49,7 @@ class AlignedWord:
     end: float
     confidence: float
     aligned: bool
+    parts: tuple[AlignedPart, ...] = ()
 
 
 def align_words(
@@ -50,13 +62,14 @@ def align_words(
     duration: float | None = None,
     star_cost: float = STAR_COST,
     minimum_confidence: float = 0.01,
+    pronunciations: Sequence[Sequence[str]] | None = None,
 ) -> list[AlignedWord]:
     """Align log_probs (T, V) with a text, split at white space, or with a list of words.
 
     `vocabulary` gives each token its id. A letter is looked up as it is, in the other case, and without its accents;
     punctuation that the vocabulary lacks is silent. Without the word delimiter in the vocabulary, words follow each
     other directly. `duration` in seconds bounds all times; by default it is what the frames see. Words below
-    `minimum_confidence` are flagged.
+    `minimum_confidence` are flagged. `pronunciations` are the tokens of each word, where they are not its letters.
 
     >>> log_probs = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]).log()
     >>> for word in align_words(log_probs, "A b", ["<pad>", "a", "b"]):
@@ -70,15 +83,36 @@ def align_words(
     ids = _token_ids(vocabulary, log_probs.shape[1])
     delimiter = None if word_delimiter is None else ids.pop(word_delimiter, None)
     spelling = {token: number for token, number in ids.items() if number != blank and token}
-    spelled = [spell(word, spelling) for word in words]
+    if pronunciations is None:
+        spelled = [spell(word, spelling) for word in words]
+    else:
+        spelled = _pronounced(words, pronunciations, spelling)
     targets, places = _join(spelled, delimiter)
     if delimiter is not None:
         log_probs = _silence_includes(log_probs, blank, delimiter)
     labels = torch.tensor([targets], dtype=torch.long)
     alignment = align(log_probs[None], labels, blank=blank, star=_STAR, star_cost=star_cost)[0]
-    return _read_words(
-        words, alignment, places, times or FrameTimes(), duration, log_probs.shape[0], minimum_confidence
-    )
+    times = times or FrameTimes()
+    duration = times.duration(log_probs.shape[0]) if duration is None else duration
+    found = _read_words(words, alignment, places, times, duration, minimum_confidence)
+    parts = _read_parts(alignment, {number: token for token, number in ids.items()}, times, duration)
+    return [
+        replace(word, parts=tuple(part for part in parts[place.start : place.stop] if part is not None))
+        for word, place in zip(found, places, strict=True)
+    ]
+
+
+def _pronounced(
+    words: Sequence[str], pronunciations: Sequence[Sequence[str]], ids: Mapping[str, int]
+) -> list[list[int]]:
+    """The ids of each word's tokens, a star for those that are not there (once for several in a row)."""
+    if len(words) != len(pronunciations):
+        raise ValueError(f"pronunciations: {len(pronunciations)} for {len(words)} words; need one each")
+    spelled: list[list[int]] = []
+    for tokens in pronunciations:
+        numbers = [ids.get(token, _STAR) for token in tokens]
+        spelled.append([n for at, n in enumerate(numbers) if n != _STAR or numbers[at - 1 : at] != [_STAR]])
+    return spelled
 
 
 def _token_ids(vocabulary: Sequence[str] | Mapping[str, int], columns: int) -> dict[str, int]:
@@ -156,11 +190,9 @@ def _read_words(
     alignment: Alignment,
     places: list[range],
     times: FrameTimes,
-    duration: float | None,
-    frames: int,
+    duration: float,
     minimum_confidence: float,
 ) -> list[AlignedWord]:
-    duration = times.duration(frames) if duration is None else duration
     intervals: list[Interval] = []
     confidences = []
     frame = 0  # where the next word may begin
@@ -174,6 +206,17 @@ def _read_words(
     return [
         AlignedWord(word, start, end, sure, possible and 0.0 < sure >= minimum_confidence)
         for word, (start, end), sure in rows
+    ]
+
+
+def _read_parts(
+    alignment: Alignment, names: Mapping[int, str], times: FrameTimes, duration: float
+) -> list[AlignedPart | None]:
+    """What each target is and when; None for stars."""
+    intervals = in_order([times.interval(span.start, span.end, duration) for span in alignment])
+    return [
+        None if span.token == _STAR else AlignedPart(names.get(span.token, ""), start, end, span.confidence)
+        for span, (start, end) in zip(alignment, intervals, strict=True)
     ]
 
 

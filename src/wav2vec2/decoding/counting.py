@@ -9,11 +9,12 @@ Shapes: T positions of the stream, K n-grams of one order, V words.
 """
 
 import gzip
+import io
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,12 @@ from numpy.typing import NDArray
 from wav2vec2.decoding.external_sorting import CountingSorter, FileArray
 from wav2vec2.decoding.language_model_error import LanguageModelError
 from wav2vec2.decoding.ngram_trie import MOST_NGRAMS
+from wav2vec2.decoding.training_progress import READING, SORTING, TrainingProgress
 
 UNKNOWN, START, END = 0, 1, 2
 _LONGEST_LINE = 1 << 24
+_TOLD_LINES = 1 << 12
+_SORTED = 0.6  # of the time for one order, when its n-grams are sorted and not yet merged and numbered
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,16 @@ class CountedLevel:
 
 
 def count_ngrams(
-    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int
+    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int, progress: TrainingProgress
 ) -> tuple[list[str], list[CountedLevel]]:
     """The vocabulary (id -> word) and the n-grams of order 1 to `order`; files go to `folder`."""
-    vocabulary, stream = _encode(texts, folder, rows)
+    progress.begin("reading the text", READING)
+    vocabulary, stream = _encode(texts, folder, rows, progress)
     levels = [_count_words(stream, len(vocabulary), folder, rows)]
     numbers = stream  # a word is its own 1-gram
     while len(levels) < order:
-        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), folder, rows))
+        progress.begin(f"sorting {len(levels) + 1}-grams", SORTING)
+        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), folder, rows, progress))
         if len(levels) < order:
             numbers = _number(stream, numbers, levels[-1], len(vocabulary), rows)
     for level, longer in zip(levels, [*levels[1:], None], strict=True):
@@ -54,22 +60,36 @@ def count_ngrams(
     return vocabulary, levels
 
 
-def lines_of(texts: Path | str | Iterable[str | Path]) -> Iterator[tuple[str, str]]:
-    """(where it stands, line) of a file, of files (plain or gz) and of sentences."""
+def lines_of(
+    texts: Path | str | Iterable[str | Path], tell: Callable[[float], None] | None = None
+) -> Iterator[tuple[str, str]]:
+    """(where it stands, line) of a file, of files (plain or gz) and of sentences.
+
+    `tell` is called now and then with the share of the files' bytes that is read.
+    """
     if isinstance(texts, str | Path):
         texts = [Path(texts)]
-    for number, item in enumerate(texts, 1):
+    items = texts if isinstance(texts, list) else iter(texts)
+    total = sum(item.stat().st_size for item in items if isinstance(item, Path)) if isinstance(items, list) else 0
+    before = 0
+    for number, item in enumerate(items, 1):
         if isinstance(item, Path):
-            yield from _lines_of_file(item)
+            for place, line, position in _lines_of_file(item):
+                if position and total and tell is not None:
+                    tell((before + position) / total)
+                yield place, line
+            before += item.stat().st_size
         else:
             yield f"sentence {number}", item
 
 
-def _lines_of_file(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open("rb") as probe:
-        packed = probe.read(2) == b"\x1f\x8b"
-    with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig") as opened:
-        stream, number = cast(TextIO, opened), 0
+def _lines_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
+    """Where each line stands, the line, and now and then the bytes of the file that are read, else 0."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        content = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
+        stream, number = io.TextIOWrapper(content, encoding="utf-8-sig"), 0
         try:
             while line := stream.readline(_LONGEST_LINE):
                 number += 1
@@ -77,17 +97,19 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str]]:
                     raise LanguageModelError(
                         f"{path}: line {number} has over {_LONGEST_LINE} characters; one sentence a line"
                     )
-                yield f"{path}: line {number}", line
+                yield f"{path}: line {number}", line, 0 if number % _TOLD_LINES else file.tell()
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
             raise LanguageModelError(f"{path}: after line {number}: {error}; expected UTF-8 text") from error
 
 
-def _encode(texts: Path | str | Iterable[str | Path], folder: Path, rows: int) -> tuple[list[str], FileArray]:
+def _encode(
+    texts: Path | str | Iterable[str | Path], folder: Path, rows: int, progress: TrainingProgress
+) -> tuple[list[str], FileArray]:
     """Words -> ids in the order of first appearance, <s> and </s> around each sentence that has words."""
     ids = {"<unk>": UNKNOWN, "<s>": START, "</s>": END}
     stream = FileArray(folder / "stream", "<i4")
     waiting = array("i")
-    for place, line in lines_of(texts):
+    for place, line in lines_of(texts, progress.advance):
         words = line.split()
         if not words:
             continue
@@ -138,11 +160,19 @@ def _ngrams_at(
 
 
 def _count_level(
-    stream: FileArray, numbers: FileArray, shorter: CountedLevel, vocabulary_size: int, folder: Path, rows: int
+    stream: FileArray,
+    numbers: FileArray,
+    shorter: CountedLevel,
+    vocabulary_size: int,
+    folder: Path,
+    rows: int,
+    progress: TrainingProgress,
 ) -> CountedLevel:
-    sorter = CountingSorter(folder, rows)
-    for _, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size, rows):
+    sorter, done = CountingSorter(folder, rows), 0
+    for length, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size, rows):
         sorter.add(keys, np.ones(len(keys), np.int64), endings)
+        done += length
+        progress.advance(_SORTED * done / len(stream))
     level = _new_level(shorter.order + 1, folder, (0, 0))
     first, end = 0, 0
     for block in sorter.result():

@@ -14,10 +14,13 @@ from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
 from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.greedy_search import greedy_paths
+from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
 from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
+from wav2vec2.decoding.training_progress import Tell
 from wav2vec2.decoding.transcripts import Reader, locate, measure
 from wav2vec2.decoding.weight_tuning import TuningReport, tune_decoder
 
@@ -27,12 +30,17 @@ Lengths = Tensor | Sequence[int]
 class CTCDecoder:
     """Decodes batches of CTC log-probabilities, on the device they are on.
 
-    `vocabulary` lists the tokens by id. Special tokens (`<s>`, `<unk>`, ...) are never output. With a `lexicon`, words
+    `vocabulary` lists the tokens by id. `special_tokens` are never output: those of the tokenizer; by default what is
+    written like one (`<s>`, `[UNK]`, ...). With a `lexicon`, words
     or a mapping from words to spellings ("k ae t"), no other word is; without one any spelling is, and what the
     `language_model` does not know costs `unknown_penalty` and the model's own probability of an unknown word.
     A score is acoustics + `alpha` x language model + `beta` x words, in natural logs; alpha and beta count only with a
     language model. `hotwords` are words or phrases, with weights if a mapping, that add `hotword_weight` for each time
     they are said; their words are known in every search. `word_delimiter=None` makes each token a word.
+
+    `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is
+    for texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams`
+    and `score_boundary`.)
 
     `beam` texts are kept a frame. A frame extends them by its `candidates` best letters within `token_threshold` of its
     best token (natural log).
@@ -54,26 +62,31 @@ class CTCDecoder:
         beam: int = 100,
         alpha: float = 0.5,
         beta: float = 1.5,
-        hotword_weight: float = 10.0,
+        hotword_weight: float = HOTWORD_WEIGHT,
         unknown_penalty: float = -10.0,
         candidates: int = 16,
         token_threshold: float = 12.0,
         frame_times: FrameTimes | None = None,
         calibration: Calibration | None = None,
+        special_tokens: Iterable[str] | None = None,
+        known_words: Iterable[str] | None = None,
+        score_boundary: bool = True,
     ) -> None:
         if beam < 1 or candidates < 1 or token_threshold <= 0:
             raise ValueError(
                 f"beam={beam}, candidates={candidates}, token_threshold={token_threshold}: must be positive"
             )
-        self.speller = Speller(vocabulary, blank, word_delimiter)
-        if isinstance(hotwords, str) or isinstance(lexicon, str):
-            raise ValueError("hotwords and lexicon: need a list of words, not one string")
+        self.speller = Speller(vocabulary, blank, word_delimiter, special_tokens)
+        if isinstance(hotwords, str) or isinstance(lexicon, str) or isinstance(known_words, str):
+            raise ValueError("hotwords, lexicon and known_words: need a list of words, not one string")
         if hotwords is not None and not isinstance(hotwords, Mapping):
             hotwords = dict.fromkeys(hotwords, hotword_weight)
         self.hotwords = dict(hotwords or {})
         self.lexicon = lexicon if lexicon is None or isinstance(lexicon, Mapping) else list(lexicon)
-        self.language_model = language_model
-        self.knowledge = WordKnowledge(self.speller, language_model, self.lexicon, self.hotwords)
+        self.language_model, self.score_boundary = language_model, score_boundary
+        self.known_words = None if known_words is None else list(known_words)
+        asked = language_model if score_boundary else _without_boundary(language_model)
+        self.knowledge = WordKnowledge(self.speller, asked, self.lexicon, self.hotwords, self.known_words)
         self.beam, self.candidates, self.token_threshold = beam, candidates, token_threshold
         self.frame_times = frame_times or FrameTimes()
         self.calibration = calibration or Calibration()
@@ -136,14 +149,18 @@ class CTCDecoder:
         return answers
 
     def tune(
-        self, log_probs: Tensor | Sequence[Tensor], references: Sequence[str], lengths: Lengths | None = None
+        self,
+        log_probs: Tensor | Sequence[Tensor],
+        references: Sequence[str],
+        lengths: Lengths | None = None,
+        tell: Tell | None = None,
     ) -> TuningReport:
         """Find alpha and beta on a dev set, calibrate the confidences there, and keep both; see `tune_decoder`.
 
         `log_probs` is one padded batch (B, T, V) with `lengths`, or a list of utterances (T, V); `references` are their
-        texts, words between blanks.
+        texts, words between blanks. `tell` is called with what is done, and the share of the work that is done at most.
         """
-        return tune_decoder(self, log_probs, references, None if lengths is None else torch.as_tensor(lengths))
+        return tune_decoder(self, log_probs, references, None if lengths is None else torch.as_tensor(lengths), tell)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the decoder beside the checkpoint: `decoder.json`, and the language model's compact file."""
@@ -205,3 +222,9 @@ class CTCDecoder:
             joined, score = " ".join(word.text for word in words), scores[row][k]
             answers[row].append(Hypothesis(joined, score, words, tokens, score - extras[row][k], languages[row][k]))
         return [answer or [Hypothesis("", IMPOSSIBLE, acoustic_score=IMPOSSIBLE)] for answer in answers]
+
+
+def _without_boundary(model: LanguageModel | None) -> LanguageModel | None:
+    if model is None or isinstance(model, NgramLanguageModel):
+        return None if model is None else model.without_boundary()
+    raise ValueError(f"score_boundary=False: a {type(model).__name__} has no state before a text but its own `begin`")

@@ -25,6 +25,8 @@ _FIELDS = {
     "vocabulary", "blank", "word_delimiter", "lexicon", "hotwords", "beam", "alpha", "beta", "unknown_penalty",
     "candidates", "token_threshold", "frame_times", "calibration", "language_model",
 }  # fmt: skip
+#: What files of earlier versions lack; the defaults of `CTCDecoder` hold for it.
+_LATER_FIELDS = {"special_tokens", "known_words", "score_boundary"}
 
 
 class DecoderFileError(ValueError):
@@ -52,6 +54,9 @@ def save_decoder(decoder: CTCDecoder, folder: Path) -> None:
         "frame_times": asdict(decoder.frame_times),
         "calibration": asdict(decoder.calibration),
         "language_model": None if model is None else MODEL_FILE,
+        "special_tokens": decoder.speller.special_tokens,
+        "known_words": decoder.known_words,
+        "score_boundary": decoder.score_boundary,
     }
     text = json.dumps(settings, ensure_ascii=False, indent=2, allow_nan=False)
     (folder / DECODER_FILE).write_text(text + "\n", encoding="utf-8")
@@ -98,11 +103,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DecoderFileError(f"{path}: not JSON: {error}") from error
-    if not isinstance(settings, dict) or settings.keys() != _FIELDS:
-        found = set(settings) if isinstance(settings, dict) else set()
-        raise DecoderFileError(
-            f"{path}: missing {sorted(_FIELDS - found)}, unknown {sorted(found - _FIELDS)}; need one JSON object"
-        )
+    found = set(settings) if isinstance(settings, dict) else set()
+    missing, unknown = sorted(_FIELDS - found), sorted(found - _FIELDS - _LATER_FIELDS)
+    if not isinstance(settings, dict) or missing or unknown:
+        raise DecoderFileError(f"{path}: missing {missing}, unknown {unknown}; need one JSON object")
     return settings
 
 
@@ -134,4 +138,6 @@ def _load_hub_layout(folder: Path) -> CTCDecoder:
         alpha=hub.alpha,
         beta=hub.beta,
         unknown_penalty=hub.unknown_penalty,
+        known_words=hub.unigrams,
+        score_boundary=hub.score_boundary,
     )

@@ -18,6 +18,9 @@ from torch import Tensor
 
 from wav2vec2.decoding.arc_tables import ArcTables
 
+#: What a phrase earns where the caller does not say.
+HOTWORD_WEIGHT = 10.0
+
 
 @dataclass(frozen=True)
 class HotwordTables:

@@ -101,7 +101,7 @@ def _read_unigrams(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        return path.read_text("utf-8").split()
+        return path.read_text("utf-8").split() or None  # an empty list says nothing
     except UnicodeDecodeError as error:
         raise LanguageModelError(f"{path}: not UTF-8: {error}") from error
 

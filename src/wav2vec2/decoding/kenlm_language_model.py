@@ -5,6 +5,7 @@ Shapes: N hypotheses.
 
 import mmap
 from collections.abc import Iterable
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,15 @@ class KenlmLanguageModel(NgramLanguageModel):
         self._numbers: dict[Any, int] = {}
         self.begin()
 
+    def without_boundary(self) -> "KenlmLanguageModel":
+        model = copy(self)
+        model.scores_boundary, model._states, model._numbers = False, [], {}
+        return model
+
     def begin(self) -> int:
         if not self._states or len(self._states) > _MOST_STATES:
             start = self._new_state()
-            self._model.BeginSentenceWrite(start)
+            (self._model.BeginSentenceWrite if self.scores_boundary else self._model.NullContextWrite)(start)
             self._states, self._numbers = [start], {start: 0}
         return 0
 

@@ -28,6 +28,7 @@ from wav2vec2.decoding.counting import START, CountedLevel, count_ngrams
 from wav2vec2.decoding.external_sorting import FileArray
 from wav2vec2.decoding.language_model_error import LanguageModelError
 from wav2vec2.decoding.ngram_trie import MOST_NGRAMS, NgramTrie
+from wav2vec2.decoding.training_progress import ESTIMATING, Tell, TrainingProgress
 
 logger = logging.getLogger("wav2vec2")
 
@@ -54,6 +55,7 @@ def train_compact(
     order: int = 5,
     prune: Sequence[int] = (0, 0, 1),
     memory: int = 1 << 30,
+    tell: Tell | None = None,
 ) -> None:
     """Estimate a model and write it as a compact file.
 
@@ -66,15 +68,17 @@ def train_compact(
             orders. The first must be 0 (every word stays), and none may be less than the one before.
         memory: bytes of working memory. The vocabulary comes on top, and so does the finished model, mapped from its
             file. Temporary files, beside `path`, take 12 bytes a word of text and 90 an n-gram.
+        tell: called now and then with what is done, and the share of all work that is done.
     """
     thresholds = _checked_thresholds(order, prune)
     if memory < _LEAST_MEMORY:
         raise ValueError(f"memory={memory} bytes, expected at least {_LEAST_MEMORY}")
     rows = memory // _ROW_BYTES
-    path = Path(path)
+    path, progress = Path(path), TrainingProgress(order, tell)
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as name:
         folder = Path(name)
-        vocabulary, levels = count_ngrams(texts, order, folder, rows)
+        vocabulary, levels = count_ngrams(texts, order, folder, rows, progress)
+        progress.begin("estimating", ESTIMATING)
         discounts = [discounts_of(_counts_of_counts(level, rows), level.order) for level in levels]
         weights = [
             _weigh(level, len(vocabulary), discount, threshold, folder, rows)
@@ -85,16 +89,22 @@ def train_compact(
             raise LanguageModelError(f"{sum(sizes)} n-grams, at most {MOST_NGRAMS} fit: prune more")
         with CompactFileWriter(path, vocabulary, sizes) as trie:
             _fill(trie, levels, weights, discounts, thresholds, folder, rows)
+            progress.advance(0.7)
             trie.link()
+            progress.advance(1.0)
 
 
 def train_in_memory(
-    texts: Path | str | Iterable[str | Path], order: int, prune: Sequence[int], memory: int
+    texts: Path | str | Iterable[str | Path],
+    order: int,
+    prune: Sequence[int],
+    memory: int,
+    tell: Tell | None = None,
 ) -> tuple[list[str], NgramTrie]:
     """The vocabulary and the n-grams that `train_compact` estimates, without a file that stays."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model")
-        train_compact(texts, path, order, prune, memory)
+        train_compact(texts, path, order, prune, memory, tell)
         vocabulary, trie = read_compact(path)
         return vocabulary, trie.copy()
 

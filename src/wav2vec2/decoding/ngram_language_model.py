@@ -5,6 +5,7 @@ Shapes: N hypotheses.
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from wav2vec2.decoding.language_model_error import LanguageModelError
 from wav2vec2.decoding.ngram_trie import NgramTrie
+from wav2vec2.decoding.training_progress import Tell
 
 LN_10 = math.log(10.0)
 
@@ -34,6 +36,8 @@ class NgramLanguageModel:
     """Length of the longest n-grams."""
     unknown_id: int
     """The id of every word that the model does not know."""
+    scores_boundary: bool = True
+    """Whether texts are sentences: begun after <s>, and </s> counted at their end."""
 
     def __init__(self, vocabulary: list[str], trie: NgramTrie) -> None:
         self._set_vocabulary(vocabulary)
@@ -85,16 +89,18 @@ class NgramLanguageModel:
         prune: Sequence[int] = (0, 0, 1),
         memory: int = 1 << 30,
         path: Path | str | None = None,
+        tell: Tell | None = None,
     ) -> "NgramLanguageModel":
         """Interpolated modified Kneser-Ney from text; see `kneser_ney.train_compact` for the arguments.
 
         With `path` the model is written there as a compact file and mapped into memory, else it is held in memory.
+        `tell` is called with what is done, and the share of the work that is done.
         """
         from wav2vec2.decoding.kneser_ney import train_compact, train_in_memory
 
         if path is None:
-            return NgramLanguageModel(*train_in_memory(texts, order, prune, memory))
-        train_compact(texts, path, order, prune, memory)
+            return NgramLanguageModel(*train_in_memory(texts, order, prune, memory, tell))
+        train_compact(texts, path, order, prune, memory, tell)
         return cls.load(path)
 
     def save(self, path: Path | str) -> None:
@@ -111,7 +117,9 @@ class NgramLanguageModel:
 
     def to(self, device: torch.device | str) -> "NgramLanguageModel":
         """The same model on another device."""
-        return NgramLanguageModel(self.vocabulary, self.trie.to(device))
+        model = copy(self)
+        model.trie = self.trie.to(device)
+        return model
 
     @property
     def device(self) -> torch.device:
@@ -123,9 +131,15 @@ class NgramLanguageModel:
         ids = [self._ids.get(word, self.unknown_id) for word in words]
         return torch.tensor(ids, dtype=torch.int64, device=self.device)
 
+    def without_boundary(self) -> "NgramLanguageModel":
+        """The same model for texts that begin and end anywhere: after nothing at all, and their end costs nothing."""
+        model = copy(self)
+        model.scores_boundary = False
+        return model
+
     def begin(self) -> int:
-        """The state at the beginning of a sentence, after <s>."""
-        return self._begin
+        """The state at the beginning of a text: after <s>, or the empty context if boundaries are not scored."""
+        return self._begin if self.scores_boundary else 0
 
     def score(self, states: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """Natural-log probabilities (N,) of words (N,) after states (N,), and the states (N,) that follow."""
@@ -133,7 +147,9 @@ class NgramLanguageModel:
         return (given_up + self.trie.log_probs[nodes]) * LN_10, self.trie.after[nodes].long()
 
     def end(self, states: Tensor) -> Tensor:
-        """Natural-log probabilities (N,) that the sentence ends here."""
+        """Natural-log probabilities (N,) that the sentence ends here; zeros if boundaries are not scored."""
+        if not self.scores_boundary:
+            return torch.zeros(states.shape, device=states.device)
         return self.score(states, torch.full_like(states, self._end_id))[0]
 
     def perplexity(self, texts: Iterable[str]) -> float:

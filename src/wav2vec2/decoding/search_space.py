@@ -10,6 +10,9 @@ from wav2vec2.decoding.hotwords import HotwordTables, hotword_tables
 from wav2vec2.decoding.lexicon_trie import SpellingTables, Trie, UnknownWord, spelling_tables
 from wav2vec2.decoding.prefix_beam_search import LanguageModel, SearchSpace
 from wav2vec2.decoding.spelling import Speller, Spelling
+from wav2vec2.decoding.vocabulary_match import check_lexicon, check_spellable
+
+_NO_WORDS = {"<unk>", "<s>", "</s>"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,11 @@ class WordKnowledge:
         language_model: LanguageModel | None,
         lexicon: Iterable[str] | Mapping[str, Iterable[str]] | None,
         hotwords: Mapping[str, float],
+        known_words: Iterable[str] | None = None,
     ) -> None:
+        """Of the words that `language_model` has, only those among `known_words` count as known, if they are given."""
         self.speller, self.language_model, self.closed = speller, language_model, lexicon is not None
+        self.known_words = None if known_words is None else set(known_words)
         if speller.delimiter is None and (language_model is not None or self.closed or hotwords):
             raise ValueError(
                 "language_model, lexicon and hotwords need a word_delimiter: without one there are no words"
@@ -56,14 +62,21 @@ class WordKnowledge:
 
     def _spellings_of_model(self) -> dict[Spelling, str]:
         assert self.language_model is not None
-        words = self.language_model.vocabulary
-        spellings = {spelling: word for word in words if (spelling := self.speller.spell(word)) is not None}
-        if not spellings:
-            raise ValueError(
-                f"language_model: none of its words, such as {words[:5]}, can be spelled with the vocabulary "
-                f"{self.speller.vocabulary[:40]}. Is upper or lower case mistaken?"
-            )
-        return spellings
+        words = [word for word in self.language_model.vocabulary if word not in _NO_WORDS]
+        probabilities = np.exp(self._values(self.language_model.word_ids(words).cpu()))
+        check_spellable(words, probabilities, self.speller)
+        return {spelling: word for word in words if (spelling := self.speller.spell(word)) is not None}
+
+    def _values(self, numbers: torch.Tensor) -> np.ndarray:
+        """Log-probabilities of words on their own.
+
+        Behind an unknown word a model has nothing to go by, so its scores there are those of words on their own.
+        """
+        assert self.language_model is not None
+        unknown = torch.tensor([self.language_model.unknown_id])
+        alone = self.language_model.score(torch.tensor([self.language_model.begin()]), unknown)[1]
+        values: np.ndarray = self.language_model.score(alone.expand(len(numbers)), numbers)[0].double().numpy()
+        return values
 
     def _enter(self, spellings: dict[Spelling, str], favoured: dict[Spelling, str]) -> None:
         """Put the words and the hotwords into the trie, with their numbers and log-probabilities on their own."""
@@ -78,19 +91,15 @@ class WordKnowledge:
         model = self.language_model
         if model is None:
             return
+        if self.closed:
+            check_lexicon(set(self.names.values()), set(model.vocabulary))
         numbers = model.word_ids(list(words.values())).cpu()
-        if (numbers == model.unknown_id).all():
-            raise ValueError(
-                f"lexicon: the language model knows none of its words, such as {list(words.values())[:5]}, "
-                f"but for instance {model.vocabulary[:5]}. Is upper or lower case mistaken?"
-            )
-        # Behind an unknown word a model has nothing to go by, so its scores there are those of words on their own.
-        unknown = torch.tensor([model.unknown_id])
-        alone = model.score(torch.tensor([model.begin()]), unknown)[1]
-        self.values = model.score(alone.expand(len(numbers)), numbers)[0].double().numpy()
-        self.unknown_value = float(model.score(alone, unknown)[0])
+        self.values = self._values(numbers)
+        self.unknown_value = float(self._values(torch.tensor([model.unknown_id]))[0])
         self.numbers = numbers.numpy()
         self.known = self.numbers != model.unknown_id
+        if self.known_words is not None:
+            self.known &= np.array([word in self.known_words for word in words.values()])
         self.known |= np.array([spelling in favoured for spelling in words])
 
     def name(self, spelling: Spelling) -> str:

@@ -5,14 +5,24 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Spelling = tuple[int, ...]
 
-#: Entries that no transcript holds: <s>, </s>, <pad>, <unk>, [UNK], pyctcdecode's sign for unknown, and the like.
-_SPECIAL = re.compile(r"<.+>|\[[A-Z]+\]|⁇")
+#: Entries that no transcript holds, where the caller does not say: <s>, </s>, <pad>, [UNK], [unk], pyctcdecode's sign
+#: for unknown, and the like.
+_SPECIAL = re.compile(r"<.+>|\[[A-Za-z][A-Za-z_]+\]|⁇")
 
 
 class Speller:
-    """The tokens of a vocabulary by id. Special tokens have no part in a search; the blank and they are no letters."""
+    """The tokens of a vocabulary by id. Special tokens have no part in a search; the blank and they are no letters.
 
-    def __init__(self, vocabulary: Sequence[str], blank: int, word_delimiter: str | None) -> None:
+    `special_tokens` are those of the tokenizer; without them they are told by how they are written.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        blank: int,
+        word_delimiter: str | None,
+        special_tokens: Iterable[str] | None = None,
+    ) -> None:
         self.vocabulary = list(vocabulary)
         repeated = sorted({token for token in self.vocabulary if self.vocabulary.count(token) > 1})
         if not self.vocabulary or repeated:
@@ -31,10 +41,21 @@ class Speller:
         if self.delimiter == blank:
             raise ValueError(f"blank={blank}: is the word delimiter {word_delimiter!r}; they must be two tokens")
         self.word_delimiter = word_delimiter
-        self.special = {i for i, token in enumerate(self.vocabulary) if _SPECIAL.fullmatch(token)} - {blank}
+        self.special = self._special(special_tokens) - {blank, self.delimiter}
         silent = self.special | {blank, self.delimiter}
         self.letters = {token: i for i, token in enumerate(self.vocabulary) if token and i not in silent}
         self._longest = max(map(len, self.letters), default=0)
+
+    def _special(self, tokens: Iterable[str] | None) -> set[int]:
+        if tokens is None:
+            return {i for i, token in enumerate(self.vocabulary) if _SPECIAL.fullmatch(token)}
+        named = set(tokens)
+        return {i for i, token in enumerate(self.vocabulary) if token in named}
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The tokens that no transcript holds, the blank aside, in the order of their ids."""
+        return [self.vocabulary[i] for i in sorted(self.special)]
 
     def spell(self, word: str) -> Spelling | None:
         """The tokens of a word, longest first where several fit, or None if it has a character without a token."""

@@ -6,85 +6,88 @@ an empty interval a word gets a millisecond at least.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
-#: What fits on a screen and can be read in time: two lines of 42 characters, up to seven seconds.
-LINE_LENGTH, LINES, CAPTION_SECONDS = 42, 2, 7.0
-
-#: Silence, in seconds, after which a new caption begins.
-PAUSE = 0.8
+from wav2vec2.decoding.captions import captions
+from wav2vec2.decoding.timed_words import TimedWord, milliseconds
 
 
-class TimedWord(Protocol):
-    """A word with its time in seconds: `AlignedWord`, or a decoder's word."""
+def render(
+    words: Sequence[TimedWord], format: str, recording: str, duration: float, part_name: str = "characters"
+) -> str:
+    """The words of a recording, which lasts `duration` seconds, in one of the FORMATS.
 
-    @property
-    def text(self) -> str: ...
-    @property
-    def start(self) -> float: ...
-    @property
-    def end(self) -> float: ...
-    @property
-    def confidence(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Caption:
-    """Lines of text shown from `start` to `end`, in milliseconds."""
-
-    start: int
-    end: int
-    lines: tuple[str, ...]
-
-
-def render(words: Sequence[TimedWord], format: str, recording: str, duration: float) -> str:
-    """The words of a recording, which lasts `duration` seconds, in one of the FORMATS."""
+    Where words have `parts`, json and textgrid hold them as well, under the name `part_name`.
+    """
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
+    if format == "json":
+        return to_json(words, recording, duration, part_name)
+    if format == "textgrid":
+        return to_textgrid(words, recording, duration, part_name)
     return FORMATS[format](words, recording, duration)
 
 
-def to_json(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+def to_json(words: Sequence[TimedWord], recording: str, duration: float, part_name: str = "characters") -> str:
     """An object with the recording, its duration and its words; times in seconds."""
-    rows = [
-        {
-            "text": word.text,
-            "start": round(word.start, 4),
-            "end": round(word.end, 4),
-            "confidence": round(word.confidence, 4),
-            "aligned": bool(getattr(word, "aligned", True)),
-        }
-        for word in words
-    ]
+    rows = []
+    for word in words:
+        row = _timed(word) | {"aligned": bool(getattr(word, "aligned", True))}
+        parts = _parts([word])
+        rows.append(row | ({part_name: [_timed(part) for part in parts]} if parts else {}))
     content = {"recording": recording, "duration": round(duration, 4), "words": rows}
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _timed(word: TimedWord) -> dict[str, Any]:
+    return {
+        "text": word.text,
+        "start": round(word.start, 4),
+        "end": round(word.end, 4),
+        "confidence": round(word.confidence, 4),
+    }
+
+
+def _parts(words: Sequence[TimedWord]) -> list[TimedWord]:
+    """The letters or phones of the words, of those that have them."""
+    return [part for word in words for part in getattr(word, "parts", ())]
 
 
 def to_ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
     """NIST's CTM: recording, channel, start, length, word, confidence. Its fields cannot hold white space."""
     name = "_".join(recording.split()) or "_"
     lines = []
-    for word, (start, end) in zip(words, _milliseconds(words, duration, room=0), strict=True):
+    for word, (start, end) in zip(words, milliseconds(words, duration, room=0), strict=True):
         text = "_".join(word.text.split()) or "_"
         lines.append(f"{name} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {text} {word.confidence:.4f}\n")
     return "".join(lines)
 
 
-def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float) -> str:
-    """Praat's long text format: a tier of words with empty intervals between, and one of their confidences."""
-    rows, end = [], 0
-    for word, (start, stop) in zip(words, _milliseconds(words, duration, room=1), strict=True):
-        if start > end:
-            rows.append((end, start, "", ""))
-        certainty = f"{word.confidence:.4f}" if getattr(word, "aligned", True) else "not aligned"
-        rows.append((start, stop, word.text, certainty))
-        end = stop
-    last = max(end, round(duration * 1000), 1)
-    if end < last:
-        rows.append((end, last, "", ""))
-    tiers = {"words": [row[:3] for row in rows], "confidence": [(*row[:2], row[3]) for row in rows]}
+def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float, part_name: str = "characters") -> str:
+    """Praat's long text format: a tier of words with empty intervals between, one of their confidences, and one of
+    their letters or phones, if they have them."""
+    parts = _parts(words)
+    times, of_parts = milliseconds(words, duration, room=1), milliseconds(parts, duration, room=1)
+    last = max(round(duration * 1000), 1, *(time[1] for time in (*times[-1:], *of_parts[-1:])))
+    certainties = [f"{word.confidence:.4f}" if getattr(word, "aligned", True) else "not aligned" for word in words]
+    tiers = {
+        "words": _tiled(times, [word.text for word in words], last),
+        "confidence": _tiled(times, certainties, last),
+    }
+    if parts:
+        tiers[part_name] = _tiled(of_parts, [part.text for part in parts], last)
     return "\n".join([*_textgrid_head(last, len(tiers)), *_textgrid_tiers(tiers, last)]) + "\n"
+
+
+def _tiled(times: Sequence[tuple[int, int]], texts: Sequence[str], last: int) -> list[tuple[int, int, str]]:
+    """Intervals without a gap up to `last`: empty ones where nothing is said."""
+    rows, end = [], 0
+    for (start, stop), text in zip(times, texts, strict=True):
+        if start > end:
+            rows.append((end, start, ""))
+        rows.append((start, stop, text))
+        end = stop
+    return [*rows, (end, last, "")] if end < last else rows
 
 
 def _textgrid_head(last: int, tiers: int) -> list[str]:
@@ -151,53 +154,3 @@ def _escape(line: str) -> str:
 def _clock(milliseconds: int, point: str) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
-
-
-def captions(words: Sequence[TimedWord], duration: float) -> list[Caption]:
-    """Words gathered into captions that fit the screen, in order, each word in exactly one.
-
-    A caption ends where the next word would not fit, would come too late, or comes after a pause or a full stop.
-    """
-    timed = [
-        (" ".join(word.text.split()), *time)
-        for word, time in zip(words, _milliseconds(words, duration, 1), strict=True)
-    ]
-    gathered: list[Caption] = []
-    for text, start, end in timed:
-        if not text:
-            continue
-        lines = _extended(gathered[-1], text, start, end) if gathered else None
-        if lines is None:
-            gathered.append(Caption(start, end, (text,)))
-        else:
-            gathered[-1] = Caption(gathered[-1].start, end, lines)
-    return gathered
-
-
-def _extended(caption: Caption, text: str, start: int, end: int) -> tuple[str, ...] | None:
-    """The lines of a caption with one more word; None if it belongs into the next."""
-    late = end - caption.start > CAPTION_SECONDS * 1000 or start - caption.end >= PAUSE * 1000
-    if late or caption.lines[-1].endswith((".", "!", "?", "。", "！", "？")):
-        return None
-    longer = f"{caption.lines[-1]} {text}"
-    if len(longer) <= LINE_LENGTH:
-        return (*caption.lines[:-1], longer)
-    return (*caption.lines, text) if len(caption.lines) < LINES else None
-
-
-def _milliseconds(words: Sequence[TimedWord], duration: float, room: int) -> list[tuple[int, int]]:
-    """Times in whole milliseconds that never overlap, each at least `room` long, inside the duration if it has room."""
-    limit = max(round(duration * 1000), room * len(words))
-    times: list[tuple[int, int]] = []
-    clock = 0
-    for word in words:
-        start = max(clock, round(word.start * 1000))
-        clock = max(start + room, round(word.end * 1000))
-        times.append((start, clock))
-    for index in reversed(range(len(times))):  # push back what was pushed over the end
-        start, end = times[index]
-        end = min(end, limit)
-        start = min(start, end - room)
-        times[index] = (start, end)
-        limit = start
-    return times

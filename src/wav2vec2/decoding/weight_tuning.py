@@ -19,6 +19,7 @@ from torch import Tensor
 
 from wav2vec2.decoding.confidences import Calibration, ReliabilityBin, reliability_curve
 from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.training_progress import Tell
 from wav2vec2.decoding.word_errors import compare_words
 
 if TYPE_CHECKING:
@@ -43,7 +44,13 @@ class TuningReport:
 class DevSet:
     """Utterances (T, V) and their texts, decoded in batches of similar length."""
 
-    def __init__(self, log_probs: Tensor | Sequence[Tensor], references: Sequence[str], lengths: Tensor | None) -> None:
+    def __init__(
+        self,
+        log_probs: Tensor | Sequence[Tensor],
+        references: Sequence[str],
+        lengths: Tensor | None,
+        tell: Tell | None = None,
+    ) -> None:
         if isinstance(log_probs, Tensor) and lengths is not None:
             log_probs = [row[:length] for row, length in zip(log_probs, lengths.tolist(), strict=True)]
         self.utterances = list(log_probs)
@@ -54,6 +61,7 @@ class DevSet:
                 "need one reference each, and some words in them"
             )
         self.words = sum(map(len, self.references))
+        self._tell, self._rounds = tell, 0
         self.order = sorted(range(len(references)), key=lambda number: len(self.utterances[number]))
 
     def decode(self, decoder: CTCDecoder, nbest: int) -> list[list[Hypothesis]]:
@@ -66,7 +74,14 @@ class DevSet:
             padded = torch.nn.utils.rnn.pad_sequence(utterances, batch_first=True)
             for number, texts in zip(numbers, decoder.decode(padded, lengths, nbest), strict=True):
                 found[number] = texts
+            self._tell_share((first + len(numbers)) / len(self.order))
+        self._rounds += 1
         return found
+
+    def _tell_share(self, of_round: float) -> None:
+        if self._tell is not None:
+            step = f"decoding, round {self._rounds + 1} of {_ROUNDS + 1} at most"
+            self._tell(step, (self._rounds + of_round) / (_ROUNDS + 1))
 
     def errors(self, texts: Sequence[list[Hypothesis]]) -> int:
         """Word errors of the best texts."""
@@ -84,14 +99,18 @@ class _Candidate(NamedTuple):
 
 
 def tune_decoder(
-    decoder: CTCDecoder, log_probs: Tensor | Sequence[Tensor], references: Sequence[str], lengths: Tensor | None
+    decoder: CTCDecoder,
+    log_probs: Tensor | Sequence[Tensor],
+    references: Sequence[str],
+    lengths: Tensor | None,
+    tell: Tell | None = None,
 ) -> TuningReport:
     """Find the weights with the fewest word errors, calibrate the confidences with them, and store both in `decoder`.
 
     Weights are only ever kept that were decoded with and did better. Confidences stay as they were where the dev set
     has no right or no wrong words.
     """
-    dev = DevSet(log_probs, references, lengths)
+    dev = DevSet(log_probs, references, lengths, tell)
     nbest = min(_NBEST, decoder.beam)
     texts = dev.decode(decoder, nbest)
     before = errors = dev.errors(texts)

@@ -4,8 +4,9 @@ Shapes: S samples of a recording, n samples of a block.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,25 @@ AUDIO_ENDINGS = frozenset(
 
 @dataclass(frozen=True)
 class AudioInput:
-    """A file (a path, or its bytes), or samples with the rate they are at."""
+    """A file (a path, or its bytes), or samples with the rate they are at.
+
+    `check` is called with every block: what it raises ends the reading in between, where nothing is lost.
+    """
 
     name: str
     content: Any
     rate: int | None = None
+    check: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
     def is_file(self) -> bool:
         """Whether the samples are still to be decoded."""
         return self.rate is None
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a file on this machine, which can be read again later."""
+        return isinstance(self.content, str | os.PathLike)
 
     def blocks(self, rate: int, size: int, overlap: int) -> Iterator[NDArray[np.float32]]:
         """float32 (n,) at `rate`: blocks of `size` samples, each beginning with the last `overlap` of the one before.
@@ -61,10 +71,13 @@ class AudioInput:
         Only the last block is shorter. Files are decoded as blocks are asked for.
         """
         if self.is_file:
-            yield from audio_blocks(self.content, rate, size / rate, overlap / rate)
+            for block in audio_blocks(self.content, rate, size / rate, overlap / rate):
+                self.check()
+                yield block
             return
         samples = resample(self.content, self.rate or rate, rate)
         for begin in range(0, max(len(samples) - overlap, min(len(samples), 1)), size - overlap):
+            self.check()
             yield samples[begin : begin + size]
 
 
@@ -89,9 +102,11 @@ def audio_inputs(audio: Any, sampling_rate: int | None) -> tuple[list[AudioInput
 
 
 def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
+    if isinstance(audio, AudioInput):
+        return audio
     if isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview):
         return AudioInput(name_of(audio), audio)
-    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], int | float):
+    if isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[1], Real):
         audio, sampling_rate = audio
     if not hasattr(audio, "shape") and not isinstance(audio, Sequence):
         raise ValueError(f"{name} is {type(audio).__name__}: need a path, the bytes of a file, or (array, rate)")
@@ -101,4 +116,4 @@ def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
 
 
 def _is_list_of_samples(audio: list[Any]) -> bool:
-    return bool(audio) and isinstance(audio[0], int | float)
+    return bool(audio) and isinstance(audio[0], Real)

@@ -24,12 +24,13 @@ class Segment:
 
 
 class WaitingFrames:
-    """The frames of one recording that are not decoded yet: `LONGEST` and what has just been added, at most."""
+    """The frames of one recording, from `offset` on, that are not decoded yet: `LONGEST` and what has just been added,
+    at most."""
 
-    def __init__(self, blank: int, delimiter: int | None) -> None:
+    def __init__(self, blank: int, delimiter: int | None, offset: int = 0) -> None:
         self._blank, self._delimiter = blank, delimiter
         self._pieces: list[Tensor] = []
-        self._offset = 0
+        self._offset = offset
 
     def add(self, log_probs: Tensor) -> Iterator[Segment]:
         """Append frames (T, V), and give the segments that are full."""

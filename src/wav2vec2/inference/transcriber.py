@@ -8,7 +8,7 @@ Shapes: B windows, S samples, T frames, V tokens.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.hypotheses import Hypothesis
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
 from wav2vec2.inference.batching import batches
-from wav2vec2.inference.decoder_choice import Hotwords, beam_decoder
+from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
+from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
+from wav2vec2.inference.kept_parts import Keeper, Part
 from wav2vec2.inference.segments import Segment, WaitingFrames
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
-from wav2vec2.inference.windows import Moments, Window, WindowPlan
+from wav2vec2.inference.windows import Moments, Window, WindowPlan, from_frame
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor
@@ -95,19 +97,24 @@ class Transcriber:
         window_seconds: float = 30.0,
         context_seconds: float = 4.0,
         batch_seconds: float | None = None,
+        lexicon: Lexicon | None = None,
     ) -> "Transcriber":
         """Load model, processor and decoder from a folder or the Hub.
 
         `device`: by default cuda, mps or cpu, the first there is; `dtype`: bfloat16 on a GPU that has it, else float32.
         `language` is for checkpoints with several (MMS), such as "eng". `language_model` is a compact, ARPA or KenLM
-        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam` and
-        `hotwords` go before what was saved there, and either alone makes the search a beam search.
+        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam`,
+        `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes the search a
+        beam search.
         """
         where = torch.device(device) if device is not None else _best_device()
-        chosen = {} if language is None else {"target_lang": language}
+        hub = reach(name_or_path)
+        check_head_for_text(name_or_path, hub)
+        chosen = hub if language is None else hub | {"target_lang": language}
         processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
         model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or _best_dtype(where), **chosen).to(where)
-        decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), language_model, beam, hotwords)
+        wanted = Wanted(language_model, beam, hotwords, lexicon)
+        decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), wanted, hub)
         return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)
 
     def transcribe(
@@ -127,62 +134,99 @@ class Transcriber:
             found.append(transcript)
         return found[0] if alone else found
 
+    __call__ = transcribe
+
     def transcribe_each(
-        self, paths: Iterable[str | Path], timestamps: Timestamps = "word", progress: Progress | None = None
+        self,
+        paths: Iterable[str | Path | AudioInput],
+        timestamps: Timestamps = "word",
+        progress: Progress | None = None,
+        keeper: Keeper | None = None,
     ) -> Iterator[Transcript]:
         """The transcripts of files, in their order, each as soon as it is finished; faults are in their `error`.
 
+        `progress` is called with the seconds of audio that each batch has got further. `keeper` is told every part of a
+        recording as it is decoded, and asked first what there is of it already.
+        """
+        inputs = (path if isinstance(path, AudioInput) else AudioInput(str(path), path) for path in paths)
+        return (transcript for transcript, _ in self._transcripts(inputs, timestamps, progress, keeper))
+
+    def transcript_of(self, name: str, parts: Sequence[Part], timestamps: Timestamps = "word") -> Transcript:
+        """The transcript of the beginning of a recording, from the parts that were kept of it."""
+        times = self._plan.times
+        duration = sum(part.frames for part in parts) * times.stride / times.sampling_rate
+        return self._joined(name, [(self._seconds(part.offset), part.found) for part in parts], duration, timestamps)
+
+    def log_probs(
+        self, audio: Any, sampling_rate: int | None = None, progress: Progress | None = None
+    ) -> tuple[Tensor, float]:
+        """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it.
+
         `progress` is called with the seconds of audio that each batch has got further.
         """
-        inputs = (AudioInput(str(path), path) for path in paths)
-        return (transcript for transcript, _ in self._transcripts(inputs, timestamps, progress))
-
-    def log_probs(self, audio: Any, sampling_rate: int | None = None) -> tuple[Tensor, float]:
-        """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it."""
         ((recording,), _) = audio_inputs([audio], sampling_rate)
-        heard, pieces, pool, pooled = Moments(), [torch.zeros(0, self.model.config.vocab_size)], [], 0
+        heard, pieces = Moments(), [torch.zeros(0, self.model.config.vocab_size)]
+        pool: list[Window] = []
+
+        def recognise() -> None:
+            pieces.extend(self._log_probs(pool) if pool else ())
+            if progress is not None:
+                progress(self._seconds(sum(window.last - window.first for window in pool)))
+            pool.clear()
+
         for window in self._plan.windows(recording, heard):
             pool.append(window)
-            pooled += len(window.samples)
-            if pooled >= self._batch_samples:
-                pieces += self._log_probs(pool)
-                pool, pooled = [], 0
-        pieces += self._log_probs(pool) if pool else []
+            if sum(len(one.samples) for one in pool) >= self._batch_samples:
+                recognise()
+        recognise()
         return torch.cat(pieces), heard.count / self._plan.times.sampling_rate
 
     def _transcripts(
-        self, inputs: Iterable[AudioInput], timestamps: Timestamps, progress: Progress | None
+        self,
+        inputs: Iterable[AudioInput],
+        timestamps: Timestamps,
+        progress: Progress | None,
+        keeper: Keeper | None = None,
     ) -> Iterator[tuple[Transcript, Exception | None]]:
         if timestamps not in ("word", "char", None):
             raise ValueError(f"timestamps={timestamps!r}: must be 'word', 'char' or None")
         unfinished: deque[_Recording] = deque()
         pool: list[tuple[_Recording, Window]] = []
         pooled = 0
-        for recording, window in self._read(inputs, unfinished):
+        for recording, window in self._read(inputs, unfinished, keeper):
             pool.append((recording, window))
             pooled += len(window.samples)
             if pooled >= _BATCHES_AHEAD * self._batch_samples:
-                self._recognise(pool, unfinished, progress)
+                self._recognise(pool, unfinished, progress, keeper)
                 pool, pooled = [], 0
                 yield from self._finished(unfinished, timestamps)
-        self._recognise(pool, unfinished, progress)
+        self._recognise(pool, unfinished, progress, keeper)
         yield from self._finished(unfinished, timestamps)
 
-    def _read(self, inputs: Iterable[AudioInput], unfinished: deque[_Recording]) -> Iterator[tuple[_Recording, Window]]:
+    def _read(
+        self, inputs: Iterable[AudioInput], unfinished: deque[_Recording], keeper: Keeper | None
+    ) -> Iterator[tuple[_Recording, Window]]:
         """The windows of all inputs one after the other; each recording is put into `unfinished` as it begins."""
         speller = self._greedy.speller
         for audio in inputs:
-            recording = _Recording(audio, WaitingFrames(speller.blank, speller.delimiter))
+            parts = [] if keeper is None else keeper.parts_of(audio.name)
+            done = parts[-1].end if parts else 0
+            recording = _Recording(audio, WaitingFrames(speller.blank, speller.delimiter, done))
+            recording.segments = [(self._seconds(part.offset), part.found) for part in parts]
             unfinished.append(recording)
             try:
-                for window in self._plan.windows(audio, recording.heard):
+                for window in from_frame(done, self._plan.windows(audio, recording.heard)):
                     yield recording, window
             except (ValueError, OSError) as error:
                 recording.error = error
             recording.read = True
 
     def _recognise(
-        self, pool: list[tuple[_Recording, Window]], unfinished: Iterable[_Recording], progress: Progress | None
+        self,
+        pool: list[tuple[_Recording, Window]],
+        unfinished: Iterable[_Recording],
+        progress: Progress | None,
+        keeper: Keeper | None,
     ) -> None:
         """Run the model on the windows, and the decoder on the segments that are then complete."""
         windows = [window for _, window in pool]
@@ -202,7 +246,7 @@ class Transcriber:
         for recording in unfinished:
             if recording.read and recording.error is None:
                 ready += ((recording, segment) for segment in recording.waiting.rest())
-        self._decode(ready)
+        self._decode(ready, keeper)
 
     @torch.inference_mode()
     def _log_probs(self, windows: list[Window]) -> list[Tensor]:
@@ -217,10 +261,9 @@ class Transcriber:
         log_probs = logits.float().log_softmax(-1).cpu()
         return [row[window.first : window.last].clone() for row, window in zip(log_probs, windows, strict=True)]
 
-    def _decode(self, ready: list[tuple[_Recording, Segment]]) -> None:
+    def _decode(self, ready: list[tuple[_Recording, Segment]], keeper: Keeper | None) -> None:
         """Decode segments of similar length side by side, and give each recording its own, in order."""
         search = self._greedy.greedy if self.decoder is None else self.decoder.decode
-        times = self._plan.times
         order = sorted(range(len(ready)), key=lambda number: len(ready[number][1].log_probs))
         found: list[Hypothesis] = [Hypothesis("", 0.0)] * len(ready)
         for start in range(0, len(order), _SEGMENTS_AT_ONCE):
@@ -230,31 +273,33 @@ class Transcriber:
             for number, hypotheses in zip(numbers, search(padded, [len(rows) for rows in frames]), strict=True):
                 found[number] = hypotheses[0]
         for (recording, segment), hypothesis in zip(ready, found, strict=True):
-            recording.segments.append((segment.offset * times.stride / times.sampling_rate, hypothesis))
+            recording.segments.append((self._seconds(segment.offset), hypothesis))
+            if keeper is not None:
+                keeper.keep(recording.audio.name, Part(segment.offset, len(segment.log_probs), hypothesis))
+
+    def _seconds(self, frames: int) -> float:
+        """How far a frame is from the beginning."""
+        return frames * self._plan.times.stride / self._plan.times.sampling_rate
 
     def _finished(
         self, unfinished: deque[_Recording], timestamps: Timestamps
     ) -> Iterator[tuple[Transcript, Exception | None]]:
         """Take the recordings from the front of the queue of which nothing is left to do."""
-        tokenizer = self.processor.tokenizer
-        spaced = self._greedy.speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
         while unfinished and unfinished[0].read:
             recording = unfinished.popleft()
-            duration = recording.heard.count / self._plan.times.sampling_rate
+            name, duration = recording.audio.name, recording.heard.count / self._plan.times.sampling_rate
             if recording.error is not None:
-                yield Transcript(recording.audio.name, error=_reason(recording)), recording.error
+                yield Transcript(name, error=_reason(recording)), recording.error
                 continue
-            yield (
-                join_segments(
-                    recording.audio.name,
-                    recording.segments,
-                    duration,
-                    timestamps,
-                    " " if spaced else "",
-                    getattr(tokenizer, "do_lower_case", False),
-                ),
-                None,
-            )
+            yield self._joined(name, recording.segments, duration, timestamps), None
+
+    def _joined(
+        self, name: str, segments: Sequence[tuple[float, Hypothesis]], duration: float, timestamps: Timestamps
+    ) -> Transcript:
+        tokenizer = self.processor.tokenizer
+        spaced = self._greedy.speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
+        lower_case = getattr(tokenizer, "do_lower_case", False)
+        return join_segments(name, segments, duration, timestamps, " " if spaced else "", lower_case)
 
 
 def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
@@ -273,7 +318,10 @@ def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
         raise ValueError("add_adapter=True drops frames after the convolutions; their times are not known")
     rate = processor.feature_extractor.sampling_rate
     times = FrameTimes(tuple(config.conv_kernel), tuple(config.conv_stride), rate)
-    return CTCDecoder(tokens, tokenizer.blank_id, tokenizer.word_delimiter_token, frame_times=times)
+    special = tokenizer.all_special_tokens
+    return CTCDecoder(
+        tokens, tokenizer.blank_id, tokenizer.word_delimiter_token, frame_times=times, special_tokens=special
+    )
 
 
 def _reason(recording: _Recording) -> str:

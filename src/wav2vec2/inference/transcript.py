@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from wav2vec2.decoding.frame_times import in_order
 from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
+from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.inference.transcript_formats import TIMED_FORMATS, transcript_as
 
 Timestamps = Literal["word", "char"] | None
 Timed = TypeVar("Timed", Word, Token)
@@ -25,6 +28,19 @@ class Transcript:
     characters: list[Token] = field(default_factory=list)
     duration: float = 0.0
     error: str | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Write the file whole or not at all, as its ending says: .txt, .json, .jsonl, .srt, .vtt or .tsv."""
+        path = Path(path)
+        if self.error is not None:
+            raise ValueError(f"{path}: there is no transcript to save: {self.error}")
+        format = path.suffix.lower().removeprefix(".")
+        if format in TIMED_FORMATS and self.text and not self.words:
+            raise ValueError(f"{path}: {format} is made of times: transcribe with timestamps='word'")
+        content = transcript_as(self, format)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(path) as stream:
+            stream.write(content.encode("utf-8"))
 
 
 def join_segments(

@@ -7,7 +7,7 @@ Shapes: n samples of a window.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -118,3 +118,15 @@ class WindowPlan:
             before = block
         if before is not None:
             yield Window(before, first, self.times.frames(len(before)))
+
+
+def from_frame(first: int, windows: Iterable[Window]) -> Iterator[Window]:
+    """The windows of a recording without its frames before `first`."""
+    place = 0
+    for window in windows:
+        missing = first - place
+        place += window.last - window.first
+        if missing <= 0:
+            yield window
+        elif place > first:
+            yield replace(window, first=window.first + missing)

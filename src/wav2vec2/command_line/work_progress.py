@@ -1,0 +1,41 @@
+"""How far a command is that does one thing after another: a bar on a terminal, now and then a line elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from wav2vec2.command_line.remaining_time import in_words
+
+#: Seconds after which the first line is written, and between two of them.
+_FIRST, _BETWEEN = 5.0, 30.0
+
+
+@contextmanager
+def work_progress(command: str) -> Iterator[Callable[[str, float], None]]:
+    """What is to be called with what is done now, and the share of all work that is done."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(command).tell
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task(command, total=1.0)
+        yield lambda step, share: progress.update(task, description=step, completed=share)
+
+
+class _Lines:
+    def __init__(self, command: str) -> None:
+        self._command, self._started, self._next = command, time.monotonic(), _FIRST
+
+    def tell(self, step: str, share: float) -> None:
+        passed = time.monotonic() - self._started
+        if passed >= self._next and 0 < share < 1:
+            self._next = passed + _BETWEEN
+            left = in_words(passed * (1 / share - 1))
+            typer.echo(f"{self._command}: {step}; {share:.0%} of the work in {in_words(passed)}: {left} left", err=True)

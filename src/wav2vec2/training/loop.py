@@ -88,10 +88,12 @@ class Loop:
                 with job.meter.waiting():
                     parts = next(updates)
                 signals = self.take(parts, interruption.requested is not None)
-                stop = signals.stop > 0
+                alone = job.accelerator.num_processes == 1  # several learn of a wish together, with the next update
+                stop = signals.stop > 0 or (alone and interruption.requested is not None)
+                improved = False
                 if job.data.has_valid and self.due(every.evaluate_every) and not stop:
-                    self.evaluate()
-                if stop or signals.save or self.due(every.save_every):
+                    improved = self.evaluate()
+                if stop or signals.save or improved or self.due(every.save_every):
                     self.save(final=stop or state.update == every.updates)
                 if stop:
                     job.log.note(f"stopped as asked ({interruption.requested}) after update {state.update}, all saved")
@@ -253,8 +255,9 @@ class Loop:
         return late and bool(self.job.accelerator.is_main_process)
 
     @torch.no_grad()
-    def evaluate(self) -> None:
-        """The figures of the held-out data, always with the same masks."""
+    def evaluate(self) -> bool:
+        """The figures of the held-out data, always with the same masks. Whether the model is among the best so far, so
+        that its checkpoint will be kept."""
         job, accelerator = self.job, self.job.accelerator
         with job.meter.paused():
             job.updater.model.eval()
@@ -272,6 +275,7 @@ class Loop:
             if figures.get("plateau"):
                 job.log.note(figures["plateau"])
             self.state.metrics = {"update": self.state.update} | figures
+        return job.checkpoints.are_improved_by(accelerator, figures.get(job.task.criterion))
 
     def save(self, final: bool) -> None:
         """A checkpoint. That one cannot be written stops nothing but the end of a run."""

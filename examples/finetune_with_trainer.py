@@ -68,6 +68,7 @@ def main() -> None:
         seed=options.seed,
         remove_unused_columns=False,  # the collator makes the model's inputs of `audio` and `text`
         label_names=["labels"],
+        include_for_metrics=["loss"],  # for the loss per label, which does not depend on the batches
         dataloader_pin_memory=torch.accelerator.is_available(),  # without one it is only warned about
         report_to=[],
     )

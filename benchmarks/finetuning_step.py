@@ -52,6 +52,7 @@ from wav2vec2.training.settings.run_config import (
     TuningSection,
 )
 from wav2vec2.training.starting import make_accelerator
+from wav2vec2.training.task import inputs_of
 from wav2vec2.training.trainer_collator import CTCCollator
 from wav2vec2.training.update_step import Updater
 
@@ -171,7 +172,7 @@ def compare(setting: Setting, dtype: str, output: Path) -> dict[str, Any]:
     wrapped, optimizer = accelerator.prepare(ours, make_optimizer(ours, FinetuneOptimizerSection()))
     updater = Updater(accelerator, wrapped, optimizer, task, setting.seed, 1.0)
     clips = setting.clips()
-    interleaved = OurUpdates(updater, task.collate(clips))
+    interleaved = OurUpdates(updater, inputs_of(task, clips))
     trainer = Trainer(
         model=theirs,
         args=trainer_arguments(output, setting.rounds + 1, dtype, per_device_train_batch_size=setting.batch),

@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def batches_of(setting: Setting, folder: Path, task: PretrainingTask, workers: i
         cache=str(folder / "durations"),
     )
     data = TrainingData(section, setting.seed)
-    return iter(data.batches(task.collate, processes=1, process=0, start_update=0, position={}))
+    for batch in data.batches(task.waveforms, processes=1, process=0, start_update=0, position={}):
+        yield replace(batch, inputs=task.with_targets(batch.inputs, batch.clips))
 
 
 class StockStep:

@@ -79,6 +79,7 @@ trainer = Trainer(
         bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
         remove_unused_columns=False,  # the collator makes the model's inputs of `audio` and `text`
         label_names=["labels"],
+        include_for_metrics=["loss"],  # for the loss per label, which does not depend on the batches
         dataloader_pin_memory=torch.accelerator.is_available(),
     ),
     train_dataset=train,

@@ -24,6 +24,7 @@ from training_audio import RATE
 
 from wav2vec2.training import pretraining, starting
 from wav2vec2.training.progress.training_log import read_log, without_timing
+from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import PretrainRun
 from wav2vec2.training.update_step import Updater
@@ -149,9 +150,36 @@ def train_until_one_stops(values: dict[str, Any], update: int, number: int) -> N
     train_until(values, update if last else -1, number)
 
 
-def train_on_a_full_disk(values: dict[str, Any], seed: int, share: float) -> None:
-    """The run on a disk that cannot take a share of what is written."""
-    with disk_full_now_and_then(seed, share):
+def train_until_killed(values: dict[str, Any], seed: int, share: float, event: int) -> None:
+    """The run on a disk that cannot take a share of what is written; the process kills itself at an event (from 1)
+    after its first checkpoint: a file is put on the disk or gets its name, an update or a save begins."""
+    left = [event]
+    begun = False
+
+    def counted(real: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= begun
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return call
+
+    real_save = counted(Checkpoints.save)
+
+    def save(*arguments: Any, **options: Any) -> Any:
+        nonlocal begun
+        saved = real_save(*arguments, **options)
+        begun = True
+        return saved
+
+    with (
+        disk_full_now_and_then(seed, share),
+        patch.object(os, "fsync", counted(os.fsync)),
+        patch.object(os, "rename", counted(os.rename)),
+        patch.object(Updater, "__call__", counted(Updater.__call__)),
+        patch.object(Checkpoints, "save", save),
+    ):
         train(values)
 
 

@@ -112,12 +112,15 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoints, run = Checkpoints(tmp_path, keep_last=2, keep_best=2), new_run()
     metrics = [5.0, 1.0, 3.0, 1.0, float("nan"), None, 9.0]
     kept = [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [2, 4, 5, 6], [2, 4, 6, 7]]
+    improved = [True, True, True, True, False, False, False]
     for update, (metric, expected) in enumerate(zip(metrics, kept, strict=True), start=1):
+        assert checkpoints.are_improved_by(run.accelerator, metric) == improved[update - 1]
         save(run, checkpoints, update, metric)
         assert names(tmp_path) == [f"update-{number:08d}" for number in expected]
     best, newest = checkpoints.best(), checkpoints.newest()
     assert best is not None and newest is not None
     assert (best.name, newest.name) == ("update-00000004", "update-00000007")
+    assert not Checkpoints(tmp_path, keep_best=0).are_improved_by(run.accelerator, 0.0)
 
 
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:

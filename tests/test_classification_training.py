@@ -42,6 +42,7 @@ from wav2vec2.training.classification_task import (
     voice_number,
 )
 from wav2vec2.training.data.audio_clips import EVALUATION, LoadedClip, TrainingDataError, clip_seed
+from wav2vec2.training.task import inputs_of
 
 SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -254,7 +255,7 @@ def test_parts_add_up_to_the_whole(kind: Any, head: Any) -> None:
     results = []
     for division in ([clips], [clips[:1], clips[1:], []]):
         model.zero_grad()
-        parts = [task.collate(part) for part in division]
+        parts = [inputs_of(task, part) for part in division]
         outputs = [task.part(model, part, None) for part in parts]
         sum((output.loss for output in outputs), torch.zeros(())).backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -272,7 +273,7 @@ def test_an_empty_part_counts_for_nothing_and_reaches_every_parameter(kind: Any,
     """As the loop's wrappers need it: gradients, all of them zero."""
     model = head(small_config(num_labels=2, mask_time_prob=0.0)).train()
     task = kind(small_config(), Wav2Vec2FeatureExtractor(), ["a", "b"], seed=0)
-    inputs = task.collate([])
+    inputs = inputs_of(task, [])
     output = task.part(model, inputs, None)
     output.loss.backward()
     assert task.counts(inputs) == [0.0] and float(output.sums["loss"]) == 0.0
@@ -329,7 +330,7 @@ def test_pairs_are_all_pairs_over_parts(monkeypatch: pytest.MonkeyPatch) -> None
     clips = [clip(6000, clip_seed(3, EVALUATION, number), speaker=who) for number, who in enumerate(speakers)]
     with torch.no_grad():
         sums = [
-            task.evaluation_part(model, task.collate(part)) for part in ([clips[1], clips[4], clips[0]], clips[2:4])
+            task.evaluation_part(model, inputs_of(task, part)) for part in ([clips[1], clips[4], clips[0]], clips[2:4])
         ]
     total = {key: (sums[0][key] + sums[1][key]) for key in sums[0]}
     vectors, numbers = total["embeddings"], total["voices"]

@@ -1,7 +1,10 @@
 """How commands end that do not come to their end: stopped, out of memory, or unable to start on several processes."""
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +54,27 @@ def test_a_stopped_command_says_by_which_signal(number: signal.Signals, audio: P
     resumed = server().start(log, "launched_commands:command", "pretrain", file)
     assert resumed.wait() == 0, resumed.said()
     assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_run_saves_it(number: signal.Signals, audio: Path, tmp_path: Path) -> None:
+    """As a terminal and a batch system send it: to workers and their fork server as well. It is answered at once."""
+    command = [str(Path(sys.executable).with_name("wav2vec2")), "pretrain", written(tmp_path, audio)]
+    often = ["run.updates=100000", "run.save_every=100000", "run.log_every=1", "data.workers=2"]
+    process = subprocess.Popen([*command, *often], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    with process.stderr as said:
+        while not said.readline().startswith("update 3/"):
+            assert process.poll() is None
+        os.killpg(process.pid, number)
+        rest = said.read()
+    assert process.wait(60) == 128 + number, rest
+    asked, stopped = re.findall(r"^SIG.*|^stopped as asked.*", rest, re.MULTILINE)
+    assert re.fullmatch(
+        rf"{number.name}: finishing the update at hand, then saving; again to end at once and lose \d+ updates", asked
+    )
+    update = int(stopped.removeprefix(f"stopped as asked ({number.name}) after update ").removesuffix(", all saved"))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"update-{update:08d}"]
 
 
 def test_stopped_in_its_last_update_a_command_is_done(audio: Path, tmp_path: Path) -> None:

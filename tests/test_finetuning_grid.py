@@ -15,6 +15,7 @@ from wav2vec2.training.finetuning import prepare_finetuning
 from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
+from wav2vec2.training.task import inputs_of
 
 #: (processes, seconds that one process holds at once, parts that an update of about eight clips then has)
 LAYOUTS = {
@@ -120,7 +121,7 @@ def test_a_dropped_utterance_is_as_if_it_were_not_there(labelled: Path, tmp_path
     ]
     task, model = prepared.task, prepared.model.train()
     task.begin(model, 0)
-    batches = [task.collate(clips), task.collate([clip for clip in clips if clip.id != "2"])]
+    batches = [inputs_of(task, clips), inputs_of(task, [clip for clip in clips if clip.id != "2"])]
     assert [batch["dropped"].tolist() for batch in batches] == [[False, False, True, False], [False] * 3]
     assert [task.counts(batch) for batch in batches] == [[3.0], [3.0]]
     whole, rest = (task.part(model, batch, None) for batch in batches)

@@ -30,6 +30,7 @@ from wav2vec2.training.finetuning import prepare_finetuning
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import StartError
+from wav2vec2.training.task import inputs_of
 
 SENTENCES = ["abba cab", "dead beef", "face a bad fad"]
 
@@ -252,7 +253,7 @@ def test_unknown_characters_become_the_token_and_count_as_errors(lacking: tuple[
     prepared = prepare_finetuning(run_of(values))
     task = prepared.task
     clip = LoadedClip("zebra", torch.zeros(16000).numpy(), 0, "zebra")
-    labels = task.collate([clip])["labels"][0].tolist()
+    labels = inputs_of(task, [clip])["labels"][0].tolist()
     assert labels == [1, 7, 4, 1, 3]  # <unk> e b <unk> a
     assert task.said(labels) == "\ufffdeb\ufffda"
     assert prepared.processor.tokenizer.strict, "what is saved refuses what it has no token for"
@@ -292,7 +293,7 @@ def test_evaluation_counts_what_a_person_would(tones: Path, tmp_path: Path) -> N
     clips = [LoadedClip(str(n), torch.rand(320 * 6).numpy(), n, text) for n, text in enumerate(texts)]
     a, b, c, space, start = 3, 4, 5, 2, 1
     paths = [[a, a, space, 0, b, 0], [c, c, 0, start, start, 0], [0, 0, a, 0, 0, 0]]
-    inputs = task.collate(clips)
+    inputs = inputs_of(task, clips)
     logits = Spoken(paths, 6)
     sums = {name: value.tolist() for name, value in task.evaluation_part(logits, inputs).items()}
     figures = task.evaluation_figures(sums)
@@ -310,7 +311,7 @@ def test_evaluation_counts_what_a_person_would(tones: Path, tmp_path: Path) -> N
 
 def test_no_clip_at_all_counts_for_nothing(tones: Path, tmp_path: Path) -> None:
     prepared = prepare_finetuning(run_of(short_recipe(tmp_path / "run", tones)))
-    inputs = prepared.task.collate([])
+    inputs = inputs_of(prepared.task, [])
     output = prepared.task.part(prepared.model.train(), inputs, None)
     output.loss.backward()
     assert output.loss.item() == 0 and prepared.task.counts(inputs) == [0.0]

@@ -18,7 +18,11 @@ from pretraining_runs import (
     weights,
     write_clips,
 )
+from safetensors.torch import load_file
 from training_audio import encoded_samples, write_parquet
+
+from wav2vec2.training.saving.checkpoint_folders import update_of
+from wav2vec2.training.saving.checkpoints import Checkpoints
 
 UPDATES = 20
 LENGTHS = [0.5 + 0.02 * n for n in range(30)]
@@ -90,7 +94,7 @@ def test_told_to_stop_it_saves_and_leaves(number: int, root: Path, tmp_path: Pat
     """In update 8, when an evaluation is due: it saves at once, and the evaluation is made up for on resuming."""
     straight = run(interruptible(root, tmp_path / "straight"))
     values = interruptible(root, tmp_path / "broken")
-    broken = killed_after(values, 6, number=number)  # it takes the next update to tell all processes
+    broken = killed_after(values, 7, number=number)
     assert last_checkpoint(broken).name == "update-00000008"
     assert f"stopped as asked ({signal.Signals(number).name}) after update 8, all saved" in (
         broken.with_suffix(".stderr").read_text(encoding="utf-8")
@@ -106,3 +110,33 @@ def test_one_of_two_processes_is_told_to_stop_and_both_leave(root: Path, tmp_pat
     assert last_checkpoint(tmp_path / "broken").name == "update-00000008"
     run(values, 2)
     assert_same_run(straight, tmp_path / "broken")
+
+
+def test_an_evaluation_that_improves_is_kept_whenever_saving_is_due(root: Path, tmp_path: Path) -> None:
+    """Resumed from such a checkpoint, the run is the same, and its model the best of all that were evaluated."""
+    often: dict[str, Any] = {"run__evaluate_every": 2, "run__save_every": 1000, "run__keep_best": 1}
+    straight = run(interruptible(root, tmp_path / "straight", **often))
+    values = interruptible(root, tmp_path / "broken", **often)
+    broken = killed_after(values, 12)
+    losses = {line["update"]: line["loss"] for line in log(straight) if line["kind"] == "evaluation"}
+    assert len(losses) == UPDATES // 2
+    until = {update: loss for update, loss in losses.items() if update <= 12}
+    assert best_of(broken) == min(until, key=lambda update: (until[update], update))
+    run(values)
+    assert_same_run(straight, broken)
+    assert best_of(broken) == min(losses, key=lambda update: (losses[update], update))
+    assert_same(
+        load_file(broken / "model" / "model.safetensors"), load_file(checkpoint_of(broken) / "model.safetensors")
+    )
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """The best one."""
+    found = Checkpoints(folder / "checkpoints").best()
+    assert found is not None
+    return found
+
+
+def best_of(folder: Path) -> int | None:
+    """Its update."""
+    return update_of(checkpoint_of(folder))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from ffmpeg_programs import ANY_PROGRAM, folder_of
 from training_audio import clips_of, encoded, joined, write_manifest, write_parquet
@@ -21,6 +22,7 @@ from wav2vec2.training.data import audio_clips
 from wav2vec2.training.data.audio_clips import Skipped, TrainingDataError, clip_seed, crop_start
 from wav2vec2.training.data.bad_files import BadFiles, TooManyBadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
+from wav2vec2.training.data.waveform_batches import Waveforms
 from wav2vec2.training.settings.run_config import DataSection, Source
 
 #: Some are longer than the crop of 1 s, two shorter than the least of 0.2 s.
@@ -249,6 +251,25 @@ def test_an_unreadable_file_is_skipped_and_reported(manifest: Source, workers: i
     skipped = [one for batch in batches for one in batch.skipped]
     assert {one.id for one in skipped} == {"clip007.wav"}
     assert all("truncated" in one.reason for one in skipped)
+
+
+def test_a_file_that_decodes_to_no_waveform_is_skipped_too(tmp_path: Path) -> None:
+    """Samples may be finite and yet too large for a variance: that is the fault of this clip, not of its batch."""
+    path = write_manifest(tmp_path / "data", LENGTHS)
+    spoiled = path.parent / "clip007.wav"
+    samples = np.zeros(round(LENGTHS[7] * 16000), np.float32)
+    samples[50:] = 1e25
+    soundfile.write(spoiled, samples, 16000, subtype="FLOAT")
+    data = TrainingData(section(Source(str(path)), workers=0), 3)
+    batches = data.batches(Waveforms(normalize=True), processes=1, process=0, start_update=0, position={})
+    epoch = list(takewhile(lambda batch: batch.update < 9, batches))
+    assert {one.id for batch in epoch for one in batch.skipped} == {"clip007.wav"}
+    reasons = {one.reason for batch in epoch for one in batch.skipped}
+    assert reasons == {"the audio holds samples up to 1e+25: their variance is not finite"}
+    assert all(len(batch.inputs["input_values"]) == len(batch.ids) for batch in epoch if batch.ids)
+    assert {f"clip{number:03d}.wav" for number in range(40)} - {name for b in epoch for name in b.ids} == {
+        "clip007.wav"
+    }
 
 
 def test_bad_files_are_listed_once_and_stop_the_run_above_a_share(tmp_path: Path) -> None:

@@ -121,6 +121,47 @@ def test_evaluation_keeps_ids_of_real_frames_alone(tmp_path: Path, examples: lis
     assert len(set(heard)) == len(heard)
 
 
+def test_the_loss_per_label_of_an_evaluation_does_not_depend_on_its_batches(
+    tmp_path: Path, examples: list[dict[str, Any]]
+) -> None:
+    """As clip by clip by hand; Trainer's own average does depend on them."""
+    model, collate = make_model().eval(), CTCCollator(processor())
+    found, averages = [], set()
+    for size in (1, 2, 3, 5):
+        trainer = Trainer(
+            model=model,
+            args=arguments(tmp_path, per_device_eval_batch_size=size, include_for_metrics=["loss"]),
+            data_collator=collate,
+            preprocess_logits_for_metrics=GreedyIds(model),
+            compute_metrics=ErrorRates(processor()),
+        )
+        figures = trainer.evaluate(examples)
+        found.append(figures["eval_loss_per_label"])
+        averages.add(round(figures["eval_loss"], 2))
+    clips = [collate([example]) for example in examples]
+    with torch.no_grad():
+        total = sum(float(model(**clip, num_items_in_batch=1).loss) for clip in clips)
+    labels = sum(int((clip["labels"] >= 0).sum()) for clip in clips)
+    assert found == pytest.approx([total / labels] * 4, rel=1e-5)
+    assert len(averages) > 1
+
+
+def test_integers_are_scaled_and_channels_are_not_put_behind_each_other() -> None:
+    """As the feature extractor does it, whose values without normalisation tell."""
+    own = processor()
+    own.feature_extractor.do_normalize = False
+    collate = CTCCollator(own)
+    samples = np.array([-32768, 0, 16384] * 400, np.int16)
+    for audio in (samples, {"array": samples, "sampling_rate": 16000}):
+        assert collate([{"audio": audio, "text": "a"}])["input_values"][0, :3].tolist() == [-1.0, 0.0, 0.5]
+    values = np.ones((2, 3200), np.float32)
+    with pytest.raises(ValueError, match=r"`input_values` of an example have shape \(2, 3200\)"):
+        collate([{"input_values": values, "text": "a"}])
+    with pytest.raises(ValueError, match=r"\(2, 3200\)"):
+        collate([{"audio": values, "text": "a"}])
+    assert collate([{"input_values": values[:1], "text": "a"}])["input_values"].shape == (1, 3200)
+
+
 def test_labels_with_doubles_are_read_as_they_stand() -> None:
     """Ids of labels are not a path: two equal letters are two."""
     ids = [TOKENS.index(letter) for letter in "aa|bb"]

@@ -182,6 +182,7 @@ def _work(log: str, work: str, arguments: Sequence[Any], environment: dict[str, 
     os.dup2(file, 2)
     os.environ |= environment
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+    forkserver.ensure_running = lambda: None
     module, _, function = work.partition(":")
     getattr(importlib.import_module(module), function)(*arguments)
     return 0

@@ -148,10 +148,12 @@ def compare(part: str, data: Path, work: Path) -> None:
     accelerator = make_accelerator(run.run.precision)
     trained = Wav2Vec2ForPreTraining.from_pretrained(work / part / "model").eval()
     task = PretrainingTask(trained.config, Wav2Vec2FeatureExtractor(), seed=0)
-    batches = TrainingData(run.data, 0).evaluation_batches(task.collate, processes=1, process=0, seconds_per_batch=64.0)
+    batches = TrainingData(run.data, 0).evaluation_batches(
+        task.waveforms, processes=1, process=0, seconds_per_batch=64.0
+    )
     sums: Sums = {}
     for batch in batches:
-        sums = add(sums, task.evaluation_part(trained, batch.inputs))
+        sums = add(sums, task.evaluation_part(trained, task.with_targets(batch.inputs, batch.clips)))
     write_json(target, task.evaluation_figures(as_numbers(accelerator, sums)))
 
 

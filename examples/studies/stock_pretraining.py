@@ -16,8 +16,8 @@ from transformers.models.wav2vec2 import modeling_wav2vec2 as stock
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.feature_encoder import conv_output_length
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.training.data.audio_clips import LoadedClip
-from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.data.audio_clips import ClipFacts
+from wav2vec2.training.data.waveform_batches import Waveforms
 from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
 
 
@@ -30,25 +30,24 @@ class StockPretrainingTask:
 
     def __init__(self, config: Wav2Vec2Config, feature_extractor: Wav2Vec2FeatureExtractor, seed: int) -> None:
         self.config = config
-        self.feature_extractor = feature_extractor
+        self.waveforms = Waveforms.of(feature_extractor)
 
     def model(self) -> Any:
         """A fresh model of the same shape."""
         return stock.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**self.config.to_dict()))
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
-        """Waveforms, masks and distractors."""
-        inputs = waveform_batch(clips, self.feature_extractor)
-        config, lengths = self.config, inputs["attention_mask"].sum(1)
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """With masks and distractors."""
+        config, lengths = self.config, waveforms["attention_mask"].sum(1)
         frames = conv_output_length(lengths, config.conv_kernel, config.conv_stride)
         size = int(frames.max())
         real = torch.arange(size) < frames[:, None]
-        np.random.seed(int(inputs["clip_seeds"][0]) % 2**32)
+        np.random.seed(int(waveforms["clip_seeds"][0]) % 2**32)
         mask = stock._compute_mask_indices(
             (len(frames), size), config.mask_time_prob, config.mask_time_length, attention_mask=real.long(), min_masks=2
         )
         negatives = stock._sample_negative_indices((len(frames), size), config.num_negatives, mask)
-        return inputs | {
+        return waveforms | {
             "mask_time_indices": torch.tensor(mask),
             "sampled_negative_indices": torch.tensor(negatives, dtype=torch.long),
             "num_frames": frames.sum(),

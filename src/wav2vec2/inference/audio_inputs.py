@@ -14,33 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_files import audio_blocks
-from wav2vec2.processing.audio_sources import name_of
+from wav2vec2.processing.audio_sources import AUDIO_ENDINGS, name_of
 from wav2vec2.processing.resampling import check_rate, resample
-
-#: Endings of the files that are taken from a folder. A file that is named itself may be called anything.
-AUDIO_ENDINGS = frozenset(
-    {
-        ".wav",
-        ".flac",
-        ".mp3",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".m4a",
-        ".mp4",
-        ".aac",
-        ".webm",
-        ".mkv",
-        ".mov",
-        ".wma",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".amr",
-        ".caf",
-        ".3gp",
-    }  # fmt: skip
-)
 
 
 @dataclass(frozen=True)

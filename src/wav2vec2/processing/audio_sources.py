@@ -13,6 +13,31 @@ from wav2vec2.processing.audio_error import AudioError
 #: What `load_audio` and its kin read.
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
+#: Endings of the files that are taken from a folder. A file that is named itself may be called anything.
+AUDIO_ENDINGS = frozenset(
+    {
+        ".wav",
+        ".flac",
+        ".mp3",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".webm",
+        ".mkv",
+        ".mov",
+        ".wma",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".amr",
+        ".caf",
+        ".3gp",
+    }  # fmt: skip
+)
+
 #: A stream that cannot seek is copied: in memory up to the first size, on disk up to the second.
 _SPOOLED_IN_MEMORY = 64 * 2**20
 _SPOOLED_AT_MOST = 4 * 2**30

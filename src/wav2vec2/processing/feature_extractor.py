@@ -13,7 +13,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.utils import PaddingStrategy, TensorType
 
 from wav2vec2.processing.warned_once import warn_once
-from wav2vec2.processing.waveforms import as_array, as_waveform
+from wav2vec2.processing.waveforms import as_array, as_waveform, normalised
 
 Waveform = NDArray[np.float32]
 
@@ -87,7 +87,7 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
         if truncation:
             clips = [clip[: _rounded_limit(max_length, pad_to_multiple_of)] for clip in clips]
         if self.do_normalize:
-            clips = [_normalised(clip, name) for clip, name in zip(clips, _names(len(clips)), strict=True)]
+            clips = [normalised(clip, name) for clip, name in zip(clips, _names(len(clips)), strict=True)]
         lengths = [len(clip) for clip in clips]
         if strategy is PaddingStrategy.DO_NOT_PAD:
             values, masks = clips, [np.ones(length, np.int32) for length in lengths]
@@ -178,18 +178,6 @@ def _is_clip(item: Any) -> bool:
 
 def _names(count: int) -> list[str]:
     return ["the audio"] if count == 1 else [f"clip {index} of {count}" for index in range(count)]
-
-
-def _normalised(clip: Waveform, name: str) -> Waveform:
-    """Zero mean, unit variance, as stock: in float32, 1e-7 added to the variance. An empty clip stays empty."""
-    if not len(clip):
-        return clip
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, variance = clip.mean(), clip.var()
-    if not np.isfinite(variance):
-        raise ValueError(f"{name} holds samples up to {np.abs(clip).max():.3g}: their variance is not finite")
-    normalised: Waveform = (clip - mean) / np.sqrt(variance + 1e-7)
-    return normalised
 
 
 def _rounded_limit(max_length: int | None, multiple: int | None) -> int:

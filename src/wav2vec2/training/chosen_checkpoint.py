@@ -5,6 +5,8 @@ values of `model.config` its weights can have.
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.training.settings.run_sections import ModelSection
@@ -51,6 +53,29 @@ def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config:
     config = Wav2Vec2Config.from_pretrained(model.checkpoint, **{**given, **others})
     config.check()  # Transformers puts in what is given after it has checked the values of the file
     return config
+
+
+def load_under_new_head(
+    kind: Any, checkpoint: str, config: Wav2Vec2Config, head: str, options: dict[str, Any]
+) -> tuple[Any, list[str]]:
+    """A checkpoint's weights in float32 under a head (the module of this name) that may have another size, and the
+    parameters beside the head that the checkpoint does not have. Others that do not fit are a `CheckpointError`."""
+    model, info = kind.from_pretrained(
+        checkpoint,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # those of the head; others are refused here
+        **options,
+    )
+    wrong = [
+        f"{name}: {tuple(saved)} in the checkpoint, {tuple(wanted)} in the model"
+        for name, saved, wanted in info["mismatched_keys"]
+        if not name.startswith(f"{head}.")
+    ]
+    if wrong:
+        raise CheckpointError("\n  ".join([f"{checkpoint} does not fit model.config:", *sorted(wrong)]))
+    return model, sorted(name for name in info["missing_keys"] if not name.startswith(f"{head}."))
 
 
 def layout_notes(model: ModelSection, config: Wav2Vec2Config) -> list[str]:

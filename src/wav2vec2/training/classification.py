@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from accelerate.utils import set_seed
 
-from wav2vec2.configuration import Wav2Vec2Config, presets
-from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFrameClassification
-from wav2vec2.modeling.for_sequence_classification import Wav2Vec2ForSequenceClassification
-from wav2vec2.modeling.for_xvector import Wav2Vec2ForXVector
+from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.manifests import read_manifest
-from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes, require_checkpoint
+from wav2vec2.training.chosen_checkpoint import layout_notes, require_checkpoint
 from wav2vec2.training.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
+from wav2vec2.training.classifier_models import make_classifier
 from wav2vec2.training.ctc_models import make_extractor
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
@@ -38,12 +35,7 @@ from wav2vec2.training.settings.run_sections import CountOrZero
 from wav2vec2.training.starting import main_first, make_accelerator, start
 from wav2vec2.training.tuning_methods import apply_tuning
 
-#: Heads and tasks by the name of what is learnt.
-_HEADS: dict[str, Any] = {
-    "clips": Wav2Vec2ForSequenceClassification,
-    "frames": Wav2Vec2ForAudioFrameClassification,
-    "speakers": Wav2Vec2ForXVector,
-}
+#: Tasks by the name of what is learnt.
 _TASKS: dict[str, type[ClipLabelTask]] = {"clips": ClipLabelTask, "frames": FrameLabelTask, "speakers": SpeakerTask}
 
 #: Columns that hold the label where none is named, in this order.
@@ -65,6 +57,8 @@ class ClassificationRun:
     task: Annotated[str, OneOf("clips", "frames", "speakers")] = "clips"
     #: The label of frames that no stretch names; "frames" alone.
     background: str = "none"
+    #: The layer of the labels: "auto" keeps a checkpoint's if it has the same labels, "fresh" never does.
+    head: Annotated[str, OneOf("auto", "fresh")] = "auto"
     model: FinetuneModelSection
     data: FinetuneDataSection
     tuning: ClassificationTuningSection = field(default_factory=ClassificationTuningSection)
@@ -80,11 +74,13 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
     accelerator = make_accelerator(run.run.precision)
     set_seed(run.run.seed)
     labels, data = main_first(accelerator, lambda: read_labelled(run))  # the main process reads durations for all
-    model = make_classifier(run, labels)
+    model, about_model = make_classifier(
+        run.task, run.model, labels, run.run.seed, run.run.attention, run.head == "auto"
+    )
     beside = apply_tuning(model, run.tuning, run.run.seed)
     extractor, notes = make_extractor(run.model, run.data.normalize)
     task = make_task(run, model.config, extractor, labels, data)
-    notes += layout_notes(run.model, model.config)
+    notes += [*about_model, *layout_notes(run.model, model.config)]
     return start(run, accelerator, model, task, data, [extractor, *beside], resume, notes)  # type: ignore[arg-type]
 
 
@@ -143,21 +139,6 @@ def _labels_of_clip(task: str, clip: Any, column: str) -> set[str]:
     if not text:
         return set()
     return {label for _, _, label in segments_of(text)} if task == "frames" else {text}
-
-
-def make_classifier(run: ClassificationRun, labels: list[str]) -> Any:
-    """A checkpoint's encoder, or a fresh one of a published size, under a fresh head; always in float32."""
-    section, head = run.model, _HEADS[run.task]
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
-    options: dict[str, Any] = {} if run.run.attention is None else {"attn_implementation": run.run.attention}
-    if section.checkpoint is not None:
-        config = checkpoint_config(section, **names)
-        model = head.from_pretrained(section.checkpoint, config=config, dtype=torch.float32, **options)
-    else:
-        model = head._from_config(getattr(presets, section.preset or "")(**section.config, **names), **options)
-    if model.config.feature_grad_mult == 0:
-        model.freeze_feature_encoder()
-    return model
 
 
 def make_task(run: ClassificationRun, config: Wav2Vec2Config, extractor: Any, labels: list[str], data: Any) -> Any:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.feature_encoder import conv_output_length
-from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, LoadedClip, clip_seed
-from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
+from wav2vec2.training.data.waveform_batches import Waveforms
 from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
 
 #: A label that no loss sees.
@@ -43,20 +43,20 @@ class ClipLabelTask:
         self, config: Wav2Vec2Config, feature_extractor: Any, labels: Sequence[str], seed: int, freeze_updates: int = 0
     ) -> None:
         self.config = config
-        self.feature_extractor = feature_extractor
+        self.waveforms = Waveforms.of(feature_extractor)
         self.labels = list(labels)
         self.numbers = {label: number for number, label in enumerate(labels)}
         self.seed = seed
         self.freeze_updates = freeze_updates
 
-    def label_of(self, clip: LoadedClip) -> str | None:
+    def label_of(self, clip: ClipFacts) -> str | None:
         """What is to be learnt of a clip."""
         return clip.transcript
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
-        """Clips -> waveforms and labels (B,). A label that is not known counts for nothing."""
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """With labels (B,). A label that is not known counts for nothing."""
         numbers = [self.numbers.get(self.label_of(clip) or "", _NO_LABEL) for clip in clips]
-        return waveform_batch(clips, self.feature_extractor) | {"labels": torch.tensor(numbers or [_NO_LABEL])}
+        return waveforms | {"labels": torch.tensor(numbers or [_NO_LABEL])}
 
     def counts(self, inputs: Inputs) -> list[float]:
         """Labelled clips."""
@@ -120,15 +120,15 @@ class FrameLabelTask(ClipLabelTask):
     #: The label of frames of which a clip's list says nothing: the first one.
     background = 0
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
-        """Clips -> waveforms and labels (B, T)."""
-        inputs = waveform_batch(clips, self.feature_extractor)
-        frames = int(conv_output_length(inputs["input_values"].shape[1], *self._geometry))
-        labels = torch.full((len(inputs["input_values"]), frames), _NO_LABEL)
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """With labels (B, T)."""
+        rows, samples = waveforms["input_values"].shape
+        frames = int(conv_output_length(samples, *self._geometry))
+        labels = torch.full((rows, frames), _NO_LABEL)
         for row, clip in zip(labels, clips, strict=False):
-            own = int(conv_output_length(len(clip.samples), *self._geometry))
+            own = int(conv_output_length(clip.length, *self._geometry))
             row[:own] = self.frame_labels(clip.transcript or "", own)
-        return inputs | {"labels": labels}
+        return waveforms | {"labels": labels}
 
     def frame_labels(self, segments: str, frames: int) -> Tensor:
         """The number (T,) of the label in the middle of each frame; of overlapping stretches, of the last."""
@@ -172,13 +172,14 @@ class SpeakerTask(ClipLabelTask):
         super().__init__(config, feature_extractor, labels, seed, freeze_updates)
         self.rows = {clip_seed(seed, EVALUATION, index): index for index in range(clips)}
 
-    def label_of(self, clip: LoadedClip) -> str | None:
+    def label_of(self, clip: ClipFacts) -> str | None:
         """Who speaks."""
         return clip.speaker
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With a number for every speaker, be it one of the training's or not; 0 where none is named."""
-        return super().collate(clips) | {"voices": torch.tensor([voice_number(clip.speaker) for clip in clips] or [0])}
+        voices = torch.tensor([voice_number(clip.speaker) for clip in clips] or [0])
+        return super().with_targets(waveforms, clips) | {"voices": voices}
 
     def forward(self, model: Any, inputs: Inputs) -> Any:
         """The model's output, its loss as a sum. Of a part without clips the loss is 0 times that of silence, so that

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
-from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
-from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes
+from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes, load_under_new_head
 from wav2vec2.training.random_seeds import seed_of
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.run_config import FinetuneModelSection
@@ -81,25 +80,7 @@ def _from_checkpoint(
     source = section.checkpoint
     tokens = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.blank_id}
     config = checkpoint_config(section, **tokens)
-    model, info = Wav2Vec2ForCTC.from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # those of the head; others are refused here
-        **options,
-    )
-    mismatched = {name: (tuple(saved), tuple(wanted)) for name, saved, wanted in info["mismatched_keys"]}
-    wrong = [
-        f"{name}: {a} in the checkpoint, {b} in the model" for name, (a, b) in mismatched.items() if not _head(name)
-    ]
-    if wrong:
-        raise CheckpointError("\n  ".join([f"{source} does not fit model.config:", *sorted(wrong)]))
-    fresh = sorted(name for name in info["missing_keys"] if not _head(name))
+    model, fresh = load_under_new_head(Wav2Vec2ForCTC, str(source), config, _HEAD, options)
     fresh += [] if keep_head else [f"{_HEAD}, the head of {len(tokenizer)} tokens"]
     start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"
     return model, [start, *layout_notes(section, config)]
-
-
-def _head(name: str) -> bool:
-    return name.startswith(f"{_HEAD}.")

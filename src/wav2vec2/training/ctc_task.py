@@ -19,8 +19,8 @@ from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.modeling.convolutional_adapter import adapter_output_length
 from wav2vec2.modeling.ctc_loss import frames_needed
 from wav2vec2.modeling.feature_encoder import conv_output_length, frames_within
-from wav2vec2.training.data.audio_clips import LoadedClip
-from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.data.audio_clips import ClipFacts
+from wav2vec2.training.data.waveform_batches import Waveforms
 from wav2vec2.training.guards import describe_plateau
 from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
 
@@ -54,7 +54,7 @@ class CTCTask:
         self, config: Wav2Vec2Config, feature_extractor: Any, tokenizer: Any, seed: int, stages: Stages | None = None
     ) -> None:
         self.config = config
-        self.feature_extractor = feature_extractor
+        self.waveforms = Waveforms.of(feature_extractor)
         self.tokenizer = tokenizer
         self.seed = seed
         self.stages = stages or Stages()
@@ -63,20 +63,19 @@ class CTCTask:
         self._updates_done = 0
         self._samples: list[dict[str, str]] = []
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
-        """Clips and their transcripts -> waveforms and labels. No clip: one utterance of no frame and no label."""
-        inputs = waveform_batch(clips, self.feature_extractor)
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """With the labels of their transcripts. No clip: one utterance of no frame and no label."""
         spelled = [list(self.tokenizer(clip.transcript or "").input_ids) for clip in clips]
         rows, longest = max(1, len(clips)), max([1, *map(len, spelled)])
         labels = torch.full((rows, longest), _NO_LABEL)
         for row, ids in zip(labels, spelled, strict=False):
             row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
         lengths = torch.tensor([len(ids) for ids in spelled] or [0])
-        frames = output_frames(self.config, inputs["attention_mask"].sum(1))
+        frames = output_frames(self.config, waveforms["attention_mask"].sum(1))
         impossible = frames < frames_needed(labels, lengths)
         dropped = impossible & torch.tensor(self.config.ctc_drop_infeasible)
         counted = ~dropped & (frames > 0)
-        return inputs | {
+        return waveforms | {
             "labels": labels,
             "dropped": dropped,
             "counted": counted,

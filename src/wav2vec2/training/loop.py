@@ -9,7 +9,7 @@ Everything random follows from (seed, update), and what is neither weights nor o
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -72,27 +72,49 @@ class Loop:
         self.job = job
         self.state = state
         self.last_save = time.monotonic()
+        self.saved_update = state.update
 
     def train(self) -> TrainingState:
         """Until the last update, or until someone asks to stop; either way everything is saved."""
         job, state, every = self.job, self.state, self.job.run.run
         left_early(None)
-        with self.memory(), Interruption() as interruption, closing(self.updates()) as updates:
+        with (
+            self.memory(),
+            Interruption(self.say_what_happens, self.say_what_is_lost) as interruption,
+            closing(self.updates()) as updates,
+        ):
             self.make_up_for_evaluation()
             while state.update < every.updates:
                 with job.meter.waiting():
                     parts = next(updates)
                 signals = self.take(parts, interruption.requested is not None)
-                stop = signals.stop > 0
+                alone = job.accelerator.num_processes == 1  # several learn of a wish together, with the next update
+                stop = signals.stop > 0 or (alone and interruption.requested is not None)
+                improved = False
                 if job.data.has_valid and self.due(every.evaluate_every) and not stop:
-                    self.evaluate()
-                if stop or signals.save or self.due(every.save_every):
+                    improved = self.evaluate()
+                if stop or signals.save or improved or self.due(every.save_every):
                     self.save(final=stop or state.update == every.updates)
                 if stop:
                     job.log.note(f"stopped as asked ({interruption.requested}) after update {state.update}, all saved")
                     left_early((interruption.requested or "SIGTERM") if state.update < every.updates else None)
                     break
         return state
+
+    def say_what_happens(self, signal_name: str) -> None:
+        """As soon as a signal comes."""
+        self.job.log.note(
+            f"{signal_name}: finishing the update at hand, then saving; again to end at once and lose "
+            f"{_updates(self.state.update + 1 - self.saved_update)}"
+        )
+
+    def say_what_is_lost(self, signal_name: str) -> None:
+        """As soon as a second one comes; it is the last that is said."""
+        lost = self.state.update - self.saved_update
+        self.job.log.note(
+            f"{signal_name} again: ended at once; {_updates(lost)} since update {self.saved_update} are lost"
+        )
+        self.job.log.stop_display()
 
     def memory(self) -> AbstractContextManager[None]:
         """Inside, too little memory is an error that says what to change."""
@@ -110,7 +132,7 @@ class Loop:
         """The parts of one update after another, from where the state stands."""
         job = self.job
         batches = job.data.batches(
-            job.task.collate,
+            job.task.waveforms,
             processes=job.accelerator.num_processes,
             process=job.accelerator.process_index,
             start_update=self.state.update,
@@ -118,9 +140,13 @@ class Loop:
         )
         try:
             for _, parts in groupby(batches, key=lambda batch: batch.update):
-                yield list(parts)
+                yield [self.with_targets(part) for part in parts]
         finally:
             batches.close()  # ends the worker processes now, not when the iterator is forgotten
+
+    def with_targets(self, batch: Batch) -> Batch:
+        """With what the workers do not know of."""
+        return replace(batch, inputs=self.job.task.with_targets(batch.inputs, batch.clips))
 
     def take(self, parts: list[Batch], wants_stop: bool) -> Signals:
         """One update: weights, record, guards and, when due, a line of the log."""
@@ -229,25 +255,27 @@ class Loop:
         return late and bool(self.job.accelerator.is_main_process)
 
     @torch.no_grad()
-    def evaluate(self) -> None:
-        """The figures of the held-out data, always with the same masks."""
+    def evaluate(self) -> bool:
+        """The figures of the held-out data, always with the same masks. Whether the model is among the best so far, so
+        that its checkpoint will be kept."""
         job, accelerator = self.job, self.job.accelerator
         with job.meter.paused():
             job.updater.model.eval()
             sums: Sums = {}
             batches = job.data.evaluation_batches(
-                job.task.collate,
+                job.task.waveforms,
                 processes=accelerator.num_processes,
                 process=accelerator.process_index,
                 seconds_per_batch=job.run.data.seconds_per_batch,
             )
-            for batch in batches:
+            for batch in map(self.with_targets, batches):
                 sums = add(sums, job.task.evaluation_part(job.updater.model, job.updater.moved(batch.inputs)))
             figures = job.task.evaluation_figures(as_numbers(accelerator, sums))
             job.log.evaluation(self.state.update, figures)
             if figures.get("plateau"):
                 job.log.note(figures["plateau"])
             self.state.metrics = {"update": self.state.update} | figures
+        return job.checkpoints.are_improved_by(accelerator, figures.get(job.task.criterion))
 
     def save(self, final: bool) -> None:
         """A checkpoint. That one cannot be written stops nothing but the end of a run."""
@@ -260,8 +288,13 @@ class Loop:
                 job.checkpoints.save(
                     job.accelerator, job.updater.model, job.updater.optimizer, state, job.saved_beside, metric
                 )
+                self.saved_update = state.update
             except CheckpointWriteError as error:
                 if final:
                     raise
                 job.log.note(f"{error}; the run goes on, and the next checkpoint is tried when it is due")
         self.last_save = time.monotonic()
+
+
+def _updates(count: int) -> str:
+    return f"{count:,} update{'' if count == 1 else 's'}"

@@ -16,8 +16,8 @@ from wav2vec2.modeling.gumbel_quantizer import perplexity
 from wav2vec2.modeling.span_masking import draw_pretraining_mask
 from wav2vec2.modeling.whole_update import WholeUpdate
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.training.data.audio_clips import LoadedClip
-from wav2vec2.training.data.waveform_batches import waveform_batch
+from wav2vec2.training.data.audio_clips import ClipFacts
+from wav2vec2.training.data.waveform_batches import Waveforms
 from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
 
 
@@ -36,16 +36,16 @@ class PretrainingTask:
         self.config = config
         self.num_groups = config.num_codevector_groups
         self.chance: float | None = 1 / (config.num_negatives + 1)
-        self.feature_extractor = feature_extractor
+        self.waveforms = Waveforms.of(feature_extractor)
         self.seed = seed
         self.diversity_over_update = diversity_over_update
         self.first_update = config.pretraining_updates  # weights that were trained before go on from there
         self.temperature = config.gumbel_temperature(self.first_update)
         self.update = 0
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
-        """Clips -> waveforms, and the frames to predict."""
-        inputs = waveform_batch(clips, self.feature_extractor)
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """With the frames to predict."""
+        inputs = dict(waveforms)
         samples = inputs["attention_mask"].sum(1)
         frames = conv_output_length(samples, self.config.conv_kernel, self.config.conv_stride)
         longest = inputs["input_values"].shape[1]

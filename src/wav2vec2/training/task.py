@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.training.data.audio_clips import LoadedClip
+from wav2vec2.training.data.audio_clips import ClipFacts, LoadedClip
+from wav2vec2.training.data.waveform_batches import Waveforms
 
 #: What a model takes, and what figures need. `dropped` (B,) marks clips that cannot be learned from (a target that is
 #: longer than its audio); the loop lists them.
@@ -37,8 +38,12 @@ class Task(Protocol):
     num_groups: int
     chance: float | None
 
-    def collate(self, clips: list[LoadedClip]) -> Inputs:
-        """Clips -> inputs, in a worker process. No clip at all gives an input that counts for nothing."""
+    #: Clips -> `input_values`, `attention_mask` and `clip_seeds`, in worker processes.
+    waveforms: Waveforms
+
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """The inputs with what is to be learnt of these clips, in the training process: only here are a tokenizer and
+        the model's mathematics. No clip at all gives an input that counts for nothing."""
 
     def counts(self, inputs: Inputs) -> list[float]:
         """What the loss of an update is divided by comes first, then what else `whole_update` needs as a sum."""
@@ -66,6 +71,11 @@ class Task(Protocol):
 
     def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """Sums over the evaluation's data -> the figures of the log."""
+
+
+def inputs_of(task: Task, clips: list[LoadedClip]) -> Inputs:
+    """The inputs of clips that are at hand."""
+    return task.with_targets(task.waveforms(clips), [clip.facts for clip in clips])
 
 
 def exact(value: Tensor) -> Tensor:

@@ -13,9 +13,14 @@
 Trainer counts the labels of an update over its parts and processes and hands the model the number: the loss is the sum
 divided by it, so accumulation and the number of processes change nothing. That needs labels padded with -100.
 
+Its `eval_loss` is another thing: the mean over clips of the loss per label of the batch that each was in, which depends
+on the size of the batches. With `include_for_metrics=["loss"]` in the arguments, `ErrorRates` gives the loss per label
+of the whole evaluation beside it (`eval_loss_per_label`), where that is on one process.
+
 Shapes: B clips, S samples, U labels, T frames, V tokens.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,7 +71,14 @@ class CTCCollator:
     def values_of(self, example: Mapping[str, Any]) -> Any:
         """The extractor's values (S,) of one example."""
         if "input_values" in example:
-            return np.asarray(example["input_values"], np.float32).reshape(-1)
+            values = np.asarray(example["input_values"], np.float32)
+            values = values[0] if values.ndim == 2 and len(values) == 1 else values  # a batch of this one clip
+            if values.ndim != 1:
+                raise ValueError(
+                    f"`input_values` of an example have shape {values.shape}: one clip has shape (samples,). Mix "
+                    "channels before they are extracted: array.mean(axis=...)"
+                )
+            return values
         if self.audio_column not in example:
             raise ValueError(
                 f"an example has {sorted(example)}, but neither `input_values` nor `{self.audio_column}`: pass "
@@ -76,7 +88,7 @@ class CTCCollator:
         rate = self.feature_extractor.sampling_rate
         if isinstance(audio, Mapping):
             audio, rate = audio["array"], audio["sampling_rate"]
-        return self.feature_extractor(np.asarray(audio, np.float32), sampling_rate=rate).input_values[0]
+        return self.feature_extractor(np.asarray(audio), sampling_rate=rate).input_values[0]
 
     def labels_of(self, example: Mapping[str, Any]) -> list[int]:
         """The ids of one example's text."""
@@ -134,7 +146,17 @@ class ErrorRates:
         heard = [self.tokenizer.decode(self.ids(row)) for row in np.asarray(prediction.predictions)]
         said = [self.tokenizer.decode_labels(self.ids(row)) for row in np.asarray(prediction.label_ids)]
         rates = error_rates(said, heard)
-        return {"wer": rates.wer, "cer": rates.cer}
+        return {"wer": rates.wer, "cer": rates.cer} | self.loss_per_label(prediction)
+
+    @staticmethod
+    def loss_per_label(prediction: Any) -> dict[str, float]:
+        """Of all clips together. Trainer says of each clip what the loss per label of its batch was; times the clip's
+        own labels, these add up to the losses of the batches. On several processes it counts other labels."""
+        losses = getattr(prediction, "losses", None)
+        if losses is None or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return {}
+        labels = (np.asarray(prediction.label_ids) >= 0).sum(1)
+        return {"loss_per_label": float((np.asarray(losses, np.float64) * labels).sum() / max(1, labels.sum()))}
 
     @staticmethod
     def ids(row: NDArray[np.int64]) -> list[int]:

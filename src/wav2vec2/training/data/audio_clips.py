@@ -40,6 +40,17 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class ClipFacts:
+    """What is known of a loaded clip beside its samples, of which there are `length`."""
+
+    id: str
+    length: int
+    seed: int
+    transcript: str | None = None
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
 class LoadedClip:
     """A decoded clip: `samples` (S,) at 16 kHz, one channel, and the seed that masks and distractors are drawn from."""
 
@@ -48,6 +59,11 @@ class LoadedClip:
     seed: int
     transcript: str | None = None
     speaker: str | None = None
+
+    @property
+    def facts(self) -> ClipFacts:
+        """All but the samples."""
+        return ClipFacts(self.id, len(self.samples), self.seed, self.transcript, self.speaker)
 
 
 @dataclass(frozen=True)

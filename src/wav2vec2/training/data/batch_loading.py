@@ -29,11 +29,11 @@ from wav2vec2.training.data.micro_batches import (
     MicroBatches,
     PlannedUpdate,
     UpdatePlan,
-    loaded,
 )
 from wav2vec2.training.data.source_reading import kind_of, read_source
 from wav2vec2.training.data.stream_pools import StreamedBatches
 from wav2vec2.training.data.streams import DatasetStream, ExampleStream, TableStream
+from wav2vec2.training.data.worker_processes import loaded, prepared_context
 from wav2vec2.training.settings.run_config import DataSection, Source
 
 __all__ = ["BadFiles", "Batch", "Collate", "TooManyBadFiles", "TrainingData"]
@@ -129,6 +129,8 @@ class TrainingData:
         self._folder = cache_folder(section.cache)
         self._plan = self._streamed() if any(one.streaming for one in section.train) else self._mapped()
         self.valid = self._evaluation() if section.valid else None
+        if section.workers:
+            prepared_context()  # so that it has imported everything by the time that it is needed
 
     @property
     def hours(self) -> float | None:

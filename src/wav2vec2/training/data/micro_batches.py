@@ -4,24 +4,19 @@ Every worker walks through the same plan of updates and makes each W-th micro-ba
 from the W workers in turn. What is random about a clip follows from its seed, so workers hold no state.
 """
 
-import atexit
-import multiprocessing
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from wav2vec2.training.data.audio_clips import (
     SAMPLING_RATE,
     Clip,
+    ClipFacts,
     LengthLimits,
     LoadedClip,
     Skipped,
@@ -31,26 +26,19 @@ from wav2vec2.training.data.audio_clips import (
 from wav2vec2.training.data.batch_parts import divide
 from wav2vec2.training.data.durations import reason_of
 
-#: Micro-batches that each worker makes ahead.
-_AHEAD = 4
-
-#: Seconds that a worker lives on after SIGTERM: the batch system sends it to all processes at once, and the training
-#: process still has an update to finish. It ends its workers itself, long before.
-_LAST_SECONDS = 30
-
 
 class Collate(Protocol):
-    """Clips -> the inputs of a model. Without clips, an input of the same kind that counts for nothing."""
+    """Clips -> a batch of them. Without clips, one of the same kind that counts for nothing."""
 
     def __call__(self, clips: list[LoadedClip]) -> dict[str, Tensor]:
-        """Called in a worker process, so it must survive pickling."""
+        """Called in a worker process, so it must survive pickling. What it raises is the fault of a clip."""
 
 
 @dataclass
 class Batch:
     """Micro-batch `part` of `parts` of one process, in `update`.
 
-    `ids` and `seconds` are of the clips that could be read, `skipped` of the others. `position` (JSON) is where a
+    `clips` and `seconds` are of those that could be read, `skipped` of the others. `position` (JSON) is where a
     stream stands after the update, `epoch` how often the data has been seen by then.
     """
 
@@ -58,11 +46,16 @@ class Batch:
     part: int
     parts: int
     inputs: dict[str, Tensor]
-    ids: list[str]
+    clips: list[ClipFacts]
     seconds: float
     skipped: list[Skipped] = field(default_factory=list)
     position: dict[str, Any] = field(default_factory=dict)
     epoch: float = 0.0
+
+    @property
+    def ids(self) -> list[str]:
+        """What reports call the clips."""
+        return [clip.id for clip in self.clips]
 
 
 @dataclass(frozen=True)
@@ -129,90 +122,39 @@ class MicroBatches(IterableDataset[Batch]):
                 raise
             except Exception as error:
                 skipped.append(Skipped(name, reason_of(error)))
+        inputs, loaded = self._collated(loaded, skipped)
         return Batch(
             planned.update,
             part,
             parts,
-            self.loading.collate(loaded),
-            [one.id for one in loaded],
+            inputs,
+            [one.facts for one in loaded],
             sum(len(one.samples) for one in loaded) / SAMPLING_RATE,
             skipped,
             planned.position,
             planned.epoch,
         )
 
+    def _collated(self, clips: list[LoadedClip], skipped: list[Skipped]) -> tuple[dict[str, Tensor], list[LoadedClip]]:
+        """The batch, and the clips in it: those that a batch cannot be made of go to the skipped ones."""
+        try:
+            return self.loading.collate(clips), clips
+        except MemoryError:
+            raise
+        except Exception:
+            usable = [clip for clip in clips if self._by_itself(clip, skipped)]
+            if len(usable) == len(clips):  # it is the fault of none of them
+                raise
+            return self.loading.collate(usable), usable
+
+    def _by_itself(self, clip: LoadedClip, skipped: list[Skipped]) -> bool:
+        try:
+            self.loading.collate([clip])
+        except Exception as error:
+            skipped.append(Skipped(clip.id, reason_of(error)))
+            return False
+        return True
+
     def _load(self, clip: Clip, update: int, index: int) -> LoadedClip:
         seed = clip_seed(self.loading.seed, update, index)
         return load_clip(clip, seed, self.loading.limits, at_random=not self.loading.evaluation)
-
-
-def loaded(dataset: MicroBatches, workers: int) -> Generator[Batch, None, None]:
-    """The micro-batches of `dataset`, made by `workers` processes, or here if there are none.
-
-    Workers come from a fork server (a small process that has imported this module and started no thread), not from a
-    fork of the training process: threads of torch, tokenizers and the accelerator's driver do not survive a fork, and
-    what they held locked stays locked. Closing the iterator ends the workers.
-    """
-    if not workers:
-        yield from dataset
-        return
-    with warnings.catch_warnings():
-        # several processes may share a machine with few processors; how many workers there are is the recipe's choice
-        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=_AHEAD,
-            collate_fn=_as_it_is,
-            worker_init_fn=_begin_worker,
-            multiprocessing_context=_context(),
-            generator=torch.Generator(),  # or a seed for the workers would be drawn from the training's own numbers
-        )
-        iterator = iter(loader)
-    close = _Closing(iterator)
-    atexit.register(close)
-    try:
-        yield from iterator
-    finally:
-        close()
-        atexit.unregister(close)
-
-
-class _Closing:
-    """Ends the workers of an iterator, at the latest when the interpreter ends."""
-
-    def __init__(self, iterator: Any) -> None:
-        self._iterator = iterator
-
-    def __call__(self) -> None:
-        """Ask them to end, and end those that are busy."""
-        self._iterator._shutdown_workers()
-        for worker in self._iterator._workers:
-            if worker.is_alive():
-                worker.kill()
-            worker.join()
-
-
-def _context() -> Any:
-    """The fork server where there is one (POSIX), else new processes."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # what a worker needs to read its pickled task is imported once, in the server, instead of in every worker
-    needed = [name for name in sorted(sys.modules) if name == "datasets" or name.startswith("wav2vec2.")]
-    context.set_forkserver_preload(["__main__", *needed])
-    return context
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Instead of the DataLoader's own conversion."""
-    return batch
-
-
-def _begin_worker(number: int) -> None:
-    """One thread each, and signals left to the training process, which finishes its update before it goes."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LAST_SECONDS))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wav2vec2.inference.audio_inputs import AUDIO_ENDINGS
+from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.clip_tables import ClipTable, FileTable

@@ -110,6 +110,11 @@ class TrainingLog:
         if self._display is not None:
             self._display.note(text)
 
+    def stop_display(self) -> None:
+        """Leave the terminal as it was, of a process that is about to end."""
+        if self._display is not None:
+            self._display.close()
+
     def close(self) -> None:
         """Finish the bar, the trackers and the file."""
         if self._display is not None:

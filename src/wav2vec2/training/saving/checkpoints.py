@@ -6,6 +6,7 @@ DeepSpeed's own folder) and the list of all files (`files.json`). How folders st
 """
 
 import logging
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -137,6 +138,17 @@ class Checkpoints:
         """The whole checkpoint with the lowest metric, the newer one of equals; None if none was saved with one."""
         return next(self._whole(self._by_metric(folders.checkpoints_in(self.folder))), None)
 
+    def are_improved_by(self, accelerator: Any, metric: float | None) -> bool:
+        """Whether a checkpoint with this metric would be kept as one of the best. All processes must call."""
+        return bool(_main_does(accelerator, lambda: self._improved_by(metric)))
+
+    def _improved_by(self, metric: float | None) -> bool:
+        if metric is None or not math.isfinite(metric):
+            return False
+        rated = self._by_metric(self._complete())[: self.keep_best]
+        worst = folders.read_list(rated[-1]).metric if rated else None
+        return len(rated) < self.keep_best or (worst is not None and metric < worst)
+
     def _whole(self, paths: Sequence[Path]) -> Iterator[Path]:
         for path in paths:
             problem = folders.problem_with(path)
@@ -162,9 +174,13 @@ class Checkpoints:
             folders.tidy(self.folder)
             return folders.temporary_folder(self.folder, update)
 
+    def _complete(self) -> list[Path]:
+        """Those whose files are all there; what is in them is not read."""
+        return [p for p in folders.checkpoints_in(self.folder) if folders.problem_with(p, contents=False) is None]
+
     def _thin_out(self, saved: Path) -> None:
         """Delete what is neither among the last nor among the best. Damaged folders are left for a person to judge."""
-        whole = [p for p in folders.checkpoints_in(self.folder) if folders.problem_with(p, contents=False) is None]
+        whole = self._complete()
         keep = {saved, *whole[: self.keep_last], *self._by_metric(whole)[: self.keep_best]}
         for path in whole:
             if path not in keep:

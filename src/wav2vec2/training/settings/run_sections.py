@@ -186,7 +186,7 @@ class RunSection:
     log_every: Count = 100
     #: Updates between two evaluations.
     evaluate_every: Count = 5000
-    #: Updates between two checkpoints.
+    #: Updates between two checkpoints; an evaluation that is among the best ones so far saves one too.
     save_every: Count = 5000
     #: Also save when this many minutes have passed since the last checkpoint.
     save_minutes: Positive | None = None

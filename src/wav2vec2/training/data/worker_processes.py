@@ -1,0 +1,159 @@
+"""The processes that make micro-batches ahead of time: how they begin, and that they end.
+
+They come from a fork server (a small process that has imported what they need and started no thread), not from a fork
+of the training process: threads of torch, tokenizers and the accelerator's driver do not survive a fork, and what they
+held locked stays locked. A worker has neither Transformers nor a model, and nothing that the main program imports.
+"""
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection
+from threading import Thread
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from wav2vec2.training.data.micro_batches import Batch, MicroBatches
+from wav2vec2.training.data.shared_pickle import SharedPickle
+from wav2vec2.training.saving.interruption import SIGNALS
+
+#: Micro-batches that each worker makes ahead.
+_AHEAD = 4
+
+#: What the fork server imports, once for all workers.
+_NEEDED = ("wav2vec2.training.data.worker_processes", "wav2vec2.training.data.batch_loading")
+
+
+def loaded(dataset: MicroBatches, workers: int) -> Generator[Batch, None, None]:
+    """The micro-batches of `dataset`, made by `workers` processes, or here if there are none. Closing the iterator
+    ends the workers."""
+    if not workers:
+        yield from dataset
+        return
+    shared = _Shared(dataset) if os.name == "posix" else None
+    with _main_program_hidden(shared is not None and not shared.pickle.names("__main__")), warnings.catch_warnings():
+        # several processes may share a machine with few processors; how many workers there are is the recipe's choice
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader = DataLoader(
+            shared or dataset,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=_AHEAD,
+            collate_fn=_as_it_is,
+            worker_init_fn=_begin_worker,
+            multiprocessing_context=prepared_context(),
+            generator=torch.Generator(),  # or a seed for the workers would be drawn from the training's own numbers
+        )
+        iterator = iter(loader)
+    if shared is not None:
+        shared.pickle.file.close()  # every worker has a descriptor of its own
+    close = _Closing(iterator)
+    atexit.register(close)
+    try:
+        yield from iterator
+    finally:
+        close()
+        atexit.unregister(close)
+
+
+class _Shared(MicroBatches):
+    """Micro-batches whose plan is written once for all workers, each of which gets what was there before."""
+
+    def __init__(self, dataset: MicroBatches) -> None:
+        super().__init__(dataset.plan, dataset.loading)
+        self.pickle = SharedPickle(dataset)
+
+    def __reduce__(self) -> Any:
+        return self.pickle.__reduce__()
+
+
+class _Closing:
+    """Ends the workers of an iterator, at the latest when the interpreter ends."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def __call__(self) -> None:
+        """At once: nobody needs what they are making. The DataLoader would give each of them five seconds."""
+        for worker in self._iterator._workers:
+            worker.kill()
+        self._iterator._shutdown_workers()
+
+
+def prepared_context() -> Any:
+    """The fork server where there is one (POSIX), else new processes. It imports while the caller goes on."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*_NEEDED, *(["datasets"] if "datasets" in sys.modules else [])])
+    with _signals_blocked(), _search_path_handed_on():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """What begins in here never hears of what stops a run, not even in its first instant: whoever signals all processes
+    of a run means the training process, which needs its data to finish an update, and ends the others itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _search_path_handed_on() -> Iterator[None]:
+    """Before Python 3.13 a fork server does not learn where modules are found, and silently imports none."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _main_program_hidden(hidden: bool) -> Iterator[None]:
+    """A new process imports the main program, and all that this imports, unless it does not know where that is."""
+    main: Any = sys.modules["__main__"]
+    kept = {name: vars(main)[name] for name in ("__file__", "__spec__") if hidden and name in vars(main)}
+    for name in kept:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Instead of the DataLoader's own conversion."""
+    return batch
+
+
+def _begin_worker(number: int) -> None:
+    """One thread of arithmetic; deaf to signals; and gone as soon as the training process is, however that ended."""
+    torch.set_num_threads(1)
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(0)

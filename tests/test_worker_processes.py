@@ -1,0 +1,122 @@
+"""Worker processes: what they load, how they read the plan, and that they end when the training process does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from worker_probe import Slow, batches_of, data_of
+
+from wav2vec2.training.data.shared_pickle import SharedPickle
+
+TESTS = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and descriptors of POSIX")
+
+BEGIN = """
+import sys, os, time, signal
+from pathlib import Path
+import transformers, accelerate, wav2vec2.modeling  # as a script may, at its top: workers do not import it again
+sys.path.insert(0, {tests!r})
+from worker_probe import Loaded, Slow, batches_of, data_of
+"""
+
+
+def script(folder: Path, body: str) -> list[str]:
+    """A command that runs `body` as the main program of a process of its own."""
+    path = folder / "script.py"
+    lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
+    path.write_text(BEGIN.format(tests=str(TESTS)) + f"if __name__ == '__main__':\n{lines}", encoding="utf-8")
+    return [sys.executable, str(path), str(folder)]
+
+
+TASKS = {
+    "pretraining": "from wav2vec2.training.pretraining_task import PretrainingTask as Task\ntask = Task(config, e, 1)",
+    "ctc": "from wav2vec2.training.ctc_task import CTCTask as Task\n"
+    "from wav2vec2 import Wav2Vec2CTCTokenizer, build_vocabulary\n"
+    "task = Task(config, e, Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary(['a b'])), 1)",
+    "speakers": "from wav2vec2.training.classification_task import SpeakerTask as Task\n"
+    "task = Task(config, e, 'ab', 1)",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_worker_has_neither_transformers_nor_a_model(task: str, tmp_path: Path) -> None:
+    """Whatever the task is, and whatever the script imports that is the main program."""
+    body = (
+        "from wav2vec2.configuration import presets\n"
+        "from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor\n"
+        f"config, e = presets.base(), Wav2Vec2FeatureExtractor()\n{TASKS[task]}\n"
+        "batches = batches_of(data_of(Path(sys.argv[1]), 2), Loaded(task.waveforms))\n"
+        "found = [bytes(next(batches).inputs['loaded'].tolist()).decode() for _ in range(2)]\n"
+        "batches.close()\n"
+        "print(found)\n"
+    )
+    done = subprocess.run(script(tmp_path, body), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "['', '']\n"), done.stderr
+
+
+def alive(processes: Sequence[int]) -> list[int]:
+    """Those that have not ended."""
+    return [pid for pid in processes if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    """By whatever: the kernel's out-of-memory killer asks no one. They would wait for work for ever."""
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc to see them")
+    body = (
+        "batches = batches_of(data_of(Path(sys.argv[1]), 2), Slow(0.01))\n"
+        "print(*(int(next(batches).inputs['process']) for _ in range(2)), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(script(tmp_path, body), stdout=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    workers = [int(word) for word in done.stdout.split()]
+    assert len(set(workers)) == 2
+    end = time.monotonic() + 20
+    while alive(workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert alive(workers) == []
+
+
+def test_closing_waits_for_no_worker(tmp_path: Path) -> None:
+    """Three of them are in the middle of a batch that takes a minute."""
+    batches = batches_of(data_of(tmp_path, 3), Slow(60))
+    with closing(batches):
+        workers = [int(next(batches).inputs["process"]) for _ in range(3)]
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 3 and len(set(workers)) == 3
+    assert alive(workers) == []
+
+
+def test_a_pickle_is_written_once_and_shared() -> None:
+    """What comes out in another process is equal; arrays are read from the file, and cannot be changed."""
+    value = {"seconds": np.arange(100_000, dtype=np.float64), "names": ["a", "ü"] * 3, "empty": np.zeros(0)}
+    shared: Any = SharedPickle(value)
+    code = (
+        "import sys, os, pickle\nfrom wav2vec2.training.data.shared_pickle import read_pickle\n"
+        "value = read_pickle(int(sys.argv[1]))\n"
+        "try:\n    value['seconds'][0] = 1\nexcept ValueError:\n    print(value['seconds'].sum(), value['names'])\n"
+    )
+    for _ in range(2):  # each reader from the beginning
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(shared.file.fileno())],
+            pass_fds=[shared.file.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout == f"{value['seconds'].sum()} {value['names']}\n", done.stderr
+    shared.file.close()
+    assert not shared.names("worker_probe")
+    other = SharedPickle(Slow(1))
+    other.file.close()
+    assert other.names("worker_probe")

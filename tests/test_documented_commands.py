@@ -1,6 +1,7 @@
 """Every command line in the README and the guides: it is one that the programs take, and what can run offline runs."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,9 @@ def check_make(arguments: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_is_one_that_its_program_takes(line: str) -> None:
+def test_a_line_is_one_that_its_program_takes(line: str, named_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No line is left out: a program that is not known here is a failure."""
+    monkeypatch.chdir(named_files)
     program, *arguments = words(line)
     if program == "git":
         assert line == "git clone <this repository> && cd wav2vec2"
@@ -108,6 +110,17 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "test.tsv").write_text("path\ttranscript\nrecordings/one.wav\tabc de\nrecordings/two.wav\tfgh\n")
     (folder / "references.tsv").write_text("one\tabc de\ntwo\tfgh\n")
     (folder / "hypotheses.tsv").write_text("one\tabc ef\ntwo\tfgh\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def named_files(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That folder, with what earlier commands of the guides would have left: the names alone."""
+    folder = tmp_path_factory.mktemp("named") / "workplace"
+    shutil.copytree(workplace, folder)
+    model, evaluation = Path("outputs/ctc/model"), Path("outputs/evaluation")
+    for name in ("words.lm", "train.tsv", "dev.tsv", evaluation / "evaluation.json", model / "config.json"):
+        folder_of(folder / name).touch()
     return folder
 
 

@@ -138,11 +138,12 @@ def test_a_pipeline_says_what_transcriber_says(seen: dict[str, Any]) -> None:
 
 
 def test_speech_recognition_says_the_same(seen: dict[str, Any]) -> None:
-    """The same text for single clips, for a batch, and with times for overlapping chunks."""
+    """The same text for single clips, in a batch the same as alone, and with times for overlapping chunks."""
     task = "automatic-speech-recognition"
     before, after = seen["before_pipelines"][task], seen["after_pipelines"][task]
     assert (before.pop("class"), after.pop("class")) == ("transformers.Wav2Vec2ForCTC", "wav2vec2.Wav2Vec2ForCTC")
-    assert after == before
+    assert after["single"] == before["single"]
+    assert after["batch"] == after["single"] != before["batch"], "stock reads letters out of padding"
     texts = [answer["text"] for answer in after["single"]]
     assert len(texts[0]) > 10 and len(texts[1]) > 5 and texts[0] != texts[1]
     assert seen["after_pipelines"]["chunks"] == seen["before_pipelines"]["chunks"]

@@ -155,9 +155,9 @@ def test_integers_are_scaled_and_channels_are_not_put_behind_each_other() -> Non
     for audio in (samples, {"array": samples, "sampling_rate": 16000}):
         assert collate([{"audio": audio, "text": "a"}])["input_values"][0, :3].tolist() == [-1.0, 0.0, 0.5]
     values = np.ones((2, 3200), np.float32)
-    with pytest.raises(ValueError, match=r"`input_values` of an example have shape \(2, 3200\)"):
+    with pytest.raises(ValueError, match=r"`input_values` of an example has shape \(2, 3200\)"):
         collate([{"input_values": values, "text": "a"}])
-    with pytest.raises(ValueError, match=r"\(2, 3200\)"):
+    with pytest.raises(ValueError, match=r"`audio` of an example has shape \(2, 3200\)"):
         collate([{"audio": values, "text": "a"}])
     assert collate([{"input_values": values[:1], "text": "a"}])["input_values"].shape == (1, 3200)
 

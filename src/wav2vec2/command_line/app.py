@@ -1,6 +1,7 @@
 """The command `wav2vec2`. Each command imports what it needs when it runs, so that `--help` is quick."""
 
 import os
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -30,15 +31,13 @@ for command in (transcribe, align, build_lm, tune, evaluate, score, pretrain, fi
 
 def _version(asked: bool) -> None:
     if asked:
-        from wav2vec2 import __version__
-
-        typer.echo(f"wav2vec2 {__version__}")
+        typer.echo(f"wav2vec2 {version('wav2vec2')}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[
+    show: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and end.")
     ] = False,
 ) -> None:

@@ -71,14 +71,7 @@ class CTCCollator:
     def values_of(self, example: Mapping[str, Any]) -> Any:
         """The extractor's values (S,) of one example."""
         if "input_values" in example:
-            values = np.asarray(example["input_values"], np.float32)
-            values = values[0] if values.ndim == 2 and len(values) == 1 else values  # a batch of this one clip
-            if values.ndim != 1:
-                raise ValueError(
-                    f"`input_values` of an example have shape {values.shape}: one clip has shape (samples,). Mix "
-                    "channels before they are extracted: array.mean(axis=...)"
-                )
-            return values
+            return one_clip(np.asarray(example["input_values"], np.float32), "input_values")
         if self.audio_column not in example:
             raise ValueError(
                 f"an example has {sorted(example)}, but neither `input_values` nor `{self.audio_column}`: pass "
@@ -88,7 +81,8 @@ class CTCCollator:
         rate = self.feature_extractor.sampling_rate
         if isinstance(audio, Mapping):
             audio, rate = audio["array"], audio["sampling_rate"]
-        return self.feature_extractor(np.asarray(audio), sampling_rate=rate).input_values[0]
+        clip = one_clip(np.asarray(audio), self.audio_column)
+        return self.feature_extractor(clip, sampling_rate=rate).input_values[0]
 
     def labels_of(self, example: Mapping[str, Any]) -> list[int]:
         """The ids of one example's text."""
@@ -96,6 +90,17 @@ class CTCCollator:
             return [int(one) for one in example["labels"] if one != _NO_LABEL]
         ids: list[int] = self.tokenizer(example[self.text_column]).input_ids
         return ids
+
+
+def one_clip(samples: Any, column: str) -> Any:
+    """Samples (S,) of one example, also where they are a batch of this one clip. Channels are refused."""
+    samples = samples[0] if samples.ndim == 2 and len(samples) == 1 else samples
+    if samples.ndim != 1:
+        raise ValueError(
+            f"`{column}` of an example has shape {samples.shape}: one clip has shape (samples,). Mix channels before: "
+            "array.mean(axis=...)"
+        )
+    return samples
 
 
 class UpdateCallback(TrainerCallback):

@@ -29,9 +29,9 @@ for command in (transcribe, align, build_lm, tune, evaluate, score, pretrain, fi
 
 def _version(asked: bool) -> None:
     if asked:
-        from wav2vec2 import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"wav2vec2 {__version__}")
+        typer.echo(f"wav2vec2 {version('wav2vec2')}")
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ngram_models import zipf_sentences
@@ -66,7 +67,7 @@ def test_a_stop_leaves_nothing_and_says_so(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, name: str
 ) -> None:
     """At any time; an older model under that name stays."""
-    train = NgramLanguageModel.train
+    train: Any = NgramLanguageModel.train
 
     def stopped(step: str, done: float) -> None:
         if done >= share:

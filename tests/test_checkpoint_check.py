@@ -72,7 +72,7 @@ def test_a_model_without_a_head_for_text_is_told_what_to_do_first(tmp_path: Path
                 r"pretrained \(Wav2Vec2ForPreTraining\), no head .* yet: `wav2vec2 finetune",
             ),
             (Wav2Vec2Model, r"pretrained \(Wav2Vec2Model\), no head for text yet"),
-            (Wav2Vec2ForXVector, "a Wav2Vec2ForXVector has a head for something else than text"),
+            (Wav2Vec2ForXVector, "is a Wav2Vec2ForXVector; only a Wav2Vec2ForCTC writes text"),
         )
     ):
         folder = tmp_path / str(number)

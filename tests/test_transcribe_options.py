@@ -64,7 +64,7 @@ def test_options_do_what_they_do_in_python(checkpoint: Path, audio: Path, tmp_pa
     ):
         found = run(checkpoint, audio, *options)
         assert found.exit_code == 0, found.output
-        assert found.stdout == in_python(checkpoint, audio, **same).text + "\n"  # type: ignore[arg-type]
+        assert found.stdout == in_python(checkpoint, audio, **same).text + "\n"
         assert found.stdout != plain
     assert set(run(checkpoint, audio, "--lexicon", words).stdout.split()) <= {"bad", "abc", "fed", "had"}
 

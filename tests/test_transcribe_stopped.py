@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from wav2vec2.command_line import transcript_output
 from wav2vec2.command_line.app import app
+from wav2vec2.command_line.transcript_files import write_transcript
 from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.kept_parts import KeptInFiles, Part
@@ -144,7 +145,7 @@ def test_a_full_disk_stops_the_run_at_the_first_file(
 ) -> None:
     for name in "abcd":
         write_noise(tmp_path / "in" / f"{name}.wav", 31.0)
-    write, written = transcript_output.write_transcript, []
+    write, written = write_transcript, list[Path]()
 
     def full(path: Path, content: str) -> None:
         if written:

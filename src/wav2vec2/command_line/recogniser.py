@@ -84,7 +84,7 @@ class Recogniser:
         from wav2vec2.inference.transcriber import Transcriber
 
         logging.disable_progress_bar()
-        windows = {}
+        windows: dict[str, Any] = {}
         if self.window is not None:  # of a short window, less than four seconds on either side are context
             windows = {"window_seconds": self.window, "context_seconds": min(4.0, self.window / 4)}
         return Transcriber.from_pretrained(

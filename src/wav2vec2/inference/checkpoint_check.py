@@ -69,7 +69,7 @@ def check_head_for_text(name: str | Path, hub: dict[str, Any]) -> None:
             f"{name}: pretrained ({what}), no head for text yet: "
             f"`wav2vec2 finetune RECIPE model.checkpoint={name} ...` with transcripts first"
         )
-    raise ValueError(f"{name}: a {what} has a head for something else than text; a Wav2Vec2ForCTC is needed")
+    raise ValueError(f"{name}: is a {what}; only a Wav2Vec2ForCTC writes text here")
 
 
 def _tensors(folder: Path) -> set[str]:

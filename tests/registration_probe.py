@@ -88,8 +88,8 @@ def transcripts(folder: Path) -> dict[str, Any]:
     transcriber = wav2vec2.Transcriber.from_pretrained(folder / "Wav2Vec2ForCTC", device="cpu")
     generator = np.random.default_rng(1)
     clips = [generator.standard_normal(samples).astype(np.float32) for samples in (16000, 9000, 24000, 5000)]
-    said = [transcriber.transcribe(clip, sampling_rate=16000) for clip in clips]
-    letters = [transcriber.transcribe(clip, timestamps="char", sampling_rate=16000) for clip in clips]
+    said: list[Any] = [transcriber.transcribe(clip, sampling_rate=16000) for clip in clips]
+    letters: list[Any] = [transcriber.transcribe(clip, timestamps="char", sampling_rate=16000) for clip in clips]
     return {
         "parts": [origin(part) for part in (pipe.model, pipe.tokenizer, pipe.feature_extractor)],
         "transcriber": [one.text for one in said],

@@ -58,7 +58,6 @@ class SavedAsStock(PreTrainedTokenizer):
     decoder: dict[int, str]
     normalization: TextNormalization
     unknown_counts: Counter[str]
-    blank: str
     _word_delimiter_token: str | None
 
     @classmethod
@@ -86,7 +85,7 @@ class SavedAsStock(PreTrainedTokenizer):
             if "extra_special_tokens" in options and "extra_special_tokens" not in overrides:
                 options["extra_special_tokens"] = [t for t in options["extra_special_tokens"] if t in vocabulary]
         tokenizer = cls(vocabulary, **options, name_or_path=files.source)
-        refuse_other_blank(files, tokenizer.decoder, tokenizer.blank)
+        refuse_other_blank(files, tokenizer.decoder, str(tokenizer.pad_token))
         tokenizer._add_what_is_asked_for(overrides)
         return tokenizer
 

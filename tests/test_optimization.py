@@ -52,16 +52,16 @@ def scales(updates: int, **section: Any) -> list[float]:
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ({"warmup": 0.2}, [0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ({"warmup": 0.2}, [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
         (
             {"warmup": 0.2, "power": 2.0, "final_scale": 0.2},
-            [0.5, 1, 1, 0.8125, 0.65, 0.5125, 0.4, 0.3125, 0.25, 0.2125],
+            [0, 0.5, 1, 0.8125, 0.65, 0.5125, 0.4, 0.3125, 0.25, 0.2125],
         ),
         ({"warmup": 0.0}, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
-        ({"warmup": 0.2, "initial_scale": 0.5, "kind": "constant"}, [0.75, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"warmup": 0.2, "initial_scale": 0.5, "kind": "constant"}, [0.5, 0.75, 1, 1, 1, 1, 1, 1, 1, 1]),
         (
             {"warmup": 0.1, "hold": 0.5, "kind": "tri_stage", "final_scale": 0.0625},
-            [1, 1, 1, 1, 1, 1, 1, 0.5, 0.25, 0.125],
+            [0, 1, 1, 1, 1, 1, 1, 0.5, 0.25, 0.125],
         ),
     ],
 )
@@ -71,26 +71,27 @@ def test_schedules(section: dict[str, Any], expected: list[float]) -> None:
 
 @pytest.mark.parametrize(("power", "final"), [(1.0, 0.0), (2.0, 0.1)])
 def test_polynomial_is_transformers(power: float, final: float) -> None:
-    """Which begins its warm-up at zero, so that its first update does nothing: after it, the two differ by that one
-    update while rising, and are the same from the top on."""
+    """Update by update."""
     rate, updates, warmup = 3e-4, 50, 8
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
     stock = get_polynomial_decay_schedule_with_warmup(optimizer, warmup, updates, lr_end=final * rate, power=power)
     theirs = [float(stock.lr_lambdas[0](update)) for update in range(updates)]
     ours = scales(updates, warmup=warmup / updates, power=power, final_scale=final)
-    assert ours[: warmup - 1] == pytest.approx(theirs[1:warmup])
-    assert ours[warmup:] == pytest.approx(theirs[warmup:])
+    assert ours == pytest.approx(theirs)
 
 
 def test_tri_stage_is_the_papers() -> None:
-    """Section 4.3: 10 % up, 40 % constant, then exponentially down to 5 %, as fairseq computes it."""
+    """Section 4.3: 10 % up from 1 %, 40 % constant, then exponentially down to 5 %, as fairseq counts."""
     updates = 200
-    ours = scales(updates, kind="tri_stage", warmup=0.1, hold=0.4, final_scale=0.05)
+    ours = scales(updates, kind="tri_stage", warmup=0.1, hold=0.4, initial_scale=0.01, final_scale=0.05)
     decay = -math.log(0.05) / 100
     for update in range(updates):
         held_or_falling = 1.0 if update < 100 else math.exp(-decay * (update - 100))
-        expected = (update + 1) / 20 if update < 20 else held_or_falling
+        expected = 0.01 + (1 - 0.01) / 20 * update if update < 20 else held_or_falling
         assert ours[update] == pytest.approx(expected), update
+    assert ours[0] == 0.01 and learning_rate_scale(
+        updates, updates, ScheduleSection(kind="tri_stage", warmup=0.1, hold=0.4, final_scale=0.05)
+    ) == pytest.approx(0.05)
 
 
 def test_the_rate_is_set_for_all_parameters() -> None:

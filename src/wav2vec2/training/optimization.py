@@ -48,11 +48,12 @@ def learning_rate_scale(update: int, updates: int, schedule: ScheduleSection) ->
 
     All kinds rise in a straight line from `initial_scale` to 1 during the warm-up. Then "polynomial" falls to
     `final_scale` with the given power (paper: linearly to 0), "tri_stage" holds and then falls exponentially
-    (paper, section 4.3), "constant" stays.
+    (paper, section 4.3), "constant" stays. As in fairseq and Transformers, the first update has `initial_scale` itself,
+    and the last is one step short of `final_scale`: a run that falls to 0 would else end with an update of nothing.
     """
     warmup = round(schedule.warmup * updates)
     if update < warmup:
-        return schedule.initial_scale + (1.0 - schedule.initial_scale) * (update + 1) / warmup
+        return schedule.initial_scale + (1.0 - schedule.initial_scale) * update / warmup
     if schedule.kind == "constant":
         return 1.0
     held = round(schedule.hold * updates) if schedule.kind == "tri_stage" else 0

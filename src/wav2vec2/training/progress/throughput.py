@@ -55,28 +55,30 @@ def matmul_peak(dtype: torch.dtype, device: torch.device | str = "cpu", seconds:
     `seconds` seconds, of three products at least."""
     device = torch.device(device)
     size = 512
-    while size < _PEAK_SIZES.get(device.type, 4096) and _timed_product(size, dtype, device) < seconds / 24:
+    while _product_seconds(size, dtype, device) < seconds / 24 and size < _PEAK_SIZES.get(device.type, 4096):
         size *= 2  # which takes eight times as long; a processor without products in this precision stays small
-    _timed_product(size, dtype, device)  # the first one may have to prepare itself
     taken: list[float] = []
     while len(taken) < 3 or sum(taken) < seconds:
-        taken.append(_timed_product(size, dtype, device))
+        taken.append(_product_seconds(size, dtype, device, warm=True))
     return float(2 * size**3 / statistics.median(taken))
 
 
-def _timed_product(size: int, dtype: torch.dtype, device: torch.device) -> float:
+def _product_seconds(size: int, dtype: torch.dtype, device: torch.device, warm: bool = False) -> float:
+    """How long one product takes. Unless it is `warm`, another one goes before it: the first of a size may have to load
+    a library and to choose a kernel, for longer than thousands of products take."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    _wait_for(device)
-    start = time.perf_counter()
-    torch.matmul(left, right)
-    _wait_for(device)
+    for _ in range(1 if warm else 2):
+        wait_for(device)
+        start = time.perf_counter()
+        torch.matmul(left, right)
+        wait_for(device)
     return time.perf_counter() - start
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Let an accelerator finish what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def peak_memory(device: torch.device | str = "cpu") -> int:
@@ -168,7 +170,7 @@ class Meter:
         `sum_over_processes` adds a list of numbers up over all processes, so that audio counts for all of them and
         shares are means over them.
         """
-        _wait_for(self.device)
+        wait_for(self.device)
         now = self._clock()
         sums = [self._audio, self._held, self._operations, self._waited, 1.0]
         if sum_over_processes is not None:

@@ -149,7 +149,7 @@ class ScheduleSection:
     power: Positive = 1.0
     #: Factor at the first update.
     initial_scale: Share = 0.0
-    #: Factor at the last update.
+    #: Factor that is reached with the end of the last update, which itself is one step short of it, as in fairseq.
     final_scale: Share = 0.0
 
     def problems(self) -> Iterator[Problem]:

@@ -233,6 +233,14 @@ def test_no_line_for_each_file(place: Path) -> None:
     assert "0.wav" not in result.stderr.split("recordings failed")[0]
 
 
+def test_the_options_of_a_search_are_those_of_transcribe(place: Path) -> None:
+    """Hotwords alone make a beam search, which is recorded."""
+    found = Evaluation.from_json(run(place, "--json", "--hotwords", "abc,de=3").stdout)
+    assert found.decodings[1].settings["hotwords"] == 2
+    result = run(place, "--device", "nothing")
+    assert result.exit_code == 1 and "--device nothing: there is none here" in result.stderr
+
+
 def test_what_cannot_be_evaluated_is_one_line(place: Path, tmp_path: Path) -> None:
     result = run(place, "--normalizer", "other")
     assert (result.exit_code, result.stdout) == (1, "")

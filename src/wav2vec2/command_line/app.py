@@ -31,11 +31,6 @@ for command in (transcribe, align, build_lm, tune, evaluate, score, pretrain, fi
 
 def _version(asked: bool) -> None:
     if asked:
-<<<<<<< HEAD
-=======
-        from importlib.metadata import version
-
->>>>>>> decoding
         typer.echo(f"wav2vec2 {version('wav2vec2')}")
         raise typer.Exit
 

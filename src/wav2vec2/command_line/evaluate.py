@@ -6,6 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wav2vec2.command_line.progress_report import progress_report
+from wav2vec2.command_line.recogniser import (
+    BatchSeconds,
+    Beam,
+    Device,
+    DtypeOption,
+    Hotwords,
+    Language,
+    Lexicon,
+    Lm,
+    Model,
+    Recogniser,
+    Window,
+    told,
+)
 from wav2vec2.command_line.score import rate_line
 
 if TYPE_CHECKING:
@@ -15,23 +29,25 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")],
+    model: Model,
     data: Annotated[
         Path, typer.Option("--data", "-d", exists=True, dir_okay=False, help="Manifest with path and transcript.")
     ],
-    lm: Annotated[
-        Path | None, typer.Option(exists=True, help="Language model: a compact, ARPA or KenLM file, or a folder.")
-    ] = None,
-    beam: Annotated[int | None, typer.Option(min=1, help="Texts that beam search keeps; it needs no --lm.")] = None,
+    lm: Lm = None,
+    beam: Beam = None,
+    hotwords: Hotwords = None,
+    lexicon: Lexicon = None,
     normalizer: Annotated[
         str, typer.Option(help="What is done to both texts: model (what its training did), none, casefold or basic.")
     ] = "model",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, utterances.tsv, evaluation.html.")
     ] = None,
-    language: Annotated[str | None, typer.Option(help="Language of a checkpoint with several, such as eng.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps ...; by default the best there is.")] = None,
-    batch_seconds: Annotated[float | None, typer.Option(min=0.1, help="Seconds of audio in a batch.")] = None,
+    language: Language = None,
+    device: Device = None,
+    window: Window = None,
+    dtype: DtypeOption = None,
+    batch_seconds: BatchSeconds = None,
     resamples: Annotated[int, typer.Option(min=1, help="Resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     model_name: Annotated[str | None, typer.Option(help="What the model is called in the results.")] = None,
@@ -51,14 +67,12 @@ def evaluate(
 
     names = DataNames(dataset_name, dataset_config, dataset_split, dataset_revision)
     setup = Setup(normalizer, Resampling(resamples, seed), names, None if lm is None else lm.name)
-    try:
-        transcriber = _transcriber(model, device, language, lm, beam, batch_seconds)
-        evaluated = _evaluated(transcriber, model, data, language, setup, model_name)
+    recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
+    with told("evaluate"):
+        recogniser.check()
+        evaluated = _evaluated(recogniser.load(), model, data, language, setup, model_name)
         if output is not None:
             save_evaluation(evaluated, output)
-    except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch raises the last two for devices
-        typer.echo(f"evaluate: {error}", err=True)
-        raise typer.Exit(1) from error
     found = evaluated.evaluation
     typer.echo(found.to_json() if as_json else _lines(found), nl=not as_json)
     if found.failures:
@@ -107,16 +121,3 @@ def _lines(found: "Evaluation") -> str:
         sure = compared.by_utterance.probability
         lines.append(f"{compared.better} makes fewer word errors than {compared.than} with probability {sure:.3f}")
     return "\n".join(lines)
-
-
-def _transcriber(
-    model: str, device: str | None, language: str | None, lm: Path | None, beam: int | None, seconds: float | None
-) -> "Transcriber":
-    from transformers.utils import logging
-
-    from wav2vec2.inference.transcriber import Transcriber
-
-    logging.disable_progress_bar()
-    return Transcriber.from_pretrained(
-        model, device, language=language, language_model=lm, beam=beam, batch_seconds=seconds
-    )

@@ -21,6 +21,7 @@ from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.processor import Wav2Vec2Processor
 from wav2vec2.processing.vocabulary import build_vocabulary
 from wav2vec2.training.ctc_task import CTCTask
+from wav2vec2.training.task import inputs_of
 from wav2vec2.training.data.audio_clips import LoadedClip
 
 REFERENCES = ("Hello, World! It’s one.", "Good-bye, Bob.", "ÉTÉ, naïve: aaah")
@@ -96,7 +97,7 @@ def test_a_perfect_recogniser_is_perfect_in_the_run_and_in_evaluate(
         LoadedClip(str(n), torch.randn(round(RATE * seconds)).numpy(), n, text)
         for n, (seconds, text) in enumerate(zip(SECONDS, REFERENCES, strict=True))
     ]
-    inputs = task.collate(clips)
+    inputs = inputs_of(task, clips)
     frames = task.frames(inputs).tolist()
     perfect = Perfect(tokenizer)
     rows = [perfect.says(len(clip.samples), count) for clip, count in zip(clips, frames, strict=True)]

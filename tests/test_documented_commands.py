@@ -24,7 +24,20 @@ KINDS: dict[str, Any] = {
     "finetune": FinetuneRun,
 }
 #: Those that need a model and audio alone.
-OFFLINE = ("build-lm", "transcribe", "align", "evaluate", "score")
+OFFLINE = ("build-lm", "transcribe", "align", "evaluate", "score", "tune")
+
+#: Files of the guides that a command wants to be there before it begins.
+NAMED = (
+    *("corpus.txt", "words.lm", "words.txt", "names.txt", "test.tsv", "dev.tsv", "train.tsv", "talk.flac"),
+    *(
+        "references.tsv",
+        "hypotheses.tsv",
+        "recordings/one.wav",
+        "outputs/ctc/model/config.json",
+        "outputs/ctc/log.jsonl",
+    ),
+    *("outputs/evaluation/evaluation.json", "outputs/pretrained/log.jsonl", "outputs/mine/model/config.json"),
+)
 
 
 def check_command(arguments: Sequence[str]) -> None:
@@ -79,10 +92,19 @@ def check_make(arguments: Sequence[str]) -> None:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.M), target
 
 
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every file that a line may name is there, since commands look for them first."""
+    folder = tmp_path_factory.mktemp("named")
+    for name in NAMED:
+        folder_of(folder / name).touch()
+    return folder
+
+
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_is_one_that_its_program_takes(line: str, named_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_one_that_its_program_takes(line: str, named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No line is left out: a program that is not known here is a failure."""
-    monkeypatch.chdir(named_files)
+    monkeypatch.chdir(named)
     program, *arguments = words(line)
     if program == "git":
         assert line == "git clone <this repository> && cd wav2vec2"
@@ -108,19 +130,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "talk.txt").write_text("abc de fgh\n")
     (folder / "corpus.txt").write_text("abc de\nde fgh\nabc fgh de\n" * 5)
     (folder / "test.tsv").write_text("path\ttranscript\nrecordings/one.wav\tabc de\nrecordings/two.wav\tfgh\n")
+    shutil.copy(folder / "test.tsv", folder / "dev.tsv")
+    (folder / "words.txt").write_text("abc\nde\nfgh\n")
+    (folder / "names.txt").write_text("abc de\t15\n")
     (folder / "references.tsv").write_text("one\tabc de\ntwo\tfgh\n")
     (folder / "hypotheses.tsv").write_text("one\tabc ef\ntwo\tfgh\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def named_files(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That folder, with what earlier commands of the guides would have left: the names alone."""
-    folder = tmp_path_factory.mktemp("named") / "workplace"
-    shutil.copytree(workplace, folder)
-    model, evaluation = Path("outputs/ctc/model"), Path("outputs/evaluation")
-    for name in ("words.lm", "train.tsv", "dev.tsv", evaluation / "evaluation.json", model / "config.json"):
-        folder_of(folder / name).touch()
     return folder
 
 

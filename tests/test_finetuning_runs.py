@@ -256,7 +256,7 @@ def test_unknown_characters_become_the_token_and_count_as_errors(lacking: tuple[
     labels = inputs_of(task, [clip])["labels"][0].tolist()
     assert labels == [1, 7, 4, 1, 3]  # <unk> e b <unk> a
     assert task.said(labels) == "\ufffdeb\ufffda"
-    assert prepared.processor.tokenizer.strict, "what is saved refuses what it has no token for"
+    assert prepared.processor.tokenizer.strict, "the run refuses what it has no token for"
 
 
 def test_another_vocabulary_cannot_be_resumed(tones: Path, tmp_path: Path) -> None:

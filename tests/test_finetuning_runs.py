@@ -23,9 +23,10 @@ from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training import finetuning
-from wav2vec2.training.checks.validation import DataProblemsError, examine
+from wav2vec2.training.checks.validation import DataProblemsError, clip_sources, examine
 from wav2vec2.training.ctc_task import CTCTask, Stages
 from wav2vec2.training.data.audio_clips import LoadedClip
+from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.finetuning import prepare_finetuning
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
@@ -245,7 +246,38 @@ def test_unknown_characters_skip_their_clips(lacking: tuple[Path, Path], tmp_pat
     assert listed == ["id\treason", "tones1.wav\tcharacters without a token"]
     header, *_, evaluation = log(tmp_path / "run")
     assert header["left_out"] == {"with characters that have no token": 1} and header["clips"] == 2
-    assert {sample["reference"] for sample in evaluation["samples"]} == {"abba cab", "bad fad"}
+    references = {sample["reference"] for sample in evaluation["samples"]}
+    assert references == {"abba cab", "bad fad", "\ufffdeb\ufffda"}, "an evaluation skips nothing: they are errors"
+    assert "left_out" not in evaluation
+
+
+def test_bad_files_of_two_sources_of_one_name_are_all_listed(lacking: tuple[Path, Path], tmp_path: Path) -> None:
+    """By the names that training has for them."""
+    second = tmp_path / "second"
+    shutil.copytree(lacking[0].parent, second)
+    values = short_recipe(tmp_path / "run", lacking[0], text__vocabulary=str(lacking[1]), text__on_unknown="skip")
+    values["data"]["train"].append({"path": str(second / lacking[0].name)})
+    prepare_finetuning(run_of(values))
+    listed = (tmp_path / "run" / "dropped.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [line.split("\t")[0] for line in listed] == ["1:manifest.tsv/tones1.wav", "2:manifest.tsv/tones1.wav"]
+    train, _ = clip_sources(TrainingData(run_of(values).data, 1, with_text=True))
+    assert list(train.ids) == [f"{number}:manifest.tsv/tones{clip}.wav" for number in (1, 2) for clip in range(3)]
+
+
+def test_what_an_evaluation_leaves_out_stands_beside_its_figures(tones: Path, tmp_path: Path) -> None:
+    """A clip without a transcript, known before; one that cannot be decoded, known then."""
+    valid = tmp_path / "valid"
+    shutil.copytree(tones.parent, valid)
+    lines = (valid / tones.name).read_text(encoding="utf-8").splitlines()
+    name = lines[1].split("\t")[0]
+    samples, rate = soundfile.read(valid / name)
+    soundfile.write(valid / "broken.wav", np.where(np.arange(len(samples)) < 50, 1e25, samples), rate, subtype="FLOAT")
+    (valid / tones.name).write_text("\n".join([*lines, f"{name}\t", "broken.wav\tabba"]) + "\n", encoding="utf-8")
+    train(short_recipe(tmp_path / "run", tones, valid / tones.name))
+    header, *_, evaluation = log(tmp_path / "run")
+    assert header["left_out_of_evaluations"] == {"without a transcript": 1}
+    assert evaluation["left_out"] == 2
+    assert "broken.wav" in (tmp_path / "run" / "unreadable.tsv").read_text(encoding="utf-8")
 
 
 def test_unknown_characters_become_the_token_and_count_as_errors(lacking: tuple[Path, Path], tmp_path: Path) -> None:

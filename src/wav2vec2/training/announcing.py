@@ -23,6 +23,7 @@ def facts_of(
         "hours": hours,
         "clips": data.clips,
         "left_out": dict(data.summary.left_out),
+        "left_out_of_evaluations": dict(data.valid_left_out),
         "seconds_per_update": seconds,
         "updates": run.run.updates,
         "epochs": epochs,
@@ -45,6 +46,7 @@ def sentences(facts: dict[str, Any], data: TrainingData, begin_at: int) -> list[
         f"{facts['architecture']}: {facts['parameters'] / 1e6:.1f} M parameters, "
         f"{facts['trained_parameters'] / 1e6:.1f} M of them trained",
         *data.summary.lines(),
+        *_left_out_of_evaluations(data),
         f"{facts['updates']:,} updates of {facts['seconds_per_update']:g} s of audio over {facts['processes']} "
         f"process{'es' if facts['processes'] > 1 else ''}{epochs}",
         f"{facts['precision']} on {facts['hardware']}, matrix products up to {facts['matmul_peak_tflops']:.2f} TFLOP/s",
@@ -52,6 +54,11 @@ def sentences(facts: dict[str, Any], data: TrainingData, begin_at: int) -> list[
     if begin_at >= facts["updates"]:
         return [*lines, f"update {begin_at:,} is done: nothing is left to train. For more, raise run.updates"]
     return [*lines, f"going on after update {begin_at:,}"] if begin_at else lines
+
+
+def _left_out_of_evaluations(data: TrainingData) -> list[str]:
+    counts = ", ".join(f"{count} {reason}" for reason, count in data.valid_left_out.items())
+    return [f"  left out of evaluations: {counts}"] if counts else []
 
 
 def warnings_of(run: PretrainRun | FinetuneRun) -> list[str]:

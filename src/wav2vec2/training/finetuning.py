@@ -76,13 +76,13 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.seed, run.run.attention, chosen.keeps_head)
     report = check_data(run, data, processor, model.config, main, chosen.head_tokens)
     saved_beside = apply_tuning(model, run.tuning, run.run.seed)
-    skipped = list(clips_to_skip(run, data, processor.tokenizer))
+    spelling = spelling_of(run, processor.tokenizer)
+    skipped = list(clips_to_skip(run, data, processor.tokenizer, spelling))
     if main:
         write_findings(run, chosen, skipped)
     if run.text.on_unknown == "skip":
-        can_be_spelled = CanBeSpelled(processor.tokenizer)
-        data = TrainingData(run.data, run.run.seed, with_text=True, can_be_spelled=can_be_spelled)
-    spelling = lenient(chosen.tokenizer) if run.text.on_unknown == "unknown" else processor.tokenizer
+        used, scored = CanBeSpelled(processor.tokenizer), CanBeSpelled(spelling)
+        data = TrainingData(run.data, run.run.seed, with_text=True, can_be_spelled=used, can_be_scored=scored)
     task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run))
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
@@ -142,16 +142,25 @@ def refuse_other_tokens(run: FinetuneRun, tokenizer: Any) -> None:
         )
 
 
-def clips_to_skip(run: FinetuneRun, data: TrainingData, tokenizer: Any) -> Iterator[Skipped]:
-    """The clips that are left out because of a character without a token."""
+def spelling_of(run: FinetuneRun, tokenizer: Any) -> Any:
+    """What the run spells with. Training clips with unknown characters may be skipped, but not those of an evaluation:
+    its error rate would be that of the easier ones. There they are the token for what is unknown, and errors."""
+    if run.text.on_unknown == "error" or (run.text.on_unknown == "skip" and tokenizer.unk_token is None):
+        return tokenizer
+    return lenient(tokenizer)
+
+
+def clips_to_skip(run: FinetuneRun, data: TrainingData, tokenizer: Any, scoring: Any) -> Iterator[Skipped]:
+    """The clips that are left out because of a character without a token; those of an evaluation only if their texts
+    cannot be spelled for `scoring` either."""
     if run.text.on_unknown != "skip":
         return
-    for source in clip_sources(data):
+    for source, other in zip(clip_sources(data), (tokenizer, scoring), strict=True):
         if source is None:
             continue
         found = spell(source, tokenizer)
-        odd = {**dict.fromkeys(sorted(found.with_unknown), "characters without a token"), **found.refused}
-        yield from (Skipped(source.ids[index], reason) for index, reason in odd.items())
+        odd = dict.fromkeys(sorted(found.with_unknown), "characters without a token") if other.strict else {}
+        yield from (Skipped(source.ids[index], reason) for index, reason in {**odd, **found.refused}.items())
 
 
 def write_findings(run: FinetuneRun, chosen: ChosenTokenizer, skipped: list[Skipped]) -> None:

@@ -262,6 +262,7 @@ class Loop:
         with job.meter.paused():
             job.updater.model.eval()
             sums: Sums = {}
+            skipped: list[Skipped] = []
             batches = job.data.evaluation_batches(
                 job.task.waveforms,
                 processes=accelerator.num_processes,
@@ -270,7 +271,12 @@ class Loop:
             )
             for batch in map(self.with_targets, batches):
                 sums = add(sums, job.task.evaluation_part(job.updater.model, job.updater.moved(batch.inputs)))
+                skipped += batch.skipped
+            job.bad_files.add(skipped, used=0, bad=0)
             figures = job.task.evaluation_figures(as_numbers(accelerator, sums))
+            left_out = sum(job.data.valid_left_out.values()) + self.sum_numbers([float(len(skipped))])[0]
+            if left_out:  # the figures are of the others
+                figures["left_out"] = int(left_out)
             job.log.evaluation(self.state.update, figures)
             if figures.get("plateau"):
                 job.log.note(figures["plateau"])

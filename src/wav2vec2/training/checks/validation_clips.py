@@ -1,5 +1,6 @@
-"""The clips of a run as its validation reads them: texts and lengths of all, audio only of those it looks into."""
+"""The clips of a run as its validation sees them: texts and lengths of all, audio only of those it looks into."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.training.data.audio_clips import Clip, Skipped
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.data.clip_tables import ClipTable, DatasetTable, FileTable, as_text
-from wav2vec2.training.data.durations import cache_folder
-from wav2vec2.training.data.source_reading import kind_of, read_source
 from wav2vec2.training.data.streams import DatasetStream
-from wav2vec2.training.settings.run_config import Source
 
 #: Of a stream, the texts of this many first clips are checked, and the audio of fewer is kept to be looked into.
 _OF_A_STREAM, _AUDIO_OF_A_STREAM = 200, 32
@@ -99,29 +96,20 @@ def source_of_files(
 
 
 def clip_sources(data: TrainingData) -> tuple[ClipSource, ClipSource | None]:
-    """Training and validation clips of a run, None without validation. Lengths come from the cache of durations."""
-    section = data.section
-    train = [_source(one, section.train, data) for one in section.train]
-    joined = _joined(train)
+    """Training and validation clips of a run, as the run itself has read them; None without validation."""
+    joined = _joined([_source(one) for one in data.train_tables])
     joined.shortest, joined.longest = data.limits.shortest, data.limits.longest
-    if not section.valid:
+    if not data.valid_tables:
         return joined, None
-    valid = _joined([_source(one, section.valid, data) for one in section.valid])
+    valid = _joined([_source(one) for one in data.valid_tables])
     valid.shortest = data.valid_limits.shortest
     return joined, valid
 
 
-def _source(source: Source, sources: Sequence[Source], data: TrainingData) -> ClipSource:
-    label = "" if len(sources) == 1 else f"{Path(source.path).name}/"
-    if source.streaming:
-        return _head_of(DatasetStream(source, kind_of(source), label, with_text=True))
-    table = read_source(source, cache_folder(data.section.cache), label, with_text=True)
-    if isinstance(table, DatasetTable):
-        return _of_dataset(table)
-    made = _of_files(table)
-    if kind_of(source) == "manifest":
-        made.rates = [one.sample_rate for one in read_manifest(source.path)]
-    return made
+def _source(table: ClipTable | DatasetStream) -> ClipSource:
+    if isinstance(table, DatasetStream):
+        return _head_of(copy.deepcopy(table))  # the run's own begins at its first example
+    return _of_dataset(table) if isinstance(table, DatasetTable) else _of_files(table)
 
 
 def _of_files(table: ClipTable) -> ClipSource:
@@ -129,7 +117,7 @@ def _of_files(table: ClipTable) -> ClipSource:
     texts = [None] * len(table.ids) if table.transcripts is None else table.transcripts
     speakers = table.speakers or ()
     return ClipSource(
-        table.ids, table.seconds, texts, table.paths.__getitem__, (), speakers, table.paths, table.problems
+        table.ids, table.seconds, texts, table.paths.__getitem__, table.rates, speakers, table.paths, table.problems
     )
 
 

@@ -159,6 +159,8 @@ def _unknown(
         examples.setdefault(spelled.where_unknown[character][0], []).append(character)
     severity: Severity = "problem" if on_unknown == "error" else "warning"
     done = {"skip": ": these clips are left out", "unknown": ": they become the token for unknown ones"}
+    if where == "valid" and on_unknown == "skip" and tokenizer.unk_token is not None:
+        done = {"skip": ": these clips are scored all the same, and each such character is an error"}
     kind, causes = _causes(source, spelled, tokenizer)
     cause = f" ({'; '.join(said for said, _ in causes)})" if causes else ""
     yield Finding(

@@ -118,16 +118,22 @@ class TrainingData:
         *,
         with_text: bool = False,
         can_be_spelled: Callable[[str], bool] | None = None,
+        can_be_scored: Callable[[str], bool] | None = None,
     ) -> None:
-        """`can_be_spelled` says of a transcript whether its clip is used; worker processes get a copy of it."""
+        """`can_be_spelled` says of a transcript whether its clip is trained on (worker processes get a copy of it),
+        `can_be_scored` whether it is evaluated."""
         self.section = section
         self.seed = seed
         self.with_text = with_text
-        self.can_be_spelled = can_be_spelled
+        self.can_be_spelled, self.can_be_scored = can_be_spelled, can_be_scored
         self.limits = LengthLimits(section.min_seconds, section.max_seconds, crop=not with_text)
         self.problems: list[Skipped] = []
+        #: What the sources were read as, in their order, for whoever looks into the data before the run.
+        self.train_tables: list[ClipTable | DatasetStream] = []
+        self.valid_tables: list[ClipTable] = []
         self._folder = cache_folder(section.cache)
         self._plan = self._streamed() if any(one.streaming for one in section.train) else self._mapped()
+        self.valid_left_out: dict[str, int] = {}
         self.valid = self._evaluation() if section.valid else None
         if section.workers:
             prepared_context()  # so that it has imported everything by the time that it is needed
@@ -181,10 +187,12 @@ class TrainingData:
         repeated = sum(Path(one.path).name == name for one in sources) > 1
         return f"{sources.index(source) + 1}:{name}/" if repeated else f"{name}/"
 
-    def _read(self, source: Source, sources: list[Source], limits: LengthLimits) -> tuple[ClipTable, Selection]:
+    def _read(
+        self, source: Source, sources: list[Source], limits: LengthLimits, usable: Callable[[str], bool] | None
+    ) -> tuple[ClipTable, Selection]:
         table = read_source(source, self._folder, self._label(source, sources), with_text=self.with_text)
         self.problems.extend(table.problems)
-        selection = select(table, limits, with_text=self.with_text, can_be_spelled=self.can_be_spelled)
+        selection = select(table, limits, with_text=self.with_text, can_be_spelled=usable)
         if not len(selection.usable):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items())
             first = f" ({table.problems[0].id}: {table.problems[0].reason})" if table.problems else ""
@@ -194,7 +202,8 @@ class TrainingData:
     def _mapped(self) -> Any:
         """Plan over sources whose clips are all known: shares, copies, rounds."""
         section = self.section
-        read = [self._read(source, section.train, self.limits) for source in section.train]
+        read = [self._read(source, section.train, self.limits, self.can_be_spelled) for source in section.train]
+        self.train_tables.extend(table for table, _ in read)
         clips = TableClips([table for table, _ in read])
         counted = self.limits.counted(clips.seconds)
         usable = [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
@@ -243,9 +252,11 @@ class TrainingData:
                 stream = DatasetStream(source, kind, label, with_text=self.with_text)
                 stream.check()
                 streams.append(stream)
+                self.train_tables.append(stream)
             else:
-                table, selection = self._read(source, section.train, self.limits)
+                table, selection = self._read(source, section.train, self.limits, self.can_be_spelled)
                 selections.append(selection)
+                self.train_tables.append(table)
                 count, hours = len(selection.usable), selection.hours
                 streams.append(TableStream(source.path, table, selection.usable, self.seed))
             summaries.append(SourceSummary(source.path, kind, count, hours, 1.0, None))
@@ -284,8 +295,9 @@ class TrainingData:
         shortest = _ONE_FRAME if self.with_text else self.limits.shortest
         self.valid_limits = LengthLimits(shortest, self.limits.longest, self.limits.crop)
         chosen = replace(self.valid_limits, longest=math.inf) if self.with_text else self.valid_limits
-        read = [self._read(source, sources, chosen) for source in sources]
-        clips = TableClips([table for table, _ in read])
+        read = [self._read(source, sources, chosen, self.can_be_scored) for source in sources]
+        self.valid_tables.extend(table for table, _ in read)
+        clips = TableClips(self.valid_tables)
         usable = [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
         self.valid_left_out = _left_out([selection for _, selection in read])
         return Evaluation(clips, np.concatenate(usable), self.valid_limits.counted(clips.seconds))

@@ -38,6 +38,7 @@ class FileTable:
     problems: list[Skipped] = field(default_factory=list)
     speakers: Sequence[str | None] | None = None
     transcripts: Sequence[str | None] | None = None
+    rates: Sequence[int | None] = ()  # that a manifest says, which need not be those of the files
 
     @property
     def has_text(self) -> bool:

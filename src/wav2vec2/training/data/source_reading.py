@@ -108,6 +108,7 @@ def _read_manifest(source: "Source", folder: Path, label: str, *, with_text: boo
         cache = DurationCache(folder, str(where.resolve()))
         seconds[unknown], reasons = file_durations([paths[index] for index in unknown], cache)
         table.problems = as_skipped(reasons, lambda number: ids[unknown[number]])
+    table.rates = [one.sample_rate for one in recordings]
     table.transcripts = _transcripts(source, recordings, with_text=with_text)
     return table
 

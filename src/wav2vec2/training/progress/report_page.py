@@ -49,6 +49,7 @@ _EVALUATED = {
     "accuracy": "{:.2%}",
     "wer": "{:.2%}",
     "cer": "{:.2%}",
+    "left_out": "{:,}",
     "blank_share": "{:.1%}",
     "positive_negative_share": "{:.1%}",
 }

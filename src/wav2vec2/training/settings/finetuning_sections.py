@@ -113,7 +113,7 @@ class TextSection:
     #: Characters seen less often get no token.
     min_count: Count = 1
     #: A transcript with a character that has no token: an "error" before the first update, "skip" and list the clip,
-    #: or the token for "unknown".
+    #: or the token for "unknown". Clips of an evaluation are not skipped: such characters are errors there.
     on_unknown: Annotated[str, OneOf("error", "skip", "unknown")] = "error"
 
 

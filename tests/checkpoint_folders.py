@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from stock_twins import batch, own_config, scatter_weights
+from stock_twins import batch, own_config, real_logits, scatter_weights
 from torch import Tensor
 
 import wav2vec2
@@ -72,11 +72,12 @@ def old_names(tensors: Tensors) -> None:
 
 
 def logits(model: Any) -> Tensor:
-    """What the model makes of three clips."""
+    """What the model, ours or stock's, makes of the frames of three clips."""
     values, mask = batch(torch.float32)
+    assert mask is not None
     with torch.no_grad():
         output: Tensor = model(values.to(model.device), attention_mask=mask).logits
-    return output.float()
+    return output.float()[real_logits(model, mask)]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_ctrl_c_itself(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_with_its_option(tmp_path: Path) -> None:
     missing = RUNNER.invoke(app, ["build-lm", str(tmp_path / "nofile.txt"), "-o", str(tmp_path / "lm")])
     assert missing.exit_code == 2
-    assert "nofile.txt" in missing.stderr.replace("\n", "")
+    assert "nofile.txt" in re.sub(r"[│\s]", "", missing.stderr)
     assert "texts" in missing.stderr.lower()
     (tmp_path / "text").write_text("a b")
     if os.path.exists("/proc/version"):

@@ -21,6 +21,7 @@ CHANGED: dict[str, Any] = {
     "gumbel_temperature_start": 4.0,
     "gumbel_temperature_end": 0.1,
     "gumbel_temperature_decay": 0.999995,
+    "gumbel_temperature_by_hand": 0.7,
     "pretraining_updates": 1000,
     "ctc_drop_infeasible": False,
 }
@@ -62,6 +63,16 @@ STOCK: dict[str, dict[str, Any]] = {
     "tokens": {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None, "vocab_size": None},
     "labels": {"num_labels": 5, "problem_type": "multi_label_classification", "use_weighted_layer_sum": True},
     "integers_as_probabilities": {"hidden_dropout": 0, "layerdrop": 0, "mask_time_prob": 1},
+    "no_convolution_in_the_adapter": {"add_adapter": True, "num_adapter_layers": 0},
+    "no_layer": {"num_hidden_layers": 0},
+    "more_spans_than_frames": {"mask_time_prob": 1.2, "mask_feature_prob": 1.5},
+    "no_spans": {"mask_time_prob": 0.0, "mask_time_length": 0, "mask_feature_length": 0},
+    "a_loss_each": {"ctc_loss_reduction": "none"},
+    "no_padding_token": {"pad_token_id": -1},
+    "no_epsilon": {"layer_norm_eps": 0.0},
+    "width_without_heads": {"hidden_size": 37, "codevector_dim": 255},
+    "language_adapters_without_a_place": {"adapter_attn_dim": 16},
+    "time_delays": {"tdnn_kernel": (5,)},
 }
 
 
@@ -110,17 +121,17 @@ def test_an_own_field_that_was_changed_is_written_and_read(name: str, tmp_path: 
 
 
 POSITIVE = [
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_conv_pos_embeddings",
-    "num_conv_pos_embedding_groups", "mask_time_length", "mask_feature_length", "num_codevectors_per_group",
-    "num_codevector_groups", "codevector_dim", "proj_codevector_dim", "num_negatives", "classifier_proj_size",
-    "xvector_output_dim", "adapter_kernel_size", "adapter_stride", "num_adapter_layers",
+    "hidden_size", "num_attention_heads", "intermediate_size", "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups", "num_codevectors_per_group", "num_codevector_groups", "codevector_dim",
+    "proj_codevector_dim", "num_negatives", "classifier_proj_size", "xvector_output_dim", "adapter_kernel_size",
+    "adapter_stride",
 ]  # fmt: skip
 PROBABILITIES = [
     "feat_proj_dropout", "feat_quantizer_dropout", "hidden_dropout", "activation_dropout", "attention_dropout",
-    "layerdrop", "final_dropout", "mask_time_prob", "mask_feature_prob",
+    "layerdrop", "final_dropout",
 ]  # fmt: skip
 ABOVE_ZERO = [
-    "layer_norm_eps", "contrastive_logits_temperature", "gumbel_temperature_start", "gumbel_temperature_end",
+    "contrastive_logits_temperature", "gumbel_temperature_start", "gumbel_temperature_end",
 ]  # fmt: skip
 LISTS = ["conv_dim", "conv_stride", "conv_kernel", "tdnn_dim", "tdnn_kernel", "tdnn_dilation"]
 
@@ -128,25 +139,41 @@ LISTS = ["conv_dim", "conv_stride", "conv_kernel", "tdnn_dim", "tdnn_kernel", "t
 IMPOSSIBLE: list[tuple[list[str], list[Any], str]] = [
     (POSITIVE, [0, -1], "must be a positive integer"),
     (["gumbel_temperature_decay"], [0.0, -1.0, 1.1, float("nan")], "must be a factor above 0 and at most 1"),
-    (["output_hidden_size"], [0, -3], "must be a positive integer"),
+    (["output_hidden_size"], [-3], "must be a positive integer"),
+    (["gumbel_temperature_by_hand"], [0.0, -1.0, float("nan")], "must be a number above 0, or None"),
     (
-        ["mask_time_min_masks", "mask_feature_min_masks", "pretraining_updates"],
+        [
+            "mask_time_min_masks",
+            "mask_feature_min_masks",
+            "pretraining_updates",
+            "num_hidden_layers",
+            "num_adapter_layers",
+            "mask_time_length",
+            "mask_feature_length",
+        ],
         [-1],
         "must be an integer of at least 0",
     ),
     (["vocab_size", "adapter_attn_dim"], [0, -5], "must be a positive integer or None"),
-    (["pad_token_id"], [-1], "must be an integer of at least 0, or None"),
     (PROBABILITIES, [-0.1, 1.1, float("nan")], "must be a probability between 0 and 1"),
     (ABOVE_ZERO, [0.0, -1.0, float("inf"), float("nan")], "must be a number above 0"),
     (
-        ["initializer_range", "diversity_loss_weight", "feature_grad_mult", "feature_penalty_weight"],
+        [
+            "initializer_range",
+            "diversity_loss_weight",
+            "feature_grad_mult",
+            "feature_penalty_weight",
+            "layer_norm_eps",
+            "mask_time_prob",
+            "mask_feature_prob",
+        ],
         [-0.5, float("inf"), float("nan")],
         "must be a number of at least 0",
     ),
     (LISTS, [(), (8, 0, 8, 8, 8, 8, 8), (-1,) * 7], "must be a list of positive integers"),
     (["hidden_act", "feat_extract_activation"], ["gleu"], "must be an activation that Transformers knows"),
     (["feat_extract_norm"], ["batch", ""], 'must be "group" or "layer"'),
-    (["ctc_loss_reduction"], ["none", ""], 'must be "sum" or "mean"'),
+    (["ctc_loss_reduction"], ["None", ""], 'must be "sum", "mean" or "none"'),
 ]
 CASES = [(name, value, wish) for names, values, wish in IMPOSSIBLE for name in names for value in values]
 
@@ -182,21 +209,37 @@ RELATIONS: list[tuple[dict[str, Any], str]] = [
     ({"conv_dim": (512,)}, "conv_dim has 1, conv_stride has 7, conv_kernel has 7"),
     ({"tdnn_kernel": (5,)}, "tdnn_dim / tdnn_kernel / tdnn_dilation: must be equally long"),
     ({"tdnn_dilation": (1, 2, 3, 1)}, "tdnn_dim has 5, tdnn_kernel has 5, tdnn_dilation has 4"),
-    ({"adapter_attn_dim": 16}, "adapter_attn_dim=16: language adapters exist only in layers with do_stable_layer_norm"),
+    ({"mask_time_length": 0}, "mask_time_length=0: must be a positive integer where mask_time_prob=0.05"),
+    (
+        {"mask_feature_prob": 0.1, "mask_feature_length": 0},
+        "mask_feature_length=0: must be a positive integer where mask_feature_prob=0.1",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), RELATIONS)
 def test_fields_that_contradict_each_other_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as refusal:
-        Wav2Vec2Config(**options)
+    """By the model, as stock does; of the convolutions' lists the configuration itself, as stock's."""
+    if any(name.startswith("conv_") for name in options):
+        with pytest.raises(ValueError) as refusal:
+            Wav2Vec2Config(**options)
+    else:
+        config = Wav2Vec2Config(**options)
+        with pytest.raises(ValueError) as refusal:
+            config.check()
+        with pytest.raises(ValueError, match="Wav2Vec2Config cannot be used"):
+            Wav2Vec2Model(config)
     assert message in str(refusal.value)
 
 
 def test_all_problems_are_told_at_once() -> None:
     """And a relation is only judged between values that are possible on their own."""
+    config = Wav2Vec2Config()
+    changes = {"hidden_dropout": 2.0, "num_attention_heads": 0, "codevector_dim": 255, "conv_stride": (5,)}
+    for name, value in {**changes, "layerdrop": -1}.items():
+        setattr(config, name, value)
     with pytest.raises(ValueError) as refusal:
-        Wav2Vec2Config(hidden_dropout=2.0, num_attention_heads=0, codevector_dim=255, conv_stride=(5,), layerdrop=-1)
+        config.check()
     title, *problems = str(refusal.value).splitlines()
     assert title == "Wav2Vec2Config cannot be used:"
     assert sorted(problems) == [

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2ForCTC
+from wav2vec2.modeling import requirements_on_tensors
 from wav2vec2.modeling.ctc_loss import ctc_loss
 
 
@@ -299,20 +300,36 @@ def test_trainer_reaches_the_same_weights_with_and_without_accumulation(tmp_path
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 3), (0, 1)])
-def test_a_blank_among_labels_is_refused(row: int, column: int) -> None:
-    """Otherwise a letter with the blank's id would vanish from every text."""
+@pytest.mark.parametrize("blank", [0, 9])
+def test_a_blank_among_labels_is_left_out_told_once_and_counted(blank: int, caplog: pytest.LogCaptureFixture) -> None:
+    """As in stock, where a letter with the blank's id vanishes from every text without a word."""
+    requirements_on_tensors._told.clear()
+    caplog.set_level("WARNING", logger="wav2vec2")
     values, mask, labels = utterances()
-    labels[row, column] = 0
-    with pytest.raises(ValueError, match=r"labels: the blank \(pad_token_id=0\) stands between labels"):
-        build()(values, mask, labels=labels)
+    labels[labels == blank] = 4
+    model = build(pad_token_id=blank)
+    plain = model(values, mask, labels=labels)
+    assert int(plain.blank_labels) == 0 and not caplog.records
+    spread = torch.cat([torch.full((len(labels), 2), blank), labels, torch.full((len(labels), 1), blank)], dim=1)
+    for _ in range(2):
+        found = model(values, mask, labels=spread)
+        assert int(found.blank_labels) == 2 * int((labels >= 0).any(1).sum())
+        assert float(found.loss.detach()) == float(plain.loss.detach())
+    (record,) = caplog.records
+    told = record.getMessage()
+    assert f"the blank (pad_token_id={blank}) stands between labels" in told
+    assert f"if {blank} is a letter of your vocabulary, pad_token_id is wrong" in told
 
 
-def test_another_blank_is_named() -> None:
+@pytest.mark.parametrize("drop", [True, False])
+def test_one_loss_for_each_utterance(drop: bool) -> None:
+    """`ctc_loss_reduction="none"`, which stock takes too; they add up to the sum."""
     values, mask, labels = utterances()
-    labels[0, 0] = 9
-    with pytest.raises(ValueError, match=r"the blank \(pad_token_id=9\) .* if 9 is a letter of your vocabulary"):
-        build(pad_token_id=9)(values, mask, labels=labels)
+    model = build(ctc_loss_reduction="none", ctc_drop_infeasible=drop)
+    each = model(values, mask, labels=labels).loss
+    model.config.ctc_loss_reduction = "sum"
+    assert each.shape == (len(values),)
+    torch.testing.assert_close(each.sum(), model(values, mask, labels=labels).loss)
 
 
 @pytest.mark.parametrize("label", [32, 1000, -1, -99, -101])
@@ -323,7 +340,7 @@ def test_labels_outside_the_vocabulary_are_refused(label: int) -> None:
         build()(values, mask, labels=labels)
 
 
-@pytest.mark.parametrize("blank", [None, 32, 50])
+@pytest.mark.parametrize("blank", [None, -1, 32, 50])
 def test_a_blank_outside_the_vocabulary_is_refused(blank: int | None) -> None:
     with pytest.raises(ValueError, match=rf"pad_token_id={blank}: the CTC blank must be one of the vocab_size=32"):
         Wav2Vec2ForCTC(small_config(pad_token_id=blank))

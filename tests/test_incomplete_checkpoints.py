@@ -200,8 +200,9 @@ OTHER_SHAPES: list[tuple[dict[str, Any], str, str, str]] = [
 def test_shapes_that_do_not_fit_are_both_named(
     fields: dict[str, Any], name: str, saved: str, wanted: str, tmp_path: Path
 ) -> None:
-    """What the file has, what the model has, and how to go on if that is meant."""
+    """What the file has, what the model has, and how to go on if that is meant; stock raises a `RuntimeError`."""
     folder = write(tmp_path, small_model())
+    assert issubclass(CheckpointError, RuntimeError) and issubclass(CheckpointError, OSError)
     with pytest.raises(CheckpointError) as error:
         Wav2Vec2ForCTC.from_pretrained(folder, **fields)
     assert f"{name}: {saved} in the checkpoint, {wanted} in the model" in str(error.value)

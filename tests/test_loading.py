@@ -228,6 +228,17 @@ def test_the_gumbel_temperature_follows_the_updates_after_loading(
     assert loaded.quantizer.temperature.item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_gumbel_temperature_set_by_hand_is_kept(tmp_path: Path) -> None:
+    """Until `set_update` lets the schedule decide again."""
+    model = small_model("Wav2Vec2ForPreTraining", **SCHEDULE)
+    model.set_gumbel_temperature(0.7)
+    loaded = load_silently(write(tmp_path / "by_hand", model), Wav2Vec2ForPreTraining)
+    assert loaded.quantizer.temperature.item() == pytest.approx(0.7)
+    loaded.set_update(100)
+    again = load_silently(write(tmp_path / "by_schedule", loaded), Wav2Vec2ForPreTraining)
+    assert again.quantizer.temperature.item() == pytest.approx(2.0 * 0.999**100)
+
+
 @pytest.mark.parametrize("device_map", [None, "cpu"])
 def test_buffers_outside_the_checkpoint_are_not_left_to_chance(device_map: Any, tmp_path: Path) -> None:
     """LayerDrop's key starts at zero, and an update drops the same layers as in a new model."""

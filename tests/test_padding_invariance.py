@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recognition_checkpoints import RATE, noise, processor, talkative_model
 from small_models import ARCHITECTURES, CALM, small_config, waveforms
+from stock_twins import assert_same, twins
 from torch import Tensor
 
 from wav2vec2 import (
@@ -321,18 +322,38 @@ def test_no_batch_of_short_clips_fails_in_the_adapter(head: Any, lengths: list[i
     results(build(head, add_adapter=True), values, None, [values.shape[1]] * len(lengths))
 
 
+@pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 @pytest.mark.parametrize("head", HEADS)
-def test_padding_on_the_left_is_refused(head: Any) -> None:
-    values, mask = waveforms([2000, 1000])
-    with pytest.raises(ValueError, match="attention_mask: real samples must come first in every row; pad on the right"):
-        build(head)(values, attention_mask=mask.flip(1))
+def test_padding_on_the_left_is_as_padding_on_the_right(head: Any, architecture: str) -> None:
+    """The frames of a clip come first, as if its padding did not."""
+    model = build(head, architecture)
+    values, mask = waveforms(LENGTHS)
+    expected = results(model, values, mask, LENGTHS)
+    moved = torch.stack([row.roll(values.shape[1] - length) for row, length in zip(values, LENGTHS, strict=True)])
+    found = results(model, moved, mask.flip(1), LENGTHS)
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-def test_a_hole_in_the_mask_is_refused() -> None:
-    values, mask = waveforms([2000])
-    mask[0, 700] = 0
-    with pytest.raises(ValueError, match="attention_mask: real samples must come first"):
-        build(Wav2Vec2Model)(values, attention_mask=mask)
+@pytest.mark.parametrize("head", HEADS)
+def test_samples_that_a_mask_leaves_out_are_not_there(head: Any) -> None:
+    """A clip with holes is the clip without the samples in them, whatever they hold."""
+    model = build(head)
+    values, _ = waveforms([4000, 4000])
+    mask = (torch.rand(2, 4000, generator=torch.Generator().manual_seed(0)) < 0.8).long()
+    values[mask == 0] = float("nan")
+    lengths = mask.sum(1).tolist()
+    expected = [results(model, values[row][mask[row] == 1][None], None, [lengths[row]])[0] for row in range(2)]
+    torch.testing.assert_close(results(model, values, mask, lengths), expected, atol=1e-5, rtol=0)
+
+
+def test_such_masks_count_as_in_stock_when_asked() -> None:
+    """With `padding_invariant_norm=False` the real samples are counted, and as many taken from the left."""
+    stock, ours = twins("Wav2Vec2Model", own_fields={"padding_invariant_norm": False})
+    values, mask = waveforms([6000, 4000])
+    with torch.no_grad():
+        theirs = stock(values.double(), attention_mask=mask.flip(1)).last_hidden_state
+        found = ours(values.double(), attention_mask=mask.flip(1)).last_hidden_state
+    assert_same(found, theirs, 1e-9)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -19,6 +20,7 @@ from stock_twins import (
     twins,
 )
 from torch import Tensor
+from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
 import wav2vec2
 
@@ -189,6 +191,40 @@ def test_a_configuration_of_stocks_makes_our_model() -> None:
     with torch.no_grad():
         real = real_logits(ours, mask)
         assert_same(ours(values, mask).logits[real], stock(values, mask).logits[real], 1e-5)
+
+
+UNUSUAL: dict[str, dict[str, Any]] = {
+    "empty_adapter": {"add_adapter": True, "num_adapter_layers": 0},
+    "empty_adapter_of_another_width": {"add_adapter": True, "num_adapter_layers": 0, "output_hidden_size": 20},
+    "no_layer": {"num_hidden_layers": 0},
+    "no_epsilon": {"layer_norm_eps": 0.0},
+    "language_adapters_without_a_place": {"adapter_attn_dim": 6},
+    "no_padding_token": {"pad_token_id": -1},
+}
+
+
+@pytest.mark.parametrize("overrides", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_is_only_unusual_works_as_in_stock(overrides: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The same tensors by the same names, and the same output; what stock leaves out without a word is told."""
+    caplog.set_level("WARNING", logger="wav2vec2")
+    stock, ours = twins("Wav2Vec2Model", **overrides)
+    values, _ = batch(masked=False)
+    with torch.no_grad():
+        assert_same(ours(values).last_hidden_state, stock(values).last_hidden_state, 1e-9)
+    told = [record for record in caplog.records if "no language adapters" in record.getMessage()]
+    assert len(told) == ("adapter_attn_dim" in overrides)
+
+
+def test_a_share_of_masked_frames_above_one_is_as_one() -> None:
+    """There are never more spans than fit side by side, here as in stock."""
+    masks = []
+    for probability in (1.0, 1.2):
+        _, model = twins("Wav2Vec2Model", mask_time_prob=probability)
+        masks.append(model.draw_time_mask(torch.full((20,), 300), 300, torch.Generator().manual_seed(0)))
+        np.random.seed(0)
+        of_stock = [_compute_mask_indices((1, 300), probability, 3).mean() for _ in range(20)]
+        assert float(masks[-1].double().mean()) == pytest.approx(np.mean(of_stock), abs=0.02)
+    assert torch.equal(masks[0], masks[1])
 
 
 def test_every_field_of_stocks_configuration_exists_with_its_default() -> None:

@@ -350,12 +350,10 @@ def test_evaluation_draws_nothing_unless_asked(masked: bool) -> None:
             model(values, mask, **given, clip_seeds=torch.arange(4)),
         ]
         states = model.wav2vec2(values, mask, **given).last_hidden_state
-    assert first.loss is first.contrastive_loss is first.diversity_loss is first.num_masked is None
+    assert {"loss", "contrastive_loss", "diversity_loss", "num_masked", "code_counts"}.isdisjoint(first)
     assert torch.equal(first.projected_states, second.projected_states)
     assert torch.equal(first.projected_states, model.project_hid(states))
     assert all(output.loss > 0 and output.num_masked > 0 for output in asked)
-    real = drawn if masked else torch.arange(49) < model.frame_lengths(values, mask)[:, None]
-    assert int(first.code_counts[0].sum()) == int(real.sum())
 
 
 def test_distractors_without_a_mask_are_refused() -> None:

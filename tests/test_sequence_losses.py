@@ -48,6 +48,20 @@ def test_one_label_is_a_regression_by_default() -> None:
     torch.testing.assert_close(output.loss, (output.logits[0, 0] - 2.0) ** 2)
 
 
+def test_floats_for_every_label_are_several_labels_by_default() -> None:
+    """As elsewhere in Transformers, where `problem_type` is not set: by the type of the labels."""
+    values, _ = waveforms([4000, 4000])
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    model = build("multi_label_classification").float()
+    named = model(values, labels=labels).loss
+    model.config.problem_type = None
+    torch.testing.assert_close(model(values, labels=labels).loss, named)
+    one_each = model(values, labels=torch.tensor([2, 0])).loss
+    model.config.problem_type = "single_label_classification"
+    torch.testing.assert_close(model(values, labels=torch.tensor([2, 0])).loss, one_each)
+    assert float((one_each - named).abs().detach()) > 1e-3
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_pooling_a_long_clip_fits_into_16_bits(dtype: torch.dtype) -> None:
     """Thirty seconds of large values: their sums would overflow, their mean and deviation do not."""

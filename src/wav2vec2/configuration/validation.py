@@ -1,6 +1,7 @@
 """What a configuration may hold: one table of rules per kind of value, and the relations between fields."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -32,9 +33,9 @@ _OPTIONAL_POSITIVE: Rule = (
     lambda v: v is None or _is_integer(v, 1),
     "must be a positive integer or None",
 )
-_OPTIONAL_COUNT: Rule = (
-    lambda v: v is None or _is_integer(v, 0),
-    "must be an integer of at least 0, or None",
+_OPTIONAL_INTEGER: Rule = (
+    lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool)),
+    "must be an integer or None",
 )
 _PROBABILITY: Rule = (
     lambda v: _is_number(v) and 0 <= v <= 1,
@@ -52,22 +53,26 @@ _ACTIVATION: Rule = (_is_activation, 'must be an activation that Transformers kn
 _RULES: list[tuple[Rule, str]] = [
     (
         _POSITIVE,
-        "hidden_size num_hidden_layers num_attention_heads intermediate_size num_conv_pos_embeddings "
-        "num_conv_pos_embedding_groups mask_time_length mask_feature_length num_codevectors_per_group "
+        "hidden_size num_attention_heads intermediate_size num_conv_pos_embeddings "
+        "num_conv_pos_embedding_groups num_codevectors_per_group "
         "num_codevector_groups codevector_dim proj_codevector_dim num_negatives classifier_proj_size "
-        "xvector_output_dim adapter_kernel_size adapter_stride num_adapter_layers output_hidden_size",
+        "xvector_output_dim adapter_kernel_size adapter_stride output_hidden_size",
     ),
-    (_COUNT, "mask_time_min_masks mask_feature_min_masks pretraining_updates"),
+    (
+        _COUNT,
+        "num_hidden_layers num_adapter_layers mask_time_length mask_feature_length mask_time_min_masks "
+        "mask_feature_min_masks pretraining_updates",
+    ),
     (_OPTIONAL_POSITIVE, "vocab_size adapter_attn_dim"),
-    (_OPTIONAL_COUNT, "pad_token_id"),
+    (_OPTIONAL_INTEGER, "pad_token_id"),
     (
         _PROBABILITY,
         "feat_proj_dropout feat_quantizer_dropout hidden_dropout activation_dropout attention_dropout "
-        "layerdrop final_dropout mask_time_prob mask_feature_prob",
+        "layerdrop final_dropout",
     ),
     (
         _ABOVE_ZERO,
-        "layer_norm_eps contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end",
+        "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end",
     ),
     (
         (lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"),
@@ -75,7 +80,8 @@ _RULES: list[tuple[Rule, str]] = [
     ),
     (
         _NOT_NEGATIVE,
-        "initializer_range diversity_loss_weight feature_grad_mult feature_penalty_weight",
+        "initializer_range layer_norm_eps diversity_loss_weight feature_grad_mult feature_penalty_weight "
+        "mask_time_prob mask_feature_prob",
     ),
     (
         _FLAG,
@@ -88,19 +94,32 @@ _RULES: list[tuple[Rule, str]] = [
         (lambda v: v in ("group", "layer"), 'must be "group" or "layer"'),
         "feat_extract_norm",
     ),
-    ((lambda v: v in ("sum", "mean"), 'must be "sum" or "mean"'), "ctc_loss_reduction"),
+    ((lambda v: v in ("sum", "mean", "none"), 'must be "sum", "mean" or "none"'), "ctc_loss_reduction"),
+    (
+        (lambda v: v is None or (_is_number(v) and 0 < v < float("inf")), "must be a number above 0, or None"),
+        "gumbel_temperature_by_hand",
+    ),
 ]
 
 
-def problems_of(config: Any) -> list[str]:
-    """One line per impossible value. Relations are looked at only between fields that are possible on their own."""
+#: The fields involved, and a function that gives the problem or None.
+Relation = tuple[tuple[str, ...], Callable[[], str | None]]
+
+
+def problems_of(config: Any, of_a_model: bool = True) -> list[str]:
+    """One line per impossible value, and per contradiction between fields that are possible on their own.
+
+    Without `of_a_model`, contradictions that keep a model from being built do not count: a configuration may yet be
+    changed, and stock loads it.
+    """
     problems, bad = [], set()
     for (holds, wish), fields in _RULES:
         for name in fields.split():
             if not holds(getattr(config, name)):
                 bad.add(name)
                 problems.append(f"{name}={getattr(config, name)!r}: {wish}")
-    for names, line in _relations(config):
+    relations = [*_layout(config), *_model(config)] if of_a_model else [*_layout(config)]
+    for names, line in relations:
         if not bad.intersection(names):
             problem = line()
             if problem:
@@ -108,43 +127,38 @@ def problems_of(config: Any) -> list[str]:
     return problems
 
 
-def _relations(config: Any) -> Iterator[tuple[tuple[str, ...], Callable[[], str | None]]]:
-    """Pairs of (the fields involved, a function that gives the problem or None)."""
+def _layout(config: Any) -> Iterator[Relation]:
+    """The convolutions, whose lists stock compares at once, too."""
+    lists = ("conv_dim", "conv_stride", "conv_kernel")
+    yield lists, lambda: _equally_long(config, *lists)
 
-    def divisible(whole: str, part: str) -> Callable[[], str | None]:
-        def line() -> str | None:
-            value, divisor = getattr(config, whole), getattr(config, part)
-            fine = value % divisor == 0
-            return None if fine else f"{whole}={value}: must be divisible by {part}={divisor}"
 
-        return line
-
-    def equally_long(*names: str) -> Callable[[], str | None]:
-        def line() -> str | None:
-            sizes = {name: len(getattr(config, name)) for name in names}
-            fine = len(set(sizes.values())) == 1
-            told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-            return None if fine else f"{' / '.join(names)}: must be equally long, but {told}"
-
-        return line
-
-    def language_adapters_need_pre_norm() -> str | None:
-        if config.adapter_attn_dim is None or config.do_stable_layer_norm:
-            return None
-        return (
-            f"adapter_attn_dim={config.adapter_attn_dim}: language adapters exist only in layers with "
-            "do_stable_layer_norm=True (stock leaves them out without a word)"
-        )
-
+def _model(config: Any) -> Iterator[Relation]:
     for whole, part in (
         ("hidden_size", "num_attention_heads"),
         ("hidden_size", "num_conv_pos_embedding_groups"),
         ("codevector_dim", "num_codevector_groups"),
     ):
-        yield (whole, part), divisible(whole, part)
-    for lists in (
-        ("conv_dim", "conv_stride", "conv_kernel"),
-        ("tdnn_dim", "tdnn_kernel", "tdnn_dilation"),
-    ):
-        yield lists, equally_long(*lists)
-    yield ("adapter_attn_dim", "do_stable_layer_norm"), language_adapters_need_pre_norm
+        yield (whole, part), partial(_divisible, config, whole, part)
+    lists = ("tdnn_dim", "tdnn_kernel", "tdnn_dilation")
+    yield lists, lambda: _equally_long(config, *lists)
+    for share, length in (("mask_time_prob", "mask_time_length"), ("mask_feature_prob", "mask_feature_length")):
+        yield (share, length), partial(_spans_have_length, config, share, length)
+
+
+def _divisible(config: Any, whole: str, part: str) -> str | None:
+    value, divisor = getattr(config, whole), getattr(config, part)
+    fine = value % divisor == 0
+    return None if fine else f"{whole}={value}: must be divisible by {part}={divisor}"
+
+
+def _equally_long(config: Any, *names: str) -> str | None:
+    sizes = {name: len(getattr(config, name)) for name in names}
+    fine = len(set(sizes.values())) == 1
+    told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+    return None if fine else f"{' / '.join(names)}: must be equally long, but {told}"
+
+
+def _spans_have_length(config: Any, share: str, length: str) -> str | None:
+    fine = getattr(config, length) > 0 or getattr(config, share) == 0
+    return None if fine else f"{length}=0: must be a positive integer where {share}={getattr(config, share)}"

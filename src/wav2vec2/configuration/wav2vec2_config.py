@@ -17,21 +17,28 @@ from wav2vec2.configuration.validation import problems_of
 class Wav2Vec2Config(PreTrainedConfig):
     """Configuration of every wav2vec 2.0 model; the defaults are those of
     [facebook/wav2vec2-base-960h](https://huggingface.co/facebook/wav2vec2-base-960h), which Transformers also reads
-    here for its own examples. Impossible values are refused, all of them in one message.
+    here for its own examples. Impossible values are refused, all of them in one message; whatever keeps a model from
+    being built of values that are possible each is refused by the model, and by `check`.
 
     >>> Wav2Vec2Config(hidden_size=96, num_attention_heads=12).inputs_to_logits_ratio
     320
-    >>> Wav2Vec2Config(hidden_size=80, hidden_dropout=2.0)
+    >>> Wav2Vec2Config(layerdrop=-1, hidden_dropout=2.0)
     Traceback (most recent call last):
     ...
     ValueError: Wav2Vec2Config cannot be used:
       hidden_dropout=2.0: must be a probability between 0 and 1
+      layerdrop=-1: must be a probability between 0 and 1
+    >>> Wav2Vec2Config(hidden_size=80).check()
+    Traceback (most recent call last):
+    ...
+    ValueError: Wav2Vec2Config cannot be used:
       hidden_size=80: must be divisible by num_attention_heads=12
+      hidden_size=80: must be divisible by num_conv_pos_embedding_groups=16
     """
 
     model_type = "wav2vec2"
     # What Trainer leaves out of its predictions.
-    keys_to_ignore_at_inference = ["dropped"]
+    keys_to_ignore_at_inference = ["dropped", "blank_labels"]
 
     # --- Feature encoder: waveform (16 kHz) -> frames (one every 20 ms) ---
     # Output channels of each convolution.
@@ -118,7 +125,7 @@ class Wav2Vec2Config(PreTrainedConfig):
     vocab_size: int | None = 32
     # Dropout before the CTC head.
     final_dropout: float | int = 0.1
-    # "sum" or "mean" over the utterances of a batch.
+    # "sum" or "mean" over the utterances of a batch, or "none": one loss each.
     ctc_loss_reduction: str = "sum"
     # Whether torch replaces an infinite CTC loss by zero (see also ctc_drop_infeasible).
     ctc_zero_infinity: bool = False
@@ -170,6 +177,8 @@ class Wav2Vec2Config(PreTrainedConfig):
     gumbel_temperature_end: float | int = 0.5
     # The factor per update of that schedule (paper: 0.999995).
     gumbel_temperature_decay: float | int = 1.0
+    # What `set_gumbel_temperature` made it, until `set_update` lets the schedule decide again.
+    gumbel_temperature_by_hand: float | int | None = None
     # Updates of pretraining behind these weights: where the Gumbel schedule stands.
     pretraining_updates: int = 0
     # Leave utterances whose text cannot fit into their frames out of the CTC loss, and name them in the output.
@@ -180,14 +189,13 @@ class Wav2Vec2Config(PreTrainedConfig):
         if isinstance(self.conv_dim, list | tuple):
             self.num_feat_extract_layers = len(self.conv_dim)
         kwargs.pop("num_feat_extract_layers", None)  # derived, though stock writes it into config.json
-        if self.output_hidden_size is None:
-            self.output_hidden_size = self.hidden_size
+        self.output_hidden_size = self.output_hidden_size or self.hidden_size
         super().__post_init__(**kwargs)
-        self.check()
+        self.check(of_a_model=False)
 
-    def check(self) -> None:
+    def check(self, of_a_model: bool = True) -> None:
         """Raise one `ValueError` that names every field that cannot work, its value and what would be right."""
-        if problems := problems_of(self):
+        if problems := problems_of(self, of_a_model):
             listing = "\n  ".join(problems)
             raise ValueError(f"{type(self).__name__} cannot be used:\n  {listing}")
 
@@ -219,6 +227,7 @@ OWN_FIELDS = (
     "gumbel_temperature_start",
     "gumbel_temperature_end",
     "gumbel_temperature_decay",
+    "gumbel_temperature_by_hand",
     "pretraining_updates",
     "ctc_drop_infeasible",
 )

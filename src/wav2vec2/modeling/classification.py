@@ -60,10 +60,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, num_items: Tensor | int | None
 
 
 def sequence_loss(logits: Tensor, labels: Tensor, problem: str | None, num_items: Tensor | int | None) -> Tensor:
-    """The loss of logits (B, N): regression for N = 1, one label each by default, or several.
+    """The loss of logits (B, N): regression for N = 1, several labels (B, N) where they are floats, else one each.
 
     `num_items` counts the entries of all labels of the update, as `Trainer` does.
     """
+    if problem is None and logits.shape[1] > 1 and labels.is_floating_point():
+        problem = "multi_label_classification"
     if problem == "regression" or (problem is None and logits.shape[1] == 1):
         wanted = full_precision(labels).view_as(logits)
         losses = F.mse_loss(full_precision(logits), wanted, reduction="none")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wav2vec2.modeling.precision import full_precision, in_full_precision
-from wav2vec2.modeling.requirements_on_tensors import require
+from wav2vec2.modeling.requirements_on_tensors import require, warn_once
 
 
 class CTCLoss(NamedTuple):
@@ -20,23 +20,30 @@ class CTCLoss(NamedTuple):
     dropped: Tensor
 
 
-def check_labels(labels: Tensor, vocab_size: int, blank: int) -> None:
-    """Refuse labels (B, U) outside the vocabulary, and the blank anywhere but as padding at the end."""
+def check_labels(labels: Tensor, vocab_size: int, blank: int, clips: int) -> Tensor:
+    """Refuse labels (B, U) outside the vocabulary, or of another number of clips. How many are the blank, other than as
+    padding at the end: CTC has no such label, so the loss leaves them out, and if a letter has the blank's id, that
+    letter is lost."""
     if labels.dim() != 2 or labels.is_floating_point():
         raise ValueError(
             f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}: must be integers, (batch, labels)"
         )
+    if len(labels) != clips:
+        raise ValueError(f"labels are of {len(labels)} clips, input_values of {clips}")
     require(
         ((labels >= -100) & (labels < vocab_size) & ((labels >= 0) | (labels == -100))).all(),
         f"labels: must be below vocab_size={vocab_size}, or -100 for padding",
     )
     is_label = (labels >= 0) & (labels != blank)
     followed = is_label.flip(1).cumsum(1).flip(1) > 0  # a label comes at or after this place
-    require(
-        ~((labels == blank) & followed).any(),
-        f"labels: the blank (pad_token_id={blank}) stands between labels. CTC has no such label: if {blank} is a "
-        "letter of your vocabulary, pad_token_id is wrong",
+    left_out = ((labels == blank) & followed).sum()
+    warn_once(
+        left_out > 0,
+        f"labels: the blank (pad_token_id={blank}) stands between labels. CTC has no such label, so it is left out: if "
+        f"{blank} is a letter of your vocabulary, pad_token_id is wrong, and the letter is lost from every text. "
+        "outputs.blank_labels counts them.",
     )
+    return left_out
 
 
 def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
@@ -66,9 +73,9 @@ def ctc_loss(
     """The loss of logits (B, T, V) for labels (B, U), padded with -100 or with the blank.
 
     With `num_items_in_batch`, the labels of the whole update over all its parts and processes, the loss is the sum
-    divided by that, so parts add up to the loss of the whole. Otherwise `reduction` decides: "sum", or "mean" over
-    all utterances of the loss per label, as torch's, in which one that is left out counts as 0. Non-finite logits give
-    a non-finite loss.
+    divided by that, so parts add up to the loss of the whole. Otherwise `reduction` decides: "sum", "none", which
+    leaves one loss for each (B,), or "mean" over all utterances of the loss per label, as torch's, in which one that is
+    left out counts as 0. Non-finite logits give a non-finite loss.
     """
     targets, target_lengths = compact(labels, blank)
     infeasible = frame_lengths < frames_needed(targets, target_lengths)
@@ -92,6 +99,8 @@ def ctc_loss(
         loss = losses.sum() / num_items_in_batch
     elif reduction == "sum":
         loss = losses.sum()
+    elif reduction == "none":
+        loss = losses
     else:
         loss = (losses / target_lengths.clamp(min=1)).mean()
     return CTCLoss(loss, infeasible)

@@ -107,7 +107,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         if scale == 0.0:
             with torch.no_grad():
                 x = self.convolve(waveform, lengths)
-            return NoGradient.apply(x, *self.parameters())  # type: ignore[no-any-return]
+            return NoGradient.apply(x, *self.parameters())
         x = self.convolve(waveform, lengths)
         return x if scale == 1.0 else ScaleGradient.apply(x, scale)
 

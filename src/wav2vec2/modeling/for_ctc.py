@@ -67,11 +67,10 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
         """`labels` (B, U) are padded with -100. `num_items_in_batch` is the number of labels in the whole update; the
         loss is then the sum divided by it. Outside of training, frames beyond a clip's own are blanks in the logits, so
         that whoever decodes whole rows of a batch gets the text of each clip."""
-        vocab_size, blank = vocabulary(self.config)
+        config, blank_labels = self.config, None
+        vocab_size, blank = vocabulary(config)
         if labels is not None:
-            check_labels(labels, vocab_size, blank)
-            if len(labels) != len(input_values):
-                raise ValueError(f"labels are of {len(labels)} clips, input_values of {len(input_values)}")
+            blank_labels = check_labels(labels, vocab_size, blank, len(input_values))
         with torch.no_grad() if self.encoder_held else nullcontext():
             outputs = self.wav2vec2(
                 input_values,
@@ -85,20 +84,12 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
         if self.encoder_held:
             context = join_with_zero_gradient(context, *self.held_parameters())
         logits = self.lm_head(self.dropout(context))
+        lengths = self.frame_lengths(input_values, attention_mask).to(logits.device)
         loss = dropped = None
         if labels is not None:
-            loss, dropped = ctc_loss(
-                logits,
-                labels.to(logits.device),
-                self.frame_lengths(input_values, attention_mask).to(logits.device),
-                blank=blank,
-                reduction=self.config.ctc_loss_reduction,
-                zero_infinity=self.config.ctc_zero_infinity,
-                drop_infeasible=self.config.ctc_drop_infeasible,
-                num_items_in_batch=num_items_in_batch,
-            )
-        if attention_mask is not None and not self.training and self.config.padding_invariant_norm:
-            lengths = self.frame_lengths(input_values, attention_mask).to(logits.device)
+            rules = (config.ctc_loss_reduction, config.ctc_zero_infinity, config.ctc_drop_infeasible)
+            loss, dropped = ctc_loss(logits, labels.to(logits.device), lengths, blank, *rules, num_items_in_batch)
+        if attention_mask is not None and not self.training and config.padding_invariant_norm:
             logits = blank_beyond(logits, lengths, blank)
         return Wav2Vec2CTCOutput(
             loss=loss,
@@ -106,6 +97,7 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             dropped=dropped,
+            blank_labels=blank_labels,
         )
 
 
@@ -120,7 +112,7 @@ def vocabulary(config: Wav2Vec2Config) -> tuple[int, int]:
     """Number of tokens, and which one is the blank. Refuse a head without size, or without its blank."""
     if config.vocab_size is None:
         raise ValueError("vocab_size=None: CTC needs the number of tokens, the blank included")
-    if config.pad_token_id is None or config.pad_token_id >= config.vocab_size:
+    if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
         raise ValueError(
             f"pad_token_id={config.pad_token_id}: the CTC blank must be one of the vocab_size={config.vocab_size} "
             "tokens; pass the blank's id as pad_token_id"

@@ -14,7 +14,7 @@ from wav2vec2.modeling.contrastive_loss import Contrast, contrast, diversity_los
 from wav2vec2.modeling.distractor_sampling import sample_distractors
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.feature_encoder import frames_within
-from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer
+from wav2vec2.modeling.gumbel_quantizer import Quantized, Wav2Vec2GumbelVectorQuantizer
 from wav2vec2.modeling.outputs import Wav2Vec2ForPreTrainingOutput
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
@@ -50,16 +50,18 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         self.post_init()
 
     def set_gumbel_temperature(self, temperature: float) -> None:
-        """Set the Gumbel softmax's temperature by hand; `set_update` follows the configuration's schedule."""
+        """Set the Gumbel softmax's temperature by hand, and save it so, until `set_update` follows the configuration's
+        schedule again."""
         if not temperature > 0:
             raise ValueError(f"temperature={temperature}: must be above 0")
+        self.config.gumbel_temperature_by_hand = float(temperature)
         self.quantizer.set_temperature(temperature)
 
     def set_update(self, update: int, seed: int = 0) -> None:
         """As for every model; the temperature follows its schedule, and the count is saved with the configuration."""
         super().set_update(update, seed)
-        self.config.pretraining_updates = update
-        self.set_gumbel_temperature(self.config.gumbel_temperature(update))
+        self.config.pretraining_updates, self.config.gumbel_temperature_by_hand = update, None
+        self.quantizer.set_temperature(self.config.gumbel_temperature(update))
 
     @can_return_tuple
     def forward(
@@ -98,22 +100,18 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         quantized = self.quantizer(features, counted, draws, usage)
         targets = self.project_q(quantized.vectors.to(self.project_q.weight.dtype))
         distractors = self.choose_distractors(mask, sampled_negative_indices, draws)
-        losses: dict[str, Any] = {}
+        losses, kappa = {}, self.config.contrastive_logits_temperature
         if mask is not None and distractors is not None:
             whole = whole_update or WholeUpdate(mask.sum(), lengths.sum())
-            kappa = self.config.contrastive_logits_temperature
             contrastive = contrast(predictions, targets, quantized.codes, distractors, mask, kappa)
             penalty = sum_of_squares(outputs.conv_features, lengths) / whole.num_frames.clamp(min=1) * whole.num_masked
-            losses = self.losses(contrastive, quantized.soft_perplexity, penalty, mask.sum())
+            losses = self.losses(contrastive, quantized, penalty, mask.sum()) | {"num_frames": lengths.sum()}
         return Wav2Vec2ForPreTrainingOutput(
             projected_states=predictions,
             projected_quantized_states=targets,
             codevector_perplexity=quantized.soft_perplexity,
-            code_perplexity=quantized.code_perplexity,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            code_counts=quantized.code_counts,
-            num_frames=lengths.sum(),
             **losses,
         )
 
@@ -122,12 +120,13 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         return self.training or draws is not None
 
     def losses(
-        self, contrastive: Contrast, soft_perplexity: Tensor, penalty: Tensor, num_masked: Tensor
+        self, contrastive: Contrast, quantized: Quantized, penalty: Tensor, num_masked: Tensor
     ) -> dict[str, Any]:
-        """The three losses, each a sum over masked frames (`penalty` already is), and their weighted total."""
+        """The three losses, each a sum over masked frames (`penalty` already is), their weighted total, and what tells
+        whether they mean anything."""
         config = self.config
         num_codes = config.num_codevectors_per_group * config.num_codevector_groups
-        diversity = diversity_loss(soft_perplexity, num_codes) * num_masked
+        diversity = diversity_loss(quantized.soft_perplexity, num_codes) * num_masked
         loss = contrastive.loss + config.diversity_loss_weight * diversity
         if config.feature_penalty_weight:
             loss = loss + config.feature_penalty_weight * penalty
@@ -138,6 +137,8 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
             "feature_penalty": penalty,
             "accuracy": contrastive.accuracy,
             "positive_negative_share": contrastive.positive_negative_share,
+            "code_perplexity": quantized.code_perplexity,
+            "code_counts": quantized.code_counts,
             "num_masked": num_masked,
         }
 

@@ -50,7 +50,8 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         super().__init__()
         self.num_groups = config.num_codevector_groups
         self.num_vars = config.num_codevectors_per_group
-        self.initial_temperature = config.gumbel_temperature(config.pretraining_updates)
+        by_hand = config.gumbel_temperature_by_hand
+        self.initial_temperature = by_hand or config.gumbel_temperature(config.pretraining_updates)
         entry = config.codevector_dim // self.num_groups
         self.codevectors = nn.Parameter(torch.empty(1, self.num_groups * self.num_vars, entry))
         self.weight_proj = nn.Linear(config.conv_dim[-1], self.num_groups * self.num_vars)

@@ -50,13 +50,20 @@ class LanguageSwitch:
         self.target_lang = language
 
     def load_adapter(self, target_lang: str, force_load: bool = True, **options: Any) -> Any:
-        """Stock's name for `set_language`. With a `peft_config` or `adapter_name` it loads a PEFT adapter instead."""
+        """Stock's name for `set_language`, with its `use_safetensors` to choose between two files. With a `peft_config`
+        or `adapter_name` it loads a PEFT adapter instead."""
         if "adapter_name" in options or "peft_config" in options:
             return super().load_adapter(target_lang, **options)  # type: ignore[misc]
         if force_load or target_lang != self.target_lang:
-            options.pop("use_safetensors", None)
             self.set_language(target_lang, **options)
         return None
+
+    def _get_adapters(self) -> dict[str, nn.Parameter]:
+        """Stock's name for the parameters of one language, which scripts save as `adapter.<language>.safetensors`."""
+        model: Any = self
+        if model.config.adapter_attn_dim is None:
+            raise ValueError("this model has no language adapters (adapter_attn_dim is None)")
+        return language_parameters(model)
 
     def init_adapter_layers(self) -> None:
         """Start every language adapter and the head afresh, whatever was loaded into them."""
@@ -92,14 +99,15 @@ def language_parameters(model: Any) -> dict[str, nn.Parameter]:
 
 
 def _read_adapter(source: str, language: str, hub_options: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
-    for name in (f"adapter.{language}.safetensors", f"adapter.{language}.bin"):
-        file = _find(source, name, hub_options)
+    wanted = hub_options.get("use_safetensors")
+    found_where = {name: value for name, value in hub_options.items() if name != "use_safetensors"}
+    names = [f"adapter.{language}.safetensors"] * (wanted is not False) + [f"adapter.{language}.bin"] * (not wanted)
+    for name in names:
+        file = _find(source, name, found_where)
         if file is None:
             continue
         return _read_tensors(file), file
-    raise CheckpointError(
-        f"{source or 'this model'} has no adapter for {language!r}: adapter.{language}.safetensors was not found there"
-    )
+    raise CheckpointError(f"{source or 'this model'} has no adapter for {language!r}: {names[0]} was not found there")
 
 
 def _read_tensors(file: str) -> dict[str, Tensor]:

@@ -30,8 +30,9 @@ FOLDED_SPELLING = {re.escape(f"{_POSITIONAL}weight") + "$": f"{_PARAMETRISED}1"}
 FRESH_PARTS = ("masked_spec_embed", "wav2vec2.masked_spec_embed", "wav2vec2.adapter.", "adapter.")
 
 
-class CheckpointError(OSError):
-    """A checkpoint that cannot be used as it is, and why."""
+class CheckpointError(OSError, RuntimeError):
+    """A checkpoint that cannot be used as it is, and why. Stock raises the one for files that are not there, the other
+    for tensors that do not fit; whoever catches either catches this."""
 
 
 #: The functions of Transformers and torch that read weight files, and what they raise on contents they do not expect.

@@ -79,7 +79,9 @@ class Wav2Vec2ForPreTrainingOutput(StockTuple, ModelOutput):
 class Wav2Vec2CTCOutput(StockTuple, CausalLMOutput):
     """Output of CTC."""
 
-    by_name_only = ("dropped",)
+    by_name_only = ("dropped", "blank_labels")
 
     #: Utterances (B,) that were left out of the loss because their text needs more frames than they have.
     dropped: Tensor | None = None
+    #: How many labels () were the blank and so no part of the loss.
+    blank_labels: Tensor | None = None

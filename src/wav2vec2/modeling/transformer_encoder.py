@@ -3,6 +3,7 @@
 Shapes: B batch, T frames, C channels, H heads.
 """
 
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from wav2vec2.modeling.attention import FeedForward, Wav2Vec2Attention, mask_for
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.layer_drop import LayerDrop, pass_by
 from wav2vec2.modeling.positional_convolution import Wav2Vec2PositionalConvEmbedding
+
+logger = logging.getLogger("wav2vec2")
 
 
 class Wav2Vec2AttnAdapterLayer(nn.Module):
@@ -44,7 +47,7 @@ class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.adapter_layer = None
-        if config.adapter_attn_dim is not None:
+        if config.adapter_attn_dim is not None and self.pre_norm:
             self.adapter_layer = Wav2Vec2AttnAdapterLayer(config.hidden_size, config.adapter_attn_dim)
 
     def forward(
@@ -85,6 +88,12 @@ class Wav2Vec2Encoder(nn.Module):
         self.dropout = Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(Wav2Vec2EncoderLayer(config) for _ in range(config.num_hidden_layers))
         self.layer_drop = LayerDrop(config.num_hidden_layers)
+        if config.adapter_attn_dim is not None and not config.do_stable_layer_norm:
+            logger.warning(
+                "adapter_attn_dim=%d: there are no language adapters in this model, since only layers with "
+                "do_stable_layer_norm=True have them",
+                config.adapter_attn_dim,
+            )
 
     def forward(
         self,

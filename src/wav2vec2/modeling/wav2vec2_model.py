@@ -23,7 +23,7 @@ from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel, check_waveforms
 from wav2vec2.modeling.random_draws import Draws, choose_draws
-from wav2vec2.modeling.requirements_on_tensors import require
+from wav2vec2.modeling.requirements_on_tensors import can_be_looked_at
 from wav2vec2.modeling.span_masking import draw_channel_mask, draw_time_mask
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 
@@ -76,9 +76,9 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         generator: torch.Generator | None = None,
         clip_seeds: Tensor | None = None,
     ) -> Wav2Vec2ModelOutput:
-        """`attention_mask` (B, S) marks real samples, which come first. `mask_time_indices` (B, T) are frames to mask;
-        without them, training masks by the configuration (SpecAugment): from `generator` if given, or each clip by its
-        own seed in `clip_seeds` (B,), whatever it is batched with."""
+        """`attention_mask` (B, S) marks real samples; frames are of these alone, and come first in every row.
+        `mask_time_indices` (B, T) are frames to mask; without them, training masks by the configuration (SpecAugment):
+        from `generator` if given, or each clip by its own seed in `clip_seeds` (B,), whatever it is batched with."""
         draws = choose_draws(generator, clip_seeds, input_values.device)
         frames = self.encode(input_values, attention_mask)
         hidden_states, normalised = self.feature_projection(frames.features)
@@ -95,7 +95,9 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
     def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Frames:
         """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""
         check_waveforms(input_values, attention_mask)
-        real = None if attention_mask is None else right_padded(attention_mask)
+        real = None if attention_mask is None else attention_mask.bool()
+        if real is not None and self.config.padding_invariant_norm:
+            input_values, real = real_samples_first(input_values, real)
         batch, samples = input_values.shape
         input_values = input_values.to(self.feature_extractor.dtype)
         count = self._get_feat_extract_output_lengths(samples, add_adapter=False)
@@ -180,14 +182,19 @@ def check_frame_mask(mask: Tensor, batch: int, num_frames: int) -> None:
         )
 
 
-def right_padded(attention_mask: Tensor) -> Tensor:
-    """The mask as booleans; refuses one in which padding precedes samples."""
-    real = attention_mask.bool()
-    require(
-        (real[:, 1:] <= real[:, :-1]).all(),
-        "attention_mask: real samples must come first in every row; pad on the right",
-    )
-    return real
+def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Waveforms and their mask (both (B, S)), with the real samples of every row moved to its beginning, in order.
+
+    So padding on the left, or between samples, is as if it stood on the right. Where the host may look, it moves
+    nothing that is in its place; on an accelerator it does not wait to find out. An exported program takes masks of
+    padding on the right alone.
+    """
+    if torch.compiler.is_exporting() or (can_be_looked_at(real) and bool((real[:, 1:] <= real[:, :-1]).all())):
+        return input_values, real
+    lengths = real.sum(1, keepdim=True)
+    place = torch.where(real, real.cumsum(1) - 1, lengths + (~real).cumsum(1) - 1)
+    moved = torch.zeros_like(input_values).scatter(1, place, input_values)
+    return moved, torch.arange(real.shape[1], device=real.device) < lengths
 
 
 def _asked(argument: bool | None, default: Any) -> bool:

@@ -87,6 +87,8 @@ def train_language_adapter(model: Any, language: str) -> LanguageAdapterFile:
             "tuning.method=adapter: this model has no language adapters; start from an MMS checkpoint, or give its "
             "layers some with model.config.adapter_attn_dim=16"
         )
+    if not model.config.do_stable_layer_norm:
+        raise TuningError("tuning.method=adapter: only layers with do_stable_layer_norm=True have language adapters")
     if model.target_lang != language:
         head = copy.deepcopy(model.lm_head.state_dict())
         model.init_adapter_layers()

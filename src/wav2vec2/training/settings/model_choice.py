@@ -19,6 +19,7 @@ def preset_config(model: ModelSection) -> Wav2Vec2Config:
     if model.preset not in preset_names():
         raise ValueError(f"model.preset={model.preset!r} is not known{suggestion(model.preset, preset_names())}")
     config: Wav2Vec2Config = getattr(presets, model.preset)(**model.config)
+    config.check()
     return config
 
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from wav2vec2.evaluation.provenance import hardware, versions
+from wav2vec2.modeling.bfloat16_speed import bfloat16_slowdown, has_bfloat16_instructions
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
@@ -61,8 +62,12 @@ def _left_out_of_evaluations(data: TrainingData) -> list[str]:
     return [f"  left out of evaluations: {counts}"] if counts else []
 
 
-def warnings_of(run: PretrainRun | FinetuneRun) -> list[str]:
+def warnings_of(run: PretrainRun | FinetuneRun, accelerator: Any) -> list[str]:
     """What is likely to disappoint."""
+    return [*_small_updates(run), *_slow_bfloat16(accelerator)]
+
+
+def _small_updates(run: PretrainRun | FinetuneRun) -> list[str]:
     recipe, seconds = run.origin.seconds_per_update, run.data.seconds_per_update
     if recipe is None or seconds >= recipe or math.isclose(seconds, recipe):
         return []
@@ -70,4 +75,16 @@ def warnings_of(run: PretrainRun | FinetuneRun) -> list[str]:
         f"warning: data.seconds_per_update={seconds:g} is below the recipe's {recipe:g}. What a model learns depends "
         "on the audio per update (fairseq issue 3869). Memory is not a reason to lower it: data.seconds_per_batch is "
         "what one process holds at once, and the rest is accumulated."
+    ]
+
+
+def _slow_bfloat16(accelerator: Any) -> list[str]:
+    if accelerator.device.type != "cpu" or accelerator.mixed_precision != "bf16" or has_bfloat16_instructions():
+        return []
+    slowdown = bfloat16_slowdown()
+    if slowdown < 1:
+        return []
+    return [
+        f"warning: run.precision=bf16, but this processor has no instructions for it: a matrix product takes "
+        f"{slowdown:.1f} times as long as in float32 (measured just now). run.precision=fp32 (or auto) is faster"
     ]

@@ -14,6 +14,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
 
+from wav2vec2.modeling.bfloat16_speed import has_bfloat16_instructions
 from wav2vec2.training.announcing import facts_of, sentences, warnings_of
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
@@ -72,8 +73,7 @@ def has_fast_bf16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.mps.is_available():
         return False
-    capability = torch.backends.cpu.get_cpu_capability() if torch.backends.mkldnn.is_available() else ""
-    return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return has_bfloat16_instructions()
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -140,7 +140,7 @@ def start(
     with held, TrainingLog(output, run.run.trackers, run.run.updates, main=main, begin_at=state.update) as log:
         log.truncate_to(state.log_bytes)
         changed = changes(run, output) if state.update else []
-        for line in [*sentences(facts, data, state.update), *notes, *warnings_of(run), *changed]:
+        for line in [*sentences(facts, data, state.update), *notes, *warnings_of(run, accelerator), *changed]:
             log.note(line)
         if main:
             write_run(run, output)

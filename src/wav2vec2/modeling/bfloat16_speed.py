@@ -1,0 +1,39 @@
+"""Whether bfloat16 is faster than float32 on a processor, and how much slower it is where it is not."""
+
+import platform
+import time
+
+import torch
+
+#: Products of matrices of this size take milliseconds, and without instructions for them a few tenths of a second.
+_SIZE = 512
+
+#: So many products are timed in each precision, and the quickest counts: others may use the processor too.
+_PRODUCTS = 3
+
+
+def has_bfloat16_instructions() -> bool:
+    """Whether this processor multiplies in bfloat16 itself (x86: AVX512-BF16 or AMX). Without, torch computes in
+    float32 between conversions, or number by number."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def bfloat16_slowdown() -> float:
+    """How many times as long as in float32 a matrix product takes in bfloat16, measured on this processor now."""
+    return _seconds(torch.bfloat16) / _seconds(torch.float32)
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """Of the quickest product, after one that may have to prepare itself."""
+    left, right = (torch.ones(_SIZE, _SIZE, dtype=dtype) for _ in range(2))
+    torch.matmul(left, right)
+    taken = []
+    for _ in range(_PRODUCTS):
+        begun = time.perf_counter()
+        torch.matmul(left, right)
+        taken.append(time.perf_counter() - begun)
+    return min(taken)

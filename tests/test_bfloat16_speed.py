@@ -1,0 +1,66 @@
+"""The measured slowdown of bfloat16 against a processor whose speed is known, and where its instructions are."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from wav2vec2.modeling import bfloat16_speed
+from wav2vec2.modeling.bfloat16_speed import bfloat16_slowdown, has_bfloat16_instructions
+from wav2vec2.training import announcing, starting
+
+
+def test_the_factor_is_that_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only products move: the first of a kind takes longest and does not count."""
+    now, seen = [0.0], set[Any]()
+
+    def product(left: torch.Tensor, right: torch.Tensor) -> None:
+        now[0] += 100 if left.dtype not in seen else 12.5 if left.dtype == torch.bfloat16 else 0.5
+        seen.add(left.dtype)
+
+    monkeypatch.setattr(torch, "matmul", product)
+    monkeypatch.setattr(bfloat16_speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert bfloat16_slowdown() == 25
+
+
+def test_the_factor_is_of_this_machine() -> None:
+    assert 0.001 < bfloat16_slowdown() < 1000
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "instructions", "slowdown", "told"),
+    [
+        ("cpu", "bf16", False, 12.34, True),
+        ("cpu", "bf16", False, 0.8, False),
+        ("cpu", "bf16", True, 12.34, False),
+        ("cpu", "no", False, 12.34, False),
+        ("cuda", "bf16", False, 12.34, False),
+    ],
+)
+def test_a_slow_choice_is_warned_about_with_its_factor(
+    device: str, precision: str, instructions: bool, slowdown: float, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And "auto" does not make it."""
+    monkeypatch.setattr(announcing, "has_bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr(announcing, "bfloat16_slowdown", lambda: slowdown)
+    monkeypatch.setattr(starting, "has_bfloat16_instructions", lambda: instructions)
+    run: Any = SimpleNamespace(
+        origin=SimpleNamespace(seconds_per_update=None), data=SimpleNamespace(seconds_per_update=1.0)
+    )
+    accelerator = SimpleNamespace(device=torch.device(device), mixed_precision=precision)
+    said = announcing.warnings_of(run, accelerator)
+    assert len(said) == told
+    assert not told or "takes 12.3 times as long as in float32" in said[0]
+    if not torch.accelerator.is_available():
+        assert starting.has_fast_bf16() == instructions
+
+
+def test_instructions_are_those_of_the_processor() -> None:
+    """As Linux lists them."""
+    listed = Path("/proc/cpuinfo")
+    if not listed.is_file() or not torch.backends.mkldnn.is_available():
+        pytest.skip("no list of the processor's instructions here")
+    flags = set(listed.read_text(encoding="utf-8").split())
+    assert has_bfloat16_instructions() == bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})

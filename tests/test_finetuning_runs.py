@@ -114,7 +114,8 @@ def test_stock_loads_every_checkpoint_and_hears_the_same(learned: Path, tones: P
 
 
 def test_texts_are_the_same_alone_in_a_batch_in_a_pipeline_and_in_an_evaluation(learned: Path, tmp_path: Path) -> None:
-    """Sixteen clips of many lengths. Rows of padded logits used to end in letters that nobody said."""
+    """Sixteen clips of many lengths. Rows of padded logits used to end in letters that nobody said. A pipeline and
+    `Transcriber` write one space where the tokenizer, as stock's, writes two around a word of no letter."""
     draws = np.random.default_rng(0)
     write_spoken_tones(tmp_path / "clips", ["".join(draws.choice(list("abcdef "), 2 + n)) for n in range(16)])
     subprocess.run(
@@ -125,8 +126,9 @@ def test_texts_are_the_same_alone_in_a_batch_in_a_pipeline_and_in_an_evaluation(
     )
     texts = json.loads((tmp_path / "texts.json").read_text("utf-8"))
     assert len(texts) == 5 and len(set(texts["alone"])) > 12
+    one_space = [" ".join(text.split()) for text in texts["alone"]]
     for way, found in texts.items():
-        assert found == texts["alone"], way
+        assert found == (one_space if way in ("in a pipeline", "by Transcriber") else texts["alone"]), way
 
 
 # --- what a run starts from ----------------------------------------------------------------------------------------

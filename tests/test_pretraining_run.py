@@ -205,6 +205,7 @@ def test_the_finished_model_is_everyones_and_can_be_trained_on(audio: Path, vali
     more["model"] = {"checkpoint": str(first / "model")}
     second = run(more)
     assert evaluations(second)[0]["loss"] == pytest.approx(evaluations(first)[-1]["loss"], abs=1e-5)
+    assert log(second)[0]["model"] == f"{first.name}/model", "its name, and not where it lies"
     temperatures = [line["temperature"] for line in training(first)[-1:] + training(second)]
     assert temperatures == pytest.approx([2 * 0.9**update for update in (3, 4, 5, 6, 7)])
 

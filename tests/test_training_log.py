@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import types
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from wav2vec2.training.progress import progress_display as display
+from wav2vec2.training.progress.time_left import TimeLeft
 from wav2vec2.training.progress.training_log import TIMING_FIELDS, TrainingLog, read_log, without_timing
 
 
@@ -127,6 +129,52 @@ def test_a_terminal_sees_a_bar_that_goes_on_where_the_run_does(
     assert "evaluation 30  4.000 bits" in err
     assert "31/40" in err
     assert "accuracy 0.250" in err
+
+
+@pytest.mark.parametrize("columns", [70, 100])
+def test_a_narrow_terminal_shows_counter_and_time_left(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whatever else there is to show is cut first; and it stays one line."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    now = iter([0.0, 60.0, 120.0])
+    figures = {"loss": 4.6, "bits": 6.65, "accuracy": 0.0165, "code_perplexity": [43.21, 61.0], "gradient_norm": 1.25}
+    with TrainingLog(tmp_path, total_updates=400_000) as log:
+        monkeypatch.setattr(log, "_time_left", TimeLeft(400_000, clock=lambda: next(now)))
+        log.advance(100_000)
+        log.advance(100_001)
+        log.training(100_001, figures | {"learning_rate": 5e-4, "data_wait_share": 0.01})
+        log.advance(100_002)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err).replace("\r", "\n").splitlines()
+    last = next(line for line in reversed(lines) if "/" in line)
+    assert last.startswith("100002/400000 ") and " 208 days 8 hours left " in last and " loss 4.6" in last
+    assert len(last.rstrip()) <= columns
+    assert "about 208 days 8 hours left" in lines
+
+
+def test_a_pipe_hears_how_long_it_takes_and_sees_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = iter([0.0, 3.0, 6.0, 9.0])
+    samples = [{"reference": "the cat", "hypothesis": "a cat"}, {"reference": "sat", "hypothesis": ""}]
+    with TrainingLog(tmp_path, total_updates=204) as log:
+        monkeypatch.setattr(log, "_time_left", TimeLeft(204, clock=lambda: next(now)))
+        for update in range(1, 5):
+            log.advance(update)
+        log.training(4, {"loss": 4.61})
+        log.evaluation(4, {"wer": 0.5, "samples": samples})
+    assert capsys.readouterr().err.splitlines() == [
+        "about 10 minutes left",
+        "update 4/204  loss 4.610  10 minutes left",
+        "evaluation 4/204  WER 50.0%  10 minutes left",
+        "  reference: the cat",
+        "  hypothesis: a cat",
+        "  reference: sat",
+        "  hypothesis: ",
+    ]
 
 
 def test_the_summary_leaves_out_what_is_not_there() -> None:

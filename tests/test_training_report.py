@@ -158,6 +158,16 @@ def test_whoever_goes_on_may_ask_for_more_updates(tmp_path: Path) -> None:
     assert "4,010 of 5,000 updates: not finished" in html_of(tmp_path)
 
 
+def test_a_stopped_run_counts_up_to_its_checkpoint_and_its_hours_can_be_read(tmp_path: Path) -> None:
+    """It was saved after the last line of its log; of its hours nobody wants the seconds."""
+    pretraining_run(tmp_path, last=70, updates=150, hours=0.739003)
+    (tmp_path / "checkpoints" / "update-00000074").mkdir(parents=True)
+    write_report(tmp_path)
+    html = html_of(tmp_path)
+    assert "74 of 150 updates: not finished" in html
+    assert "<tr><th>hours</th><td>0.739</td></tr>" in html
+
+
 def published_line(run_folder: Path) -> list[float]:
     from matplotlib.figure import Figure
 

@@ -1,6 +1,7 @@
 """What a run says of itself before its first update: on the screen, and in the first line of its log."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from wav2vec2.evaluation.provenance import hardware, versions
@@ -17,7 +18,7 @@ def facts_of(
     epochs = run.run.updates * seconds / (3600 * hours) if hours else None
     return {
         "recipe": run.origin.recipe,
-        "model": run.model.preset or "a checkpoint",
+        "model": run.model.preset or _named(str(run.model.checkpoint)),
         "architecture": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
@@ -38,6 +39,15 @@ def facts_of(
         "versions": versions(),
         "config": model.config.to_diff_dict(),
     }
+
+
+def _named(checkpoint: str) -> str:
+    """A checkpoint by its name on the Hub; a folder by its last name, which says little if it is `model`."""
+    path = Path(checkpoint)
+    if not path.exists():
+        return checkpoint
+    names = path.resolve().parts
+    return "/".join(names[-2:] if names[-1] == "model" else names[-1:])
 
 
 def sentences(facts: dict[str, Any], data: TrainingData, begin_at: int) -> list[str]:

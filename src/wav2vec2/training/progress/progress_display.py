@@ -22,13 +22,17 @@ _SHOWN = {
 }
 
 
-class ProgressDisplay(Protocol):
-    """How far a run is."""
+#: Of a sample text, so many characters.
+_SAMPLE = 200
 
-    def advance(self, update: int) -> None:
+
+class ProgressDisplay(Protocol):
+    """How far a run is. `left` says how long it will still take, empty while nobody knows."""
+
+    def advance(self, update: int, left: str) -> None:
         """So many updates are done."""
 
-    def figures(self, kind: str, update: int, figures: Mapping[str, Any]) -> None:
+    def figures(self, kind: str, update: int, figures: Mapping[str, Any], left: str) -> None:
         """The figures of a line of the log."""
 
     def note(self, text: str) -> None:
@@ -54,6 +58,16 @@ def summary(figures: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
+def sample_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What the evaluation made of some clips.
+
+    >>> sample_lines({"samples": [{"reference": "the cat", "hypothesis": "a cat"}]})
+    ['  reference: the cat', '  hypothesis: a cat']
+    """
+    samples = figures.get("samples") or []
+    return [f"  {name}: {text[:_SAMPLE]}" for sample in samples for name, text in sample.items()]
+
+
 def progress_display(total_updates: int | None, begin_at: int = 0) -> ProgressDisplay:
     """A bar if standard error is a terminal, else lines."""
     from rich.console import Console
@@ -66,12 +80,14 @@ class _Lines:
     def __init__(self, total: int | None) -> None:
         self._of = f"/{total}" if total else ""
 
-    def advance(self, update: int) -> None:
+    def advance(self, update: int, left: str) -> None:
         pass
 
-    def figures(self, kind: str, update: int, figures: Mapping[str, Any]) -> None:
+    def figures(self, kind: str, update: int, figures: Mapping[str, Any], left: str) -> None:
         label = "evaluation" if kind == "evaluation" else "update"
-        typer.echo(f"{label} {update}{self._of}  {summary(figures)}", err=True)
+        self.note("  ".join(filter(None, [f"{label} {update}{self._of}", summary(figures), left])))
+        for line in sample_lines(figures):
+            self.note(line)
 
     def note(self, text: str) -> None:
         typer.echo(text, err=True)
@@ -81,22 +97,33 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, console: Any, total: int | None, begin_at: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """One line: the counter, a bar and the time left, which are never cut, and of the figures what fits behind them."""
 
-        columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        self._progress = Progress(*columns, console=console)
-        self._task = self._progress.add_task("", total=total, completed=begin_at)
+    def __init__(self, console: Any, total: int | None, begin_at: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
+
+        def whole() -> Any:
+            return Column(no_wrap=True, overflow="ignore")
+
+        columns = (
+            MofNCompleteColumn(table_column=whole()),
+            BarColumn(bar_width=12, table_column=whole()),
+            TextColumn("{task.fields[left]}", table_column=whole()),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        )
+        self._progress = Progress(*columns, console=console, expand=True)
+        self._task = self._progress.add_task("", total=total, completed=begin_at, left="")
         self._progress.start()
 
-    def advance(self, update: int) -> None:
-        self._progress.update(self._task, completed=update)
+    def advance(self, update: int, left: str) -> None:
+        self._progress.update(self._task, completed=update, left=left)
 
-    def figures(self, kind: str, update: int, figures: Mapping[str, Any]) -> None:
+    def figures(self, kind: str, update: int, figures: Mapping[str, Any], left: str) -> None:
         if kind == "evaluation":
-            self.note(f"evaluation {update}  {summary(figures)}")
+            self.note("\n".join([f"evaluation {update}  {summary(figures)}", *sample_lines(figures)]))
         else:
-            self._progress.update(self._task, completed=update, description=summary(figures))
+            self._progress.update(self._task, completed=update, description=summary(figures), left=left)
 
     def note(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)

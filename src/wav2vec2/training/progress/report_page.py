@@ -122,7 +122,7 @@ def _codes(run: RunHistory) -> str | None:
 def _state(run: RunHistory) -> str:
     """How far the run is."""
     total = run.facts.get("updates")
-    if not run.training:
+    if not run.updates:
         return "No update has been logged yet."
     if not is_number(total):
         return f"{run.updates:,} updates."
@@ -195,31 +195,31 @@ def _unreadable(recordings: Sequence[tuple[str, str]]) -> str:
 def _facts(facts: Line) -> str:
     """The configuration of the model is long, and opens on request."""
     config = facts.get("config")
-    rows = list(_flat({name: value for name, value in facts.items() if name not in ("kind", "config")}))
+    rows = list(_flat({name: value for name, value in facts.items() if name not in ("kind", "config")}, digits=4))
     table = "<h2>The run</h2>\n" + _table(rows) if rows else ""
     if isinstance(config, dict) and config:
         table += "\n<details><summary>Configuration of the model</summary>\n" + _table(_flat(config)) + "</details>"
     return table
 
 
-def _flat(facts: Line, before: str = "") -> Iterable[tuple[str, str]]:
-    """Facts and the facts inside them, as rows."""
+def _flat(facts: Line, before: str = "", digits: int = 6) -> Iterable[tuple[str, str]]:
+    """Facts and the facts inside them, as rows; of numbers so many digits."""
     for name, value in facts.items():
         label = f"{before}{str(name).replace('_', ' ')}"
         if isinstance(value, dict):
-            yield from _flat(value, f"{label}: ")
+            yield from _flat(value, f"{label}: ", digits)
         elif value is not None and value != []:
-            yield label, _written(value)
+            yield label, _written(value, digits)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, digits: int) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_written, value))
+        return ", ".join(_written(one, digits) for one in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    return f"{value:.6g}" if isinstance(value, float) else without_folder(str(value))
+    return f"{value:.{digits}g}" if isinstance(value, float) else without_folder(str(value))
 
 
 def without_folder(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.training.progress.training_log import CODES_FILE_NAME, read_log
+from wav2vec2.training.saving.checkpoint_folders import checkpoints_in, update_of
 
 UNREADABLE_FILE_NAME = "unreadable.tsv"
 
@@ -41,6 +42,8 @@ class RunHistory:
     codes_update: int | None = None
     #: Recordings that could not be read, with the reason.
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    #: The update of the newest checkpoint: a run that was stopped saves between two lines of its log.
+    saved_update: int = 0
 
     def lines(self, kind: Kind) -> list[Line]:
         """The lines of a kind, in the order of their updates."""
@@ -77,8 +80,8 @@ class RunHistory:
 
     @property
     def updates(self) -> int:
-        """Updates done, as far as the log knows."""
-        return max((int(line["update"]) for line in [*self.training, *self.evaluations]), default=0)
+        """Updates done, as far as log and checkpoints know."""
+        return max([self.saved_update, *(int(line["update"]) for line in [*self.training, *self.evaluations])])
 
     @property
     def is_pretraining(self) -> bool:
@@ -111,6 +114,8 @@ def read_history(folder: Path | str) -> RunHistory:
     for kept in (history.training, history.evaluations):
         kept.sort(key=lambda line: float(line["update"]))
     _read_codes(Path(folder) / CODES_FILE_NAME, history)
+    saved = [update_of(path) or 0 for path in checkpoints_in(Path(folder) / "checkpoints")]
+    history.saved_update = max(saved, default=0)
     history.unreadable = _read_unreadable(Path(folder) / UNREADABLE_FILE_NAME)
     return history
 

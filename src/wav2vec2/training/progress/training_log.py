@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 
 from wav2vec2.training.progress.log_trackers import Tracker, open_trackers
 from wav2vec2.training.progress.progress_display import ProgressDisplay, progress_display
+from wav2vec2.training.progress.time_left import TimeLeft
 
 FILE_NAME = "log.jsonl"
 CODES_FILE_NAME = "codes.json"
@@ -53,6 +54,7 @@ class TrainingLog:
         self._stream: IO[str] | None = None
         self._trackers: list[Tracker] = []
         self._display: ProgressDisplay | None = None
+        self._time_left = TimeLeft(total_updates)
         if main:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._trackers = open_trackers(trackers, self.path.parent, begin_at)
@@ -101,9 +103,12 @@ class TrainingLog:
         partial.replace(path)
 
     def advance(self, update: int) -> None:
-        """So many updates are done; a bar shows it."""
-        if self._display is not None:
-            self._display.advance(update)
+        """So many updates are done; a bar shows it. As soon as it is known, how long the rest takes is said once."""
+        if self._display is None:
+            return
+        if self._time_left.advance(update):
+            self._display.note(f"about {self._time_left.words}")
+        self._display.advance(update, self._time_left.words)
 
     def note(self, text: str) -> None:
         """A sentence for whoever is watching; it is not kept."""
@@ -140,7 +145,7 @@ class TrainingLog:
         for tracker in self._trackers:
             tracker.log(update, scalars(kind, figures))
         if self._display is not None:
-            self._display.figures(kind, update, figures)
+            self._display.figures(kind, update, figures, self._time_left.words)
 
     def _append(self, line: Mapping[str, Any]) -> None:
         stream = self._opened()

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from recognition_checkpoints import save_checkpoint
 
+from wav2vec2 import Transcriber
 from wav2vec2.modeling import bfloat16_speed
 from wav2vec2.modeling.bfloat16_speed import bfloat16_slowdown, has_bfloat16_instructions
 from wav2vec2.training import announcing, starting
@@ -43,8 +45,8 @@ def test_a_slow_choice_is_warned_about_with_its_factor(
     device: str, precision: str, instructions: bool, slowdown: float, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And "auto" does not make it."""
-    monkeypatch.setattr(announcing, "has_bfloat16_instructions", lambda: instructions)
-    monkeypatch.setattr(announcing, "bfloat16_slowdown", lambda: slowdown)
+    monkeypatch.setattr(bfloat16_speed, "has_bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr(bfloat16_speed, "bfloat16_slowdown", lambda: slowdown)
     monkeypatch.setattr(starting, "has_bfloat16_instructions", lambda: instructions)
     run: Any = SimpleNamespace(
         origin=SimpleNamespace(seconds_per_update=None), data=SimpleNamespace(seconds_per_update=1.0)
@@ -55,6 +57,19 @@ def test_a_slow_choice_is_warned_about_with_its_factor(
     assert not told or "takes 12.3 times as long as in float32" in said[0]
     if not torch.accelerator.is_available():
         assert starting.has_fast_bf16() == instructions
+
+
+def test_a_transcriber_warns_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks for it; not who leaves the choice to the package."""
+    checkpoint = save_checkpoint(tmp_path)
+    monkeypatch.setattr(bfloat16_speed, "has_bfloat16_instructions", lambda: False)
+    monkeypatch.setattr(bfloat16_speed, "bfloat16_slowdown", lambda: 7.0)
+    Transcriber.from_pretrained(checkpoint, device="cpu")
+    assert not caplog.records
+    Transcriber.from_pretrained(checkpoint, device="cpu", dtype=torch.bfloat16)
+    assert "takes 7.0 times as long as in float32 (measured just now); dtype=float32 is faster" in caplog.text
 
 
 def test_instructions_are_those_of_the_processor() -> None:

@@ -7,6 +7,7 @@ result, but for what the model makes of a window instead of the whole recording.
 Shapes: B windows, S samples, T frames, V tokens.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,11 @@ from wav2vec2.inference.segments import Segment, WaitingFrames
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
 from wav2vec2.inference.windows import Moments, Window, WindowPlan, from_frame
 from wav2vec2.modeling import Wav2Vec2ForCTC
+from wav2vec2.modeling.bfloat16_speed import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor
+
+logger = logging.getLogger("wav2vec2")
 
 #: Seconds of audio in a batch where the caller does not say: little gains on a CPU, much on a GPU.
 _BATCH_SECONDS = {"cpu": 60.0}
@@ -112,6 +116,8 @@ class Transcriber:
         check_head_for_text(name_or_path, hub)
         chosen = hub if language is None else hub | {"target_lang": language}
         processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
+        if dtype == torch.bfloat16 and (told := told_if_slow(where)) is not None:
+            logger.warning("dtype=bfloat16, but %s; dtype=float32 is faster", told)
         model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or _best_dtype(where), **chosen).to(where)
         wanted = Wanted(language_model, beam, hotwords, lexicon)
         decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), wanted, hub)

@@ -22,6 +22,19 @@ def has_bfloat16_instructions() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def told_if_slow(device: torch.device) -> str | None:
+    """What to tell who has chosen bfloat16 on a device, where float32 is faster."""
+    if device.type != "cpu" or has_bfloat16_instructions():
+        return None
+    slowdown = bfloat16_slowdown()
+    if slowdown < 1:
+        return None
+    return (
+        f"this processor has no instructions for bfloat16: a matrix product takes {slowdown:.1f} times as long as in "
+        "float32 (measured just now)"
+    )
+
+
 def bfloat16_slowdown() -> float:
     """How many times as long as in float32 a matrix product takes in bfloat16, measured on this processor now."""
     return _seconds(torch.bfloat16) / _seconds(torch.float32)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wav2vec2.evaluation.provenance import hardware, versions
-from wav2vec2.modeling.bfloat16_speed import bfloat16_slowdown, has_bfloat16_instructions
+from wav2vec2.modeling.bfloat16_speed import told_if_slow
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
@@ -89,12 +89,5 @@ def _small_updates(run: PretrainRun | FinetuneRun) -> list[str]:
 
 
 def _slow_bfloat16(accelerator: Any) -> list[str]:
-    if accelerator.device.type != "cpu" or accelerator.mixed_precision != "bf16" or has_bfloat16_instructions():
-        return []
-    slowdown = bfloat16_slowdown()
-    if slowdown < 1:
-        return []
-    return [
-        f"warning: run.precision=bf16, but this processor has no instructions for it: a matrix product takes "
-        f"{slowdown:.1f} times as long as in float32 (measured just now). run.precision=fp32 (or auto) is faster"
-    ]
+    told = told_if_slow(accelerator.device) if accelerator.mixed_precision == "bf16" else None
+    return [] if told is None else [f"warning: run.precision=bf16, but {told}. run.precision=fp32 (or auto) is faster"]

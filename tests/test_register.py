@@ -76,11 +76,12 @@ def test_stocks_own_classes_stay_stocks(seen: dict[str, Any]) -> None:
 
 
 def test_speech_recognition_says_the_same(seen: dict[str, Any]) -> None:
-    """The same text for single clips, for a batch, and with times for overlapping chunks."""
+    """The same text for single clips, and with times for overlapping chunks; a batch has that of its clips, where stock
+    writes into the padding."""
     task = "automatic-speech-recognition"
     before, after = seen["before_pipelines"][task], seen["after_pipelines"][task]
     assert (before.pop("class"), after.pop("class")) == ("transformers.Wav2Vec2ForCTC", "wav2vec2.Wav2Vec2ForCTC")
-    assert after == before
+    assert after["single"] == after["batch"] == before["single"] != before["batch"]
     texts = [answer["text"] for answer in after["single"]]
     assert len(texts[0]) > 10 and len(texts[1]) > 5 and texts[0] != texts[1]
     assert seen["after_pipelines"]["chunks"] == seen["before_pipelines"]["chunks"]

@@ -93,6 +93,7 @@ def test_own_fields_are_read_back_and_do_not_disturb_stock(tmp_path: Path) -> No
         "gumbel_temperature_start": 1.5,
         "gumbel_temperature_end": 0.25,
         "gumbel_temperature_decay": 0.999,
+        "gumbel_temperature_by_hand": 0.7,
         "pretraining_updates": 7,
         "ctc_drop_infeasible": False,
     }
@@ -109,7 +110,7 @@ def test_own_fields_are_read_back_and_do_not_disturb_stock(tmp_path: Path) -> No
 OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "hidden_size": st.sampled_from([48, 96]),
     "layerdrop": st.floats(0, 1),
-    "mask_time_prob": st.floats(0, 1),
+    "mask_time_prob": st.floats(0, 2),
     "mask_feature_prob": st.sampled_from([0, 0.25]),
     "do_stable_layer_norm": st.booleans(),
     "feat_extract_norm": st.sampled_from(["group", "layer"]),
@@ -122,7 +123,7 @@ OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "output_hidden_size": st.sampled_from([None, 20]),
     "num_labels": st.integers(1, 5),
     "tdnn_dim": st.sampled_from([(16, 16, 16), [8, 8, 24]]),
-    "ctc_loss_reduction": st.sampled_from(["sum", "mean"]),
+    "ctc_loss_reduction": st.sampled_from(["sum", "mean", "none"]),
     "problem_type": st.sampled_from([None, "regression"]),
 }
 

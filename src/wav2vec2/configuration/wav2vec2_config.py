@@ -33,7 +33,6 @@ class Wav2Vec2Config(PreTrainedConfig):
     ...
     ValueError: Wav2Vec2Config cannot be used:
       hidden_size=80: must be divisible by num_attention_heads=12
-      hidden_size=80: must be divisible by num_conv_pos_embedding_groups=16
     """
 
     model_type = "wav2vec2"

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 import warm_processes
+from finetuning_runs import labelled_recipe, write_labelled
 from pretraining_runs import recipe, write_clips
+from transformers.utils import is_flash_attn_2_available
 from yaml import safe_dump
 
 from wav2vec2.configuration import Wav2Vec2Config
@@ -202,6 +204,37 @@ def test_a_wrong_checkpoint_is_found_before_any_audio_is(tmp_path: Path) -> None
     ]
     with pytest.raises(CheckpointError, match="absent: no such folder, nor a name on the Hub"):
         classification.classify(classification.read_classification("clips", given))
+
+
+def test_what_a_run_names_is_looked_at_first_and_named(tmp_path: Path) -> None:
+    """By field and value, not in the words of the system alone; before the audio, which is not there."""
+    from wav2vec2.training import finetuning, pretraining
+    from wav2vec2.training.data.audio_clips import TrainingDataError
+    from wav2vec2.training.settings.run_config import FinetuneRun
+    from wav2vec2.training.starting import StartError
+
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for taken in ("file", "file/run"):
+        told = rf"run.output={tmp_path}/{taken}: cannot be written to \((File exists|Not a directory)\); give another"
+        values = recipe(tmp_path / taken, tmp_path / "absent")
+        with pytest.raises(StartError, match=told):
+            pretraining.pretrain(from_dict(PretrainRun, values))
+    values = recipe(tmp_path / "run", tmp_path / "absent", run__attention="flash_attention_2")
+    if not is_flash_attn_2_available():
+        with pytest.raises(
+            StartError, match="run.attention=flash_attention_2: the package flash-attn is not installed"
+        ):
+            pretraining.pretrain(from_dict(PretrainRun, values))
+    values = recipe(tmp_path / "run", tmp_path / "absent")
+    with pytest.raises(TrainingDataError, match=rf"data.train.0: {tmp_path}/absent: nothing there"):
+        pretraining.pretrain(from_dict(PretrainRun, values))
+    manifest = write_labelled(tmp_path / "audio", [0.5, 0.6])
+    values = labelled_recipe(tmp_path / "run", manifest, tmp_path / "absent.tsv")
+    with pytest.raises(TrainingDataError, match=rf"data.valid.0: {tmp_path}/absent.tsv: nothing there"):
+        finetuning.finetune(from_dict(FinetuneRun, values))
+    values = labelled_recipe(tmp_path / "run", manifest, text__vocabulary=str(tmp_path / "absent.json"))
+    with pytest.raises(OSError, match=rf"text.vocabulary={tmp_path}/absent.json: no such"):
+        finetuning.finetune(from_dict(FinetuneRun, values))
 
 
 def test_what_is_no_checkpoint_is_told_from_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

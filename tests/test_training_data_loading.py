@@ -323,11 +323,16 @@ def test_data_that_cannot_be_used_is_an_error(tmp_path: Path, stream: Source, ma
     short = Source(str(write_manifest(tmp_path / "short", [0.1, 0.1])))
     with pytest.raises(TrainingDataError, match=r"none of its clips can be used: 2 shorter than 0.2 s"):
         TrainingData(section(short), 1)
+    with pytest.raises(TrainingDataError, match=r"seconds_per_update=0.9 has no room .* the longest clip has 1 s"):
+        TrainingData(section(manifest, seconds_per_update=0.9), 1)
+    with pytest.raises(TrainingDataError, match=r"seconds_per_update=4 has no room .* a stream .* which is 5 s"):
+        TrainingData(section(stream, max_seconds=5.0), 1)
+    assert TrainingData(section(manifest, max_seconds=50.0), 1).clips == 40, "what counts is how long clips are"
     with pytest.raises(TrainingDataError, match="give `weight`"):
         TrainingData(section(stream, manifest), 1)
     with pytest.raises(TrainingDataError, match="data.valid: an evaluation is over all"):
         TrainingData(section(manifest, valid=[stream]), 1)
     with pytest.raises(TrainingDataError, match="none of 120 examples can be used"):
-        taken(TrainingData(section(stream, min_seconds=50.0, max_seconds=60.0), 1), 1)
+        taken(TrainingData(section(stream, min_seconds=50.0, max_seconds=60.0, seconds_per_update=60.0), 1), 1)
     with pytest.raises(TrainingDataError, match="resume from a checkpoint"):
         taken(TrainingData(section(stream), 1), 5, 3)

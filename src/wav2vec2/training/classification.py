@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from accelerate.utils import set_seed
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.processing.manifests import read_manifest
-from wav2vec2.training.chosen_checkpoint import layout_notes, require_checkpoint
+from wav2vec2.processing.manifests import Recording, read_manifest
+from wav2vec2.training.chosen_checkpoint import layout_notes
 from wav2vec2.training.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.classifier_models import make_classifier
 from wav2vec2.training.ctc_models import make_extractor
@@ -34,6 +34,7 @@ from wav2vec2.training.settings.run_config import GuardSection, RecipeOrigin
 from wav2vec2.training.settings.run_sections import CountOrZero
 from wav2vec2.training.starting import main_first, make_accelerator, start
 from wav2vec2.training.tuning_methods import apply_tuning
+from wav2vec2.training.what_is_named import require_what_is_named
 
 #: Tasks by the name of what is learnt.
 _TASKS: dict[str, type[ClipLabelTask]] = {"clips": ClipLabelTask, "frames": FrameLabelTask, "speakers": SpeakerTask}
@@ -86,7 +87,7 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
 
 def read_labelled(run: ClassificationRun) -> tuple[list[str], TrainingData]:
     """Labels and data, after what takes no time to see is seen."""
-    require_checkpoint(run.model)
+    require_what_is_named(run)
     choose_columns(run)
     return labels_of(run), TrainingData(run.data, run.run.seed, with_text=run.task != "speakers")
 
@@ -122,12 +123,19 @@ def labels_of(run: ClassificationRun) -> list[str]:
 def _labels_in(run: ClassificationRun, sources: list[Any]) -> set[str]:
     found: set[str] = set()
     for source in sources:
-        for clip in read_manifest(source.path):
+        for clip in _clips_of(source):
             try:
                 found |= _labels_of_clip(run.task, clip, source.text_column or "transcript")
             except ValueError as error:
                 raise TrainingDataError(f"{source.path}: {clip.path.name}: {error}") from error
     return found
+
+
+def _clips_of(source: Any) -> list[Recording]:
+    try:
+        return list(read_manifest(source.path))
+    except OSError as error:
+        raise TrainingDataError(f"{source.path}: the manifest cannot be read ({error.strerror})") from error
 
 
 def _labels_of_clip(task: str, clip: Any, column: str) -> set[str]:

@@ -76,7 +76,10 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
 def load_vocabulary(path: str, text: TextSection) -> Any:
     """The tokenizer in a folder, or of a `vocab.json` under the choices of `text`."""
     if not Path(path).is_file():
-        return load_tokenizer(path, strict=True)
+        try:
+            return load_tokenizer(path, strict=True)
+        except (TokenizerFileError, VocabularyError) as error:
+            raise type(error)(f"text.vocabulary={path}: {str(error).removeprefix(f'{path}: ')}") from error
     return Wav2Vec2CTCTokenizer(
         path, word_delimiter_token=text.word_delimiter, normalization=normalization_of(text), strict=True
     )

@@ -15,7 +15,6 @@ from wav2vec2.training.checks.validation import examine
 from wav2vec2.training.checks.validation_clips import clip_sources
 from wav2vec2.training.checks.validation_report import DataProblemsError, ValidationReport
 from wav2vec2.training.checks.validation_text import spell
-from wav2vec2.training.chosen_checkpoint import require_checkpoint
 from wav2vec2.training.ctc_models import make_ctc_model, make_extractor
 from wav2vec2.training.ctc_task import CTCTask, Stages
 from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choose_tokenizer, lenient, strict
@@ -26,6 +25,7 @@ from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import StartError, main_first, make_accelerator, start
 from wav2vec2.training.tuning_methods import apply_tuning
+from wav2vec2.training.what_is_named import require_what_is_named
 
 #: What was counted in the training text when the vocabulary was chosen.
 VOCABULARY_FILE = "vocabulary.txt"
@@ -67,7 +67,7 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
 
 def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     """Data, tokens, model and task of a run, checked against each other."""
-    require_checkpoint(run.model)
+    require_what_is_named(run)
     data = TrainingData(run.data, run.run.seed, with_text=True)
     chosen = choose_tokenizer(run, data)
     refuse_other_tokens(run, chosen.tokenizer)

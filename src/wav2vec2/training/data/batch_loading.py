@@ -190,7 +190,11 @@ class TrainingData:
     def _read(
         self, source: Source, sources: list[Source], limits: LengthLimits, usable: Callable[[str], bool] | None
     ) -> tuple[ClipTable, Selection]:
-        table = read_source(source, self._folder, self._label(source, sources), with_text=self.with_text)
+        try:
+            table = read_source(source, self._folder, self._label(source, sources), with_text=self.with_text)
+        except TrainingDataError as error:
+            where = "train" if sources is self.section.train else "valid"
+            raise TrainingDataError(f"data.{where}.{sources.index(source)}: {error}") from error
         self.problems.extend(table.problems)
         selection = select(table, limits, with_text=self.with_text, can_be_spelled=usable)
         if not len(selection.usable):
@@ -207,6 +211,7 @@ class TrainingData:
         clips = TableClips([table for table, _ in read])
         counted = self.limits.counted(clips.seconds)
         usable = [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
+        self._require_room(float(counted[np.concatenate(usable)].max()), "the longest clip has")
         audio = [float(counted[one].sum()) for one in usable]
         hours = [selection.hours for _, selection in read]
         shares = self._shares(hours)
@@ -233,6 +238,14 @@ class TrainingData:
 
         return plan
 
+    def _require_room(self, seconds: float, whose: str) -> None:
+        """An update has at least one clip."""
+        if seconds > self.section.seconds_per_update:
+            raise TrainingDataError(
+                f"data.seconds_per_update={self.section.seconds_per_update:g} has no room for one clip: {whose} "
+                f"{seconds:.4g} s. Raise it, or lower data.max_seconds"
+            )
+
     def _shares(self, hours: list[float]) -> list[float]:
         try:
             return shares_of(hours, [source.weight for source in self.section.train], self.section.balance)
@@ -242,6 +255,7 @@ class TrainingData:
     def _streamed(self) -> Any:
         """Plan over streams; a source of known clips among them becomes a stream of its shuffled clips."""
         section, streams, summaries = self.section, list[ExampleStream](), list[SourceSummary]()
+        self._require_room(section.max_seconds, "a clip of a stream may have data.max_seconds, which is")
         selections = []
         for source in section.train:
             kind, label = kind_of(source), self._label(source, section.train)

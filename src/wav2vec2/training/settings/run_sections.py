@@ -115,8 +115,6 @@ class DataSection:
             yield "min_seconds", f"must be at most data.max_seconds={self.max_seconds:g}"
         if self.seconds_per_batch < self.max_seconds:
             yield "seconds_per_batch", f"must have room for one clip of data.max_seconds={self.max_seconds:g}"
-        if self.seconds_per_update < self.max_seconds:
-            yield "seconds_per_update", f"must have room for one clip of data.max_seconds={self.max_seconds:g}"
 
 
 @dataclass

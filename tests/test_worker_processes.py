@@ -101,7 +101,11 @@ def test_closing_waits_for_no_worker(tmp_path: Path) -> None:
 
 def test_a_pickle_is_written_once_and_shared() -> None:
     """What comes out in another process is equal; arrays are read from the file, and cannot be changed."""
-    value = {"seconds": np.arange(100_000, dtype=np.float64), "names": ["a", "ü"] * 3, "empty": np.zeros(0)}
+    value: dict[str, Any] = {
+        "seconds": np.arange(100_000, dtype=np.float64),
+        "names": ["a", "ü"] * 3,
+        "empty": np.zeros(0),
+    }
     shared: Any = SharedPickle(value)
     code = (
         "import sys, os, pickle\nfrom wav2vec2.training.data.shared_pickle import read_pickle\n"

@@ -50,7 +50,8 @@ class Loaded:
         found = " ".join(name for name in HEAVY if name in sys.modules)
         blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         loaded = torch.tensor(list(found.encode()), dtype=torch.uint8)
-        return self.waveforms(clips) | {"loaded": loaded, "blocked": torch.tensor(blocked)}
+        made: dict[str, torch.Tensor] = self.waveforms(clips)
+        return made | {"loaded": loaded, "blocked": torch.tensor(blocked)}
 
 
 @dataclass(frozen=True)

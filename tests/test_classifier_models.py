@@ -19,7 +19,10 @@ SIZES: dict[str, Any] = {"tdnn_dim": (8, 8), "tdnn_kernel": (3, 1), "tdnn_dilati
 def checkpoint(folder: Path, kind: Any, labels: list[str] = ANIMALS) -> Any:
     """A saved model of a kind whose outputs have these names; and where it lies, as a run names it."""
     torch.manual_seed(3)
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: n for n, label in enumerate(labels)}}
+    names: dict[str, Any] = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: n for n, label in enumerate(labels)},
+    }
     model = kind(small_config(**SIZES, **names))
     model.save_pretrained(folder)
     return model, section_of(folder)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import wav2vec2.command_line.app as command_line_app
 from wav2vec2.command_line.app import app
+from wav2vec2.training import pretraining
 from wav2vec2.training.settings.recipes import read_run
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
@@ -67,6 +68,17 @@ def test_mistakes_are_told_and_nothing_starts(started: list[tuple[str, Any, bool
     code, _, errors = type_in("finetune", "ctc_base_10")
     assert code == 1
     assert "neither a file nor the name of a shipped recipe: did you mean ctc_base_10" in errors
+
+
+def test_ctrl_c_outside_of_the_updates_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first there is nothing to save, after the last everything is."""
+
+    def start(run: PretrainRun, resume: bool = True) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "pretrain", start)
+    code, out, errors = type_in("pretrain", "tiny_cpu", AUDIO)
+    assert (code, out) == (130, "") and errors.startswith("stopped; the same command goes on")
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("stopped"), ValueError("stopped"), ImportError("stopped")])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 import types
@@ -84,6 +85,18 @@ def test_a_mark_is_the_size_of_the_file(tmp_path: Path) -> None:
     log.training(2, {"loss": 2.0})
     log.close()
     assert [line["update"] for line in read_log(tmp_path)] == [2]
+
+
+def test_a_disk_that_takes_no_more_ends_no_run_by_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint for which it is asked will fail, and say so."""
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with TrainingLog(tmp_path, quiet=True) as log:
+        log.training(1, {"loss": 1.0})
+        monkeypatch.setattr(os, "fsync", full)
+        assert log.mark() == log.path.stat().st_size
 
 
 def test_only_the_main_process_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

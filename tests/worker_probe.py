@@ -1,6 +1,7 @@
 """Data for worker processes, and collate functions that tell what goes on in one. Imports no more than a worker has."""
 
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -39,14 +40,18 @@ def batches_of(data: TrainingData, collate: Any) -> Any:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Beside a task's waveforms, which of the heavy packages the process has imported, as the bytes of their names."""
+    """Beside a task's waveforms, which of the heavy packages the process has imported (the bytes of their names), and
+    which signals never reach it."""
 
     waveforms: Any
 
     def __call__(self, clips: list[LoadedClip]) -> dict[str, torch.Tensor]:
         """In a worker."""
         found = " ".join(name for name in HEAVY if name in sys.modules)
-        return self.waveforms(clips) | {"loaded": torch.tensor(list(found.encode()), dtype=torch.uint8)}
+        blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        loaded = torch.tensor(list(found.encode()), dtype=torch.uint8)
+        made: dict[str, torch.Tensor] = self.waveforms(clips)
+        return made | {"loaded": loaded, "blocked": torch.tensor(blocked)}
 
 
 @dataclass(frozen=True)

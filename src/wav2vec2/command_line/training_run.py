@@ -58,6 +58,9 @@ def execute(
             raise
         tell(kind.__name__.removesuffix("Run").lower(), error, reading or getattr(error, "on_all_processes", False))
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:  # before the first update or after the last: in between, a run saves first
+        typer.echo("stopped; the same command goes on from the last checkpoint, if there is one", err=True)
+        raise typer.Exit(130) from error
     if code := exit_code():
         raise typer.Exit(code)
 

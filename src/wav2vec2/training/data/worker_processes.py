@@ -91,8 +91,9 @@ def prepared_context() -> Any:
     """The fork server where there is one (POSIX), else new processes. It imports while the caller goes on."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
+    resource_tracker.ensure_running()  # the first thing a fork server does, which would unblock signals again
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*_NEEDED, *(["datasets"] if "datasets" in sys.modules else [])])
     with _signals_blocked(), _search_path_handed_on():

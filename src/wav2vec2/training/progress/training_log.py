@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -62,12 +63,13 @@ class TrainingLog:
                 self._display = progress_display(total_updates, begin_at)
 
     def mark(self) -> int:
-        """The bytes that are on the disk for good: what a checkpoint keeps for `truncate_to`."""
+        """The bytes that are on the disk, for good if it can take them: what a checkpoint keeps for `truncate_to`."""
         if not self.main or not self.path.exists():
             return 0
         stream = self._opened()
         stream.flush()
-        os.fsync(stream.fileno())
+        with suppress(OSError):  # of a full disk the checkpoint will tell; a log that lost its end may be resumed too
+            os.fsync(stream.fileno())
         return self.path.stat().st_size
 
     def truncate_to(self, size: int) -> None:

@@ -258,7 +258,7 @@ def test_what_is_no_checkpoint_is_told_from_what_is(tmp_path: Path, monkeypatch:
         with pytest.raises(CheckpointError, match=re.escape(told)):
             require_checkpoint(ModelSection(checkpoint=name))
     with pytest.raises(ValueError, match="mask_time_prob"):
-        require_checkpoint(ModelSection(checkpoint=str(folder), config={"mask_time_prob": 2.0}))
+        require_checkpoint(ModelSection(checkpoint=str(folder), config={"mask_time_prob": -0.5}))
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"the folder has no model\.safetensors$"):
         require_checkpoint(ModelSection(checkpoint=str(folder)))

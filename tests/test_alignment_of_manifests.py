@@ -23,6 +23,15 @@ from wav2vec2.processing.processor import Wav2Vec2Processor
 RUNNER = CliRunner()
 
 
+def test_a_folder_in_place_of_a_file_is_refused_first(checkpoint: Path, tmp_path: Path) -> None:
+    audio = write_noise(tmp_path / "a.wav", 1.0)
+    arguments = ["align", str(audio), "abc", "--model", str(checkpoint), "-o", str(tmp_path)]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 1
+    assert f"--output {tmp_path}: is a folder; give the name of a file in it" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint"))

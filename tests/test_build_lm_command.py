@@ -47,6 +47,15 @@ def test_every_step_is_told_and_the_share_only_grows(tmp_path: Path, corpus: Pat
     assert reading[-1] == pytest.approx(next(share for step, share in told if step == "sorting 2-grams"), rel=0.15)
 
 
+def test_a_text_so_small_that_an_order_is_pruned_away_is_told(tmp_path: Path) -> None:
+    (tmp_path / "small.txt").write_text("abc de fgh\nde abc\n")
+    arguments = ["build-lm", str(tmp_path / "small.txt"), "-o", str(tmp_path / "lm"), "--order", "3"]
+    pruned = RUNNER.invoke(app, arguments)
+    assert "build-lm: no 3-grams are left: --prune 0,0,1 takes" in pruned.stderr
+    whole = RUNNER.invoke(app, [*arguments, "--prune", "0"])
+    assert "are left" not in whole.stderr and "0 3-grams" not in whole.stdout
+
+
 def test_lines_and_a_bar(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_progress, "_FIRST", 0.0)
     arguments = ["build-lm", str(corpus), "-o", str(tmp_path / "new" / "lm"), "--order", "3"]

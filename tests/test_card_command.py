@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from wav2vec2.command_line.app import app
 
-LOG = {"kind": "run", "updates": 13000, "hours": 9.5, "seed": 4, "parameters": 94_000_000}
+LOG = {"kind": "run", "updates": 13000, "hours": 9.5, "seed": 4, "parameters": 79_012}
 
 
 @pytest.fixture
@@ -42,6 +42,20 @@ def test_from_files(model: Path, tmp_path: Path) -> None:
     assert f"{100 * measured.decodings[0].wer.rate:.2f}" in text
     assert (model / "report.png").read_bytes() == b"picture"
     assert (model / "evaluation.json").read_text(encoding="utf-8") == measured.to_json()
+
+
+def test_a_run_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
+    """By the number of its parameters."""
+    measured = evaluation()
+    (tmp_path / "evaluation.json").write_text(measured.to_json(), encoding="utf-8")
+    run = tmp_path / "run"
+    run.mkdir()
+    said = ["--license", "mit", "--evaluation", tmp_path / "evaluation.json", "--run", run]
+    for parameters, code in ((measured.model.parameters, 0), (2 * measured.model.parameters, 1)):
+        (run / "log.jsonl").write_text(json.dumps(LOG | {"parameters": parameters}) + "\n", encoding="utf-8")
+        done = card(model, *said)
+        assert done.exit_code == code, done.output
+    assert "the evaluation is of a model of 79,012 parameters, the run of one of 158,024" in done.stderr
 
 
 def test_without_figures(model: Path) -> None:

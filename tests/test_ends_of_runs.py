@@ -235,6 +235,9 @@ def test_what_a_run_names_is_looked_at_first_and_named(tmp_path: Path) -> None:
     values = labelled_recipe(tmp_path / "run", manifest, text__vocabulary=str(tmp_path / "absent.json"))
     with pytest.raises(OSError, match=rf"text.vocabulary={tmp_path}/absent.json: no such"):
         finetuning.finetune(from_dict(FinetuneRun, values))
+    values = labelled_recipe(tmp_path / "run", manifest, text__vocabulary="absent")  # nor is the Hub asked
+    with pytest.raises(OSError, match=r"text.vocabulary=absent: no such file or folder"):
+        finetuning.finetune(from_dict(FinetuneRun, values))
 
 
 def test_what_is_no_checkpoint_is_told_from_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -321,7 +321,9 @@ def test_with_text_only_whole_clips_with_a_transcript_are_used(tmp_path: Path) -
 def test_data_that_cannot_be_used_is_an_error(tmp_path: Path, stream: Source, manifest: Source) -> None:
     """Before the run begins, or at the first pool of a stream."""
     short = Source(str(write_manifest(tmp_path / "short", [0.1, 0.1])))
-    with pytest.raises(TrainingDataError, match=r"none of its clips can be used: 2 shorter than 0.2 s"):
+    with pytest.raises(
+        TrainingDataError, match=r"none of its clips can be used: 2 shorter than 0.2 s; data.min_seconds=0.2, data"
+    ):
         TrainingData(section(short), 1)
     with pytest.raises(TrainingDataError, match=r"seconds_per_update=0.9 has no room .* the longest clip has 1 s"):
         TrainingData(section(manifest, seconds_per_update=0.9), 1)

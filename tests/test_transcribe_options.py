@@ -52,6 +52,16 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Transcriber, "from_pretrained", loaded)
 
 
+@pytest.mark.parametrize("format", ["srt", "vtt", "tsv"])
+def test_captions_of_several_recordings_need_a_folder(
+    checkpoint: Path, audio: Path, nothing_is_loaded: None, format: str
+) -> None:
+    """One behind the other, their numbers and times would begin anew in the middle of what looks like one file."""
+    result = run(checkpoint, audio, audio, "--format", format)
+    assert result.exit_code == 2
+    assert "--output" in result.stderr and f"{format} of several recordings" in result.stderr
+
+
 def test_options_do_what_they_do_in_python(checkpoint: Path, audio: Path, tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("bad\nabc\nfed\n\nhad\n")
@@ -136,7 +146,7 @@ def test_files_that_are_not_there_are_named_before_the_model_is_loaded(checkpoin
 def test_of_several_files_the_missing_ones_are_named_first(checkpoint: Path, audio: Path, tmp_path: Path) -> None:
     result = run(checkpoint, audio, tmp_path / "b.wav")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"transcribe: no such file, the others are done: {tmp_path / 'b.wav'}\n")
+    assert result.stderr.startswith(f"transcribe: no such file: {tmp_path / 'b.wav'}; going on with the others\n")
     assert len(result.stdout.split()) > 3
 
 

@@ -102,6 +102,8 @@ def _one(audio: Path, text: str, output: Path | None) -> _Task:
         raise ValueError("AUDIO and TEXT: only one of them can be standard input")
     text = read_transcript(text)
     if output is not None:
+        if output.is_dir():
+            raise ValueError(f"--output {output}: is a folder; give the name of a file in it")
         try_writing(output.parent)
     return _Task(audio, text, output)
 

@@ -51,10 +51,12 @@ def main() -> None:
 
 
 def let_threads_sleep() -> None:
-    """Threads that wait for each other sleep, unless the environment says otherwise. OpenMP reads this once, when torch
-    is imported.
+    """Threads that wait for each other do so in a loop for tens of microseconds, then sleep, unless the environment
+    says otherwise. OpenMP (GCC's, which torch's wheels for Linux bring) reads this once, when torch is imported.
 
-    By default they wait in a loop. With anything else at work on the same cores, the one that is waited for then gets
-    no core until the others' time is up, at each of an update's many operations: ten to thirty times slower.
+    By default they stay in the loop for milliseconds. With much else at work on the same cores, the one that is waited
+    for then gets no core until the others' time is up, at each of an update's many operations: ten times slower and
+    more. To sleep at once would cost half as much again where nothing else is at work (docs/performance.md).
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")

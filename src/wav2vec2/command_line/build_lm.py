@@ -35,7 +35,14 @@ def build_lm(
         try_writing(output.parent)
         output.parent.mkdir(parents=True, exist_ok=True)
         model = _trained(texts, order, thresholds, limit, output, tell)
-    counts = ", ".join(f"{size} {length}-grams" for length, size in enumerate(model.trie.level_sizes, 1))
+    sizes = model.trie.level_sizes
+    counts = ", ".join(f"{size} {length}-grams" for length, size in enumerate(sizes, 1))
+    if 0 in sizes:
+        typer.echo(
+            f"build-lm: no {list(sizes).index(0) + 1}-grams are left: --prune {prune} takes what is that rare away. Of so "
+            "little text, --prune 0 keeps all",
+            err=True,
+        )
     typer.echo(f"{output}: {counts}")
 
 

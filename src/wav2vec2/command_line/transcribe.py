@@ -84,6 +84,9 @@ def transcribe(
 
     if timestamps is Times.none and format in TIMED_FORMATS:
         raise typer.BadParameter(f"{format.value} is made of times: take --timestamps word", param_hint="--timestamps")
+    several = len(audio) > 1 or audio[0].is_dir()
+    if several and output is None and format in TIMED_FORMATS:
+        raise typer.BadParameter(f"{format.value} of several recordings is no one file", param_hint="--output")
     recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
     with told("transcribe"):
         targets = _targets(audio, output, format, again)
@@ -92,7 +95,6 @@ def transcribe(
         recogniser.check()
         transcriber = recogniser.load()
         with stoppable("transcribe: stopping when this batch is done; Ctrl-C again stops at once") as stop:
-            several = len(audio) > 1 or audio[0].is_dir()
             run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop)
             run.keep_parts(recogniser)
             run.execute()
@@ -106,7 +108,7 @@ def _targets(audio: Sequence[Path], output: Path | None, format: str, again: boo
     if len(missing) == len(audio):
         raise FileNotFoundError(f"no such file: {', '.join(map(str, missing))}")
     if missing:
-        typer.echo(f"transcribe: no such file, the others are done: {', '.join(map(str, missing))}", err=True)
+        typer.echo(f"transcribe: no such file: {', '.join(map(str, missing))}; going on with the others", err=True)
     targets = transcript_files(audio, output, format)
     wanted = {path: target for path, target in targets.items() if again or not is_finished(path, target)}
     if len(wanted) < len(targets):

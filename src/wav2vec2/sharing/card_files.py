@@ -25,6 +25,8 @@ def write_card_from_files(
             raise CardError(f"{folder if needed else path}: {what}")
     measured = None if evaluation is None else json.loads(evaluation.read_text(encoding="utf-8"))
     told = {} if run is None else facts_of_log(run / _LOG)
+    if measured is not None and "parameters" in told:
+        refuse_other_model(measured["model"]["parameters"], told["parameters"])
     if data is not None:
         told["data"] = data
     if run is not None and (run / _CURVES).is_file():
@@ -33,3 +35,13 @@ def write_card_from_files(
     if evaluation is not None and evaluation.resolve() != (folder / _EVALUATION).resolve():
         shutil.copyfile(evaluation, folder / _EVALUATION)
     return written
+
+
+def refuse_other_model(measured: int, trained: int) -> None:
+    """An evaluation and a run that are not of one model. Low-rank additions, which the run counts too, are a few
+    hundredths."""
+    if abs(measured - trained) > 0.1 * measured:
+        raise CardError(
+            f"the evaluation is of a model of {measured:,} parameters, the run of one of {trained:,}: they are not of "
+            "the same model"
+        )

@@ -75,6 +75,8 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
 
 def load_vocabulary(path: str, text: TextSection) -> Any:
     """The tokenizer in a folder, or of a `vocab.json` under the choices of `text`."""
+    if "/" not in path and not Path(path).exists():
+        raise TokenizerFileError(f"text.vocabulary={path}: no such file or folder")
     if not Path(path).is_file():
         try:
             return load_tokenizer(path, strict=True)

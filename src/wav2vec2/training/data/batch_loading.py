@@ -200,7 +200,8 @@ class TrainingData:
         if not len(selection.usable):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items())
             first = f" ({table.problems[0].id}: {table.problems[0].reason})" if table.problems else ""
-            raise TrainingDataError(f"{source.path}: none of its clips can be used: {reasons}{first}")
+            allowed = f"data.min_seconds={limits.shortest:g}, data.max_seconds={limits.longest:g}"
+            raise TrainingDataError(f"{source.path}: none of its clips can be used: {reasons}{first}; {allowed}")
         return table, selection
 
     def _mapped(self) -> Any:

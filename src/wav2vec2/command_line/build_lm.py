@@ -39,8 +39,8 @@ def build_lm(
     counts = ", ".join(f"{size} {length}-grams" for length, size in enumerate(sizes, 1))
     if 0 in sizes:
         typer.echo(
-            f"build-lm: no {list(sizes).index(0) + 1}-grams are left: --prune {prune} takes what is that rare away. Of so "
-            "little text, --prune 0 keeps all",
+            f"build-lm: no {list(sizes).index(0) + 1}-grams are left: --prune {prune} takes what is that rare away. "
+            "Of so little text, --prune 0 keeps all",
             err=True,
         )
     typer.echo(f"{output}: {counts}")

@@ -12,8 +12,8 @@ from wav2vec2.training.starting import has_fast_bf16
 #: Clips of a step that is timed, with the seconds of audio of an update.
 _CLIPS = 8
 
-#: What an update takes beside such a step: reading, padding, the optimizer, log and guards (1.5 to 1.8 measured).
-_UPDATE = 1.7
+#: What an update takes beside such a step: reading, padding, the optimizer, log and guards (1.8 to 2.2 measured).
+_UPDATE = 2.1
 
 #: What is not training, in updates: speaking the corpus, the language model, measurement, reports.
 _REST = 350

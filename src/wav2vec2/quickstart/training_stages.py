@@ -59,10 +59,10 @@ FINETUNING: dict[str, Any] = {
 class TrainingSize:
     """Updates of both runs, seconds of audio in each, and the highest learning rates."""
 
-    pretraining_updates: int = 500
+    pretraining_updates: int = 400
     pretraining_seconds: float = 16.0
     pretraining_rate: float = 2e-3
-    finetuning_updates: int = 1500
+    finetuning_updates: int = 1250
     finetuning_seconds: float = 16.0
     finetuning_rate: float = 2e-3
 

@@ -90,6 +90,7 @@ def train_in_two_processes(folder: Path, divisions: list[tuple[int, int]]) -> li
 def _enter(rank: int, port: int, folder: Path, divisions: list[tuple[int, int]]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(PROCESSES)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(PROCESSES)}
+    os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate gives each process both cores in the middle of its work
     torch.set_num_threads(1)
     for number, (batch, accumulation) in enumerate(divisions):
         result = train(folder, batch, accumulation)

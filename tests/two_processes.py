@@ -36,6 +36,7 @@ def run_on_two_processes(work: Callable[[int, Path], None], folder: Path) -> lis
 
 def enter(rank: int, work: Callable[[int, Path], None], port: int, folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["OMP_NUM_THREADS"] = "1"  # or Accelerate gives each process both cores in the middle of its work
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=PROCESSES)
     try:

@@ -43,7 +43,7 @@ test-compat: $(INSTALLED)
 	$(OFFLINE) WAV2VEC2_STOCK_PYTHON=$(abspath .venv-compat/bin/python) WAV2VEC2_STOCK_VERSION=4.57. \
 		$(BIN)/pytest tests/test_stock_by_name.py
 
-# Synthetic speech, pretraining, fine-tuning, a language model, a model folder with its card: about six minutes.
+# Synthetic speech, pretraining, fine-tuning, a language model, a model folder with its card: about five minutes.
 quickstart: $(INSTALLED)
 	$(OFFLINE) $(BIN)/wav2vec2 quickstart
 

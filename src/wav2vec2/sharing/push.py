@@ -115,16 +115,22 @@ def _sent(
 
 def validate_on_hub(card: str) -> None:
     """Ask the Hub whether it would take this card; what it says against it is a ValueError."""
-    from huggingface_hub import ModelCard
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session, hf_raise_for_status
 
-    try:
-        ModelCard(card).validate()
-    except ValueError as error:
+    # `ModelCard.validate` of huggingface_hub before release 2 asks huggingface.co, whichever Hub the card is for
+    response = get_session().post(
+        f"{constants.ENDPOINT}/api/validate-yaml",
+        json={"repoType": "model", "content": card},
+        headers={"Accept": "text/plain"},
+    )
+    if response.status_code == 400:
         try:
-            said = [str(one["message"]) for one in json.loads(str(error))["errors"]]
+            said = [str(one["message"]) for one in json.loads(response.text)["errors"]]
         except (ValueError, KeyError, TypeError):
-            said = [str(error)]
-        raise ValueError(f"{CARD}: the Hub refuses its metadata: {'; '.join(said)}") from error
+            said = [response.text]
+        raise ValueError(f"{CARD}: the Hub refuses its metadata: {'; '.join(said)}")
+    hf_raise_for_status(response)
 
 
 def _card(folder: Path, name: str) -> str:

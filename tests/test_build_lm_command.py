@@ -15,7 +15,7 @@ import pytest
 from ngram_models import zipf_sentences
 from typer.testing import CliRunner
 
-from wav2vec2.command_line import work_progress
+from wav2vec2.command_line import remaining_time
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.kneser_ney import train_compact
 from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
@@ -57,12 +57,12 @@ def test_a_text_so_small_that_an_order_is_pruned_away_is_told(tmp_path: Path) ->
 
 
 def test_lines_and_a_bar(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_progress, "_FIRST", 0.0)
+    monkeypatch.setattr(remaining_time, "_FIRST", 0.0)
     arguments = ["build-lm", str(corpus), "-o", str(tmp_path / "new" / "lm"), "--order", "3"]
     lines = RUNNER.invoke(app, arguments)
     assert lines.exit_code == 0, lines.output
     assert "build-lm: reading the text; " in lines.stderr
-    assert "% of the work in 0 s: " in lines.stderr
+    assert "% of the work in 0 seconds: " in lines.stderr
     assert "3-grams" in lines.stdout
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")

@@ -27,17 +27,24 @@ KINDS: dict[str, Any] = {
 OFFLINE = ("build-lm", "transcribe", "align", "evaluate", "score", "tune")
 
 #: Files of the guides that a command wants to be there before it begins.
-NAMED = (
-    *("corpus.txt", "words.lm", "words.txt", "names.txt", "test.tsv", "dev.tsv", "train.tsv", "talk.flac"),
-    *(
-        "references.tsv",
-        "hypotheses.tsv",
-        "recordings/one.wav",
-        "outputs/ctc/model/config.json",
-        "outputs/ctc/log.jsonl",
-    ),
-    *("outputs/evaluation/evaluation.json", "outputs/pretrained/log.jsonl", "outputs/mine/model/config.json"),
-)
+NAMED = [
+    "corpus.txt",
+    "words.lm",
+    "words.txt",
+    "names.txt",
+    "test.tsv",
+    "dev.tsv",
+    "train.tsv",
+    "talk.flac",
+    "references.tsv",
+    "hypotheses.tsv",
+    "recordings/one.wav",
+    "outputs/ctc/model/config.json",
+    "outputs/ctc/log.jsonl",
+    "outputs/evaluation/evaluation.json",
+    "outputs/pretrained/log.jsonl",
+    "outputs/mine/model/config.json",
+]
 
 
 def check_command(arguments: Sequence[str]) -> None:

@@ -224,8 +224,8 @@ def test_how_long_it_takes_is_said_in_few_lines(capsys: pytest.CaptureFixture[st
         report.advance(100.0)
         report.finished("a file")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "4% of 2.0 hours of audio in 6 s, 50.0 times as fast as speech: about 2.3 minutes left"
-    assert len(lines) == 3 and lines[1].endswith("about 78 s left")
+    assert lines[0] == "4% of 2 hours of audio in 6 seconds, 50.0 times as fast as speech: about 2 minutes left"
+    assert len(lines) == 3 and lines[1].endswith("about 78 seconds left")
 
 
 def test_no_line_for_each_file(place: Path) -> None:

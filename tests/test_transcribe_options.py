@@ -171,7 +171,7 @@ def test_speed_and_time_left_are_said(checkpoint: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(remaining_time, "_FIRST", 0.0)
     long = write_noise(tmp_path / "long.wav", 100.0)
     plain = run(checkpoint, long, "--batch-seconds", "30").stderr
-    assert "of 100 s of audio in " in plain
+    assert "of 2 minutes of audio in " in plain
     assert "times as fast as speech: about " in plain
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")

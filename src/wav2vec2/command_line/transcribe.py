@@ -24,8 +24,8 @@ from wav2vec2.command_line.recogniser import (
     Window,
     told,
 )
-from wav2vec2.command_line.remaining_time import in_words
 from wav2vec2.command_line.stopping import Stop, stoppable
+from wav2vec2.evaluation.figures_in_words import duration
 
 if TYPE_CHECKING:
     from wav2vec2.inference.audio_inputs import AudioInput
@@ -154,7 +154,7 @@ class _Run:
             self.keeper = KeptInFiles(places, recogniser.identity())
             for name, parts in self.keeper.parts.items():
                 if parts:
-                    heard = in_words(self.transcriber.transcript_of(name, parts).duration)
+                    heard = duration(self.transcriber.transcript_of(name, parts).duration)
                     typer.echo(f"{name}: going on after {heard}, which a stopped run has found", err=True)
 
     def execute(self) -> None:
@@ -211,7 +211,7 @@ class _Run:
             else:
                 where = "is printed; with --output the same command would go on from there"
                 self.output.add(beginning)
-            typer.echo(f"  {name}: what was found in its first {in_words(beginning.duration)} {where}", err=True)
+            typer.echo(f"  {name}: what was found in its first {duration(beginning.duration)} {where}", err=True)
 
 
 def _input(path: Path, stop: Stop) -> "AudioInput":

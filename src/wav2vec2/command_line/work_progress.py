@@ -1,15 +1,12 @@
 """How far a command is that does one thing after another: a bar on a terminal, now and then a line elsewhere."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 
-from wav2vec2.command_line.remaining_time import in_words
-
-#: Seconds after which the first line is written, and between two of them.
-_FIRST, _BETWEEN = 5.0, 30.0
+from wav2vec2.command_line.remaining_time import NowAndThen
+from wav2vec2.evaluation.figures_in_words import duration
 
 
 @contextmanager
@@ -31,11 +28,9 @@ def work_progress(command: str) -> Iterator[Callable[[str, float], None]]:
 
 class _Lines:
     def __init__(self, command: str) -> None:
-        self._command, self._started, self._next = command, time.monotonic(), _FIRST
+        self._command, self._lines = command, NowAndThen()
 
     def tell(self, step: str, share: float) -> None:
-        passed = time.monotonic() - self._started
-        if passed >= self._next and 0 < share < 1:
-            self._next = passed + _BETWEEN
-            left = in_words(passed * (1 / share - 1))
-            typer.echo(f"{self._command}: {step}; {share:.0%} of the work in {in_words(passed)}: {left} left", err=True)
+        if (passed := self._lines.passed(share)) is not None:
+            left = duration(passed / share - passed)
+            typer.echo(f"{self._command}: {step}; {share:.0%} of the work in {duration(passed)}: {left} left", err=True)

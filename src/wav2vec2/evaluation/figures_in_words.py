@@ -11,12 +11,33 @@ def percent(rate: float, signed: bool = False) -> str:
 
 
 def length(hours: float) -> str:
-    """Hours, or minutes of less than one.
+    """How much audio: hours, or minutes of less than one.
 
     >>> length(5.4), length(0.02)
     ('5.40 hours', '1.2 minutes')
     """
     return f"{hours:.2f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the units that one thinks in.
+
+    >>> [duration(seconds) for seconds in (1, 47, 725, 7_200, 5_000, 100_000, 200_000)]
+    ['1 second', '47 seconds', '12 minutes', '2 hours', '1 hour 23 minutes', '27 hours 47 minutes', '2 days 8 hours']
+    """
+    if seconds < 100:
+        return _counted(round(seconds), "second")
+    if seconds < 3570:
+        return _counted(round(seconds / 60), "minute")
+    if seconds < 48 * 3600:
+        large, small, units = *divmod(round(seconds / 60), 60), ("hour", "minute")
+    else:
+        large, small, units = *divmod(round(seconds / 3600), 24), ("day", "hour")
+    return _counted(large, units[0]) + (f" {_counted(small, units[1])}" if small else "")
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def times_as_fast(real_time_factor: float) -> str:

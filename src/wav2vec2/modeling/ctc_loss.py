@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wav2vec2.modeling.precision import full_precision, in_full_precision
-from wav2vec2.modeling.requirements_on_tensors import require, warn_once
+from wav2vec2.modeling.requirements_on_tensors import require, warn_once_if
 
 
 class CTCLoss(NamedTuple):
@@ -37,7 +37,7 @@ def check_labels(labels: Tensor, vocab_size: int, blank: int, clips: int) -> Ten
     is_label = (labels >= 0) & (labels != blank)
     followed = is_label.flip(1).cumsum(1).flip(1) > 0  # a label comes at or after this place
     left_out = ((labels == blank) & followed).sum()
-    warn_once(
+    warn_once_if(
         left_out > 0,
         f"labels: the blank (pad_token_id={blank}) stands between labels. CTC has no such label, so it is left out: if "
         f"{blank} is a letter of your vocabulary, pad_token_id is wrong, and the letter is lost from every text. "

@@ -22,7 +22,7 @@ def require(condition: Tensor, message: str) -> None:
         torch._assert_async(condition, message)
 
 
-def warn_once(condition: Tensor, message: str) -> None:
+def warn_once_if(condition: Tensor, message: str) -> None:
     """Log `message` the first time that `condition` (a scalar) is true, where looking at it costs nothing: on the CPU,
     not in a graph. Elsewhere what is warned of must be counted, so that it can be found."""
     if can_be_looked_at(condition) and message not in _told and bool(condition):

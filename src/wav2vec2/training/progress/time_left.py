@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from wav2vec2.evaluation.figures_in_words import duration
+
 #: The first update starts workers and chooses kernels: it says nothing of the others. So many seconds after it, the
 #: mean of the others says enough.
 _FIRST_SECONDS = 5.0
@@ -39,24 +41,3 @@ class TimeLeft:
     def words(self) -> str:
         """As one says it; empty as long as it is not known."""
         return "" if self.seconds is None else f"{duration(self.seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the units that one thinks in.
-
-    >>> [duration(seconds) for seconds in (1, 47, 90, 725, 5_000, 100_000, 200_000)]
-    ['1 second', '47 seconds', '90 seconds', '12 minutes', '1 hour 23 minutes', '27 hours 47 minutes', '2 days 8 hours']
-    """
-    if seconds < 100:
-        return _counted(round(seconds), "second")
-    if seconds < 3570:
-        return _counted(round(seconds / 60), "minute")
-    if seconds < 48 * 3600:
-        hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{_counted(hours, 'hour')} {_counted(minutes, 'minute')}"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{_counted(days, 'day')} {_counted(hours, 'hour')}"
-
-
-def _counted(number: int, unit: str) -> str:
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"

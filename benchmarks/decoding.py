@@ -28,8 +28,8 @@ from torch import Tensor
 
 from wav2vec2.decoding.confidences import calibration_error
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.word_errors import compare_words
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
 ALPHA, BETA = 1.0, 1.0

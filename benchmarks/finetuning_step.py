@@ -35,7 +35,6 @@ from wav2vec2.configuration import presets
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.training.ctc_models import start_head_afresh
-from wav2vec2.training.ctc_task import CTCTask
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.finetuning import finetune
 from wav2vec2.training.optimization import make_optimizer
@@ -52,7 +51,8 @@ from wav2vec2.training.settings.run_config import (
     TuningSection,
 )
 from wav2vec2.training.starting import make_accelerator
-from wav2vec2.training.task import inputs_of
+from wav2vec2.training.tasks.ctc_task import CTCTask
+from wav2vec2.training.tasks.task import inputs_of
 from wav2vec2.training.trainer_collator import CTCCollator
 from wav2vec2.training.update_step import Updater
 

@@ -30,10 +30,10 @@ from pretraining_step import DTYPES, Setting, autocast, build, draw_for_stock, m
 from wav2vec2 import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.optimization import make_optimizer
-from wav2vec2.training.pretraining_task import PretrainingTask, encoder_inputs
 from wav2vec2.training.progress.throughput import Meter, matmul_peak, update_operations
 from wav2vec2.training.settings.run_config import DataSection, OptimizerSection, Source
 from wav2vec2.training.starting import make_accelerator
+from wav2vec2.training.tasks.pretraining_task import PretrainingTask, encoder_inputs
 from wav2vec2.training.update_step import Updater
 
 

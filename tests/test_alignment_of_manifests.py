@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from recognition_checkpoints import TOKENS, save_checkpoint, talkative_model, write_noise
-from test_subtitle_formats import read_textgrid
+from textgrids import read_textgrid
 from typer.testing import CliRunner, Result
 
+from wav2vec2.alignment.aligned_words import align_words
 from wav2vec2.command_line import align as module
 from wav2vec2.command_line.app import app
-from wav2vec2.decoding.aligned_words import align_words
 from wav2vec2.inference import Transcriber
 from wav2vec2.inference.aligning import align_recording
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer

@@ -15,9 +15,9 @@ from ngram_models import BackOffModel
 from torch import Tensor
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.hub_language_model import read_hub_folder
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.inference.decoder_choice import Wanted, beam_decoder
+from wav2vec2.language_models.hub_language_model import read_hub_folder
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "|", "a", "b"]
 WIDE = 700  # more than the texts of 5 frames

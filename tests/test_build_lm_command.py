@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from wav2vec2.command_line import remaining_time
 from wav2vec2.command_line.app import app
-from wav2vec2.decoding.kneser_ney import train_compact
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.kneser_ney import train_compact
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 RUNNER = CliRunner()
 

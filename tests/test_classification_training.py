@@ -31,7 +31,8 @@ from wav2vec2.training.classification import (
     manifest_with_segments,
     read_classification,
 )
-from wav2vec2.training.classification_task import (
+from wav2vec2.training.data.audio_clips import EVALUATION, LoadedClip, TrainingDataError, clip_seed
+from wav2vec2.training.tasks.classification_task import (
     ClipLabelTask,
     FrameLabelTask,
     SpeakerTask,
@@ -41,8 +42,7 @@ from wav2vec2.training.classification_task import (
     segments_of,
     voice_number,
 )
-from wav2vec2.training.data.audio_clips import EVALUATION, LoadedClip, TrainingDataError, clip_seed
-from wav2vec2.training.task import inputs_of
+from wav2vec2.training.tasks.task import inputs_of
 
 SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -322,7 +322,7 @@ def test_equal_error_rate_against_counting() -> None:
 
 def test_pairs_are_all_pairs_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a loop over pairs, with embeddings that came in two parts and one clip of no named speaker."""
-    monkeypatch.setattr("wav2vec2.training.classification_task._ROWS", 2)
+    monkeypatch.setattr("wav2vec2.training.tasks.classification_task._ROWS", 2)
     config = small_config(num_labels=2)
     task = SpeakerTask(config, Wav2Vec2FeatureExtractor(), ["a", "b"], seed=3, clips=5)
     model = Wav2Vec2ForXVector(config).eval()

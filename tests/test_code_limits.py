@@ -13,34 +13,38 @@ FOLDERS = ("src", "tests", "benchmarks", "examples", "docs")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-ROOMS = (
-    "configuration",
-    "modeling",
-    "processing",
-    "decoding",
-    "inference",
-    "metrics",
-    "evaluation",
-    "training",
-    "sharing",
-    "quickstart",
-    "command_line",
-)
+#: Which rooms a room may import besides itself. A room of a room stands under its path.
+MAY_IMPORT: dict[str, set[str]] = {}
 
-#: Which rooms a room may import besides itself.
-MAY_IMPORT: dict[str, set[str]] = {
-    "configuration": set(),
-    "modeling": {"configuration"},
-    "processing": {"configuration"},
-    "decoding": set(),
-    "inference": {"modeling", "processing", "decoding", "configuration"},
-    "metrics": set(),  # scripts that `evaluate` copies elsewhere
-    "evaluation": {"inference", "processing", "decoding", "modeling", "configuration"},
-    "training": set(ROOMS) - {"sharing", "quickstart", "command_line"},
-    "sharing": set(ROOMS) - {"training", "quickstart", "command_line"},
-    "quickstart": set(ROOMS) - {"command_line"},
-    "command_line": set(ROOMS),
-}
+#: From the ground up: each room, and what it may import. "all above" are the rooms of the lines before.
+for room, below in (
+    ("files", ""),
+    ("configuration", "files"),
+    ("modeling", "configuration files"),
+    ("processing", "configuration files"),
+    ("language_models", "files"),
+    ("alignment", "configuration files"),
+    ("decoding", "language_models alignment configuration files"),
+    ("inference", "all above"),
+    ("metrics", ""),  # scripts that `evaluate` copies elsewhere
+    ("evaluation", "all above"),
+    ("training/settings", "all above"),
+    ("training/saving", "all above"),
+    ("training/data", "all above"),
+    ("training/progress", "all above"),
+    ("training/checks", "all above"),
+    ("training/tasks", "all above"),
+    ("training", "all above"),
+    ("sharing", "all above but training"),
+    ("quickstart", "all above"),
+    ("command_line", "all above"),
+):
+    allowed = set(MAY_IMPORT) if below.startswith("all above") else set(below.split())
+    MAY_IMPORT[room] = {
+        name for name in allowed if below != "all above but training" or not name.startswith("training")
+    }
+
+ROOMS = tuple(MAY_IMPORT)
 
 #: What the rooms that every user of a model needs may import from outside.
 OUTSIDE: dict[str, set[str]] = {
@@ -71,8 +75,14 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
 
 def room_of(path: Path) -> str | None:
     """The room a module stands in; None for the package's own `__init__`, which opens all of them."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return None if first.endswith(".py") else first
+    return room_at("/".join(path.relative_to(PACKAGE).parent.parts))
+
+
+def room_at(place: str) -> str | None:
+    """The innermost room at a path inside the package; a folder that is no room is given back as it is."""
+    if not place or place in ROOMS or "/" not in place:
+        return place or None
+    return room_at(place.rpartition("/")[0])
 
 
 def room_named(module: str) -> str | None:
@@ -80,9 +90,26 @@ def room_named(module: str) -> str | None:
     parts = module.split(".")
     if parts[0] != "wav2vec2":
         return None
-    if len(parts) > 1 and parts[1] in ROOMS:
-        return parts[1]
-    return "the whole package"
+    found = room_at("/".join(parts[1:]))
+    return found if found in ROOMS else "the whole package"
+
+
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """Modules that import each other in a circle, each circle as large as it is."""
+    reached: dict[str, set[str]] = {}
+    for start in arrows:
+        seen, waiting = set[str](), [start]
+        while waiting:
+            new = arrows.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        reached[start] = seen
+    found: list[set[str]] = []
+    for start in arrows:
+        around = {other for other in reached[start] if start in reached.get(other, set())}
+        if around and around not in found:
+            found.append(around)
+    return found
 
 
 def functions_in(path: Path) -> Iterator[tuple[str, int]]:
@@ -96,7 +123,6 @@ def test_the_sources_were_found() -> None:
     """The tests below look at something."""
     assert len(MODULES) > 20
     assert Path(__file__) in SOURCES
-    assert {room_of(path) for path in MODULES} == {None, *ROOMS}
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -116,7 +142,7 @@ def test_every_file_name_says_what_the_file_holds() -> None:
 
 def test_every_folder_of_the_package_is_a_known_room() -> None:
     rooms = {room for path in MODULES if (room := room_of(path)) is not None}
-    assert rooms <= set(ROOMS)
+    assert rooms == set(ROOMS)
 
 
 def test_a_room_imports_only_the_rooms_it_may() -> None:
@@ -127,6 +153,20 @@ def test_a_room_imports_only_the_rooms_it_may() -> None:
             allowed = MAY_IMPORT[room] | {room, None}
             wrong += [f"{name_of(path)}:{line}: {module}" for line, module, of in imported if of not in allowed]
     assert wrong == []
+
+
+@pytest.mark.xfail(strict=True, reason="four circles are still there")
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    """Not even inside of a function or for types alone."""
+    named = {".".join(path.relative_to(ROOT / "src").with_suffix("").parts): path for path in MODULES}
+    arrows: dict[str, set[str]] = {}
+    for name, path in named.items():
+        imported = {module for _, module in imports_of(path)}
+        imported |= {module.rpartition(".")[0] for module in imported}
+        arrows[name] = (imported & set(named)) - {name}
+    assert sum(map(len, arrows.values())) > 500
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]
+    assert circles(arrows) == []
 
 
 def test_models_need_no_library_but_torch_transformers_and_safetensors() -> None:
@@ -158,3 +198,5 @@ def test_the_import_checker_sees_every_way_of_importing(tmp_path: Path, monkeypa
         "wav2vec2.processing.audio",
     ]
     assert [room_named(module) for module in found] == ["training", "decoding", "modeling", "processing"]
+    assert room_named("wav2vec2.training.data.streams.Stream") == "training/data"
+    assert room_of(PACKAGE / "training" / "data" / "deeper" / "file.py") == "training/data"

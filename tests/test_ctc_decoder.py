@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.decoder_files import DecoderFileError
-from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.hypotheses import Hypothesis
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGH"]
 WORDS = ["A", "BAD", "CAB", "BEAD", "FACE", "HE", "HEAD", "BEE", "ADD", "GAFFE"]

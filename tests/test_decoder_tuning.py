@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wav2vec2.decoding.confidences import Calibration, calibration_error, reliability_curve
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.word_errors import compare_words
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "|", *"abcdefgh"]
 WORDS = ["bad", "cab", "bead", "face", "hebe", "head", "bee", "add", "fad", "fed", "bed", "dad"]

@@ -29,7 +29,7 @@ def test_there_are_examples() -> None:
     """At least where a formula is easiest to read as one: lengths, masks, distractors, the configuration."""
     assert set(WITH_EXAMPLES) >= {
         "wav2vec2.configuration.wav2vec2_config",
-        "wav2vec2.modeling.feature_encoder",
+        "wav2vec2.configuration.frame_arithmetic",
         "wav2vec2.modeling.span_masking",
         "wav2vec2.modeling.distractor_sampling",
     }

@@ -19,7 +19,7 @@ from wav2vec2.evaluation.evaluation import ErrorRate, Evaluation
 from wav2vec2.evaluation.provenance import weight_files
 from wav2vec2.evaluation.recording_names import named_recordings, without_paths
 from wav2vec2.evaluation.scoring import error_rates
-from wav2vec2.evaluation.strict_records import RecordError
+from wav2vec2.files.strict_records import RecordError
 from wav2vec2.inference import Transcriber, Transcript
 
 ARPA = """\\data\\

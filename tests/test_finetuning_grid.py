@@ -15,7 +15,7 @@ from wav2vec2.training.finetuning import prepare_finetuning
 from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
-from wav2vec2.training.task import inputs_of
+from wav2vec2.training.tasks.task import inputs_of
 
 #: (processes, seconds that one process holds at once, parts that an update of about eight clips then has)
 LAYOUTS = {

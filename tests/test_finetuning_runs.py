@@ -24,14 +24,14 @@ from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training import finetuning
 from wav2vec2.training.checks.validation import DataProblemsError, clip_sources, examine
-from wav2vec2.training.ctc_task import CTCTask, Stages
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.finetuning import prepare_finetuning
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import StartError
-from wav2vec2.training.task import inputs_of
+from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
+from wav2vec2.training.tasks.task import inputs_of
 
 SENTENCES = ["abba cab", "dead beef", "face a bad fad"]
 

@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import planted_tokens
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted_tokens import planted
 from torch import Tensor
 
 import wav2vec2
-from wav2vec2.decoding import alignment_trellis
-from wav2vec2.decoding.forced_alignment import STAR_COST, Alignment, Span, align
+from wav2vec2.alignment import alignment_trellis
+from wav2vec2.alignment.forced_alignment import STAR_COST, Alignment, Span, align
 
 STAR = -1
 
@@ -128,19 +130,6 @@ def test_by_blocks_as_in_one_table(case: Case, cells: int) -> None:
         assert list(other) == list(one)
 
 
-def planted(frames: int, tokens: int, vocab: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy log-probabilities (1, T, V) with tokens (U,) at known frames (U,), each two frames long."""
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.randint(1, vocab, (tokens,), generator=generator)
-    starts = torch.randperm(frames // 3 - 1, generator=generator)[:tokens].sort().values * 3
-    values = torch.randn(1, frames, vocab, generator=generator) * 2
-    values[..., 0] += 8
-    for shift in (0, 1):
-        values[0, starts + shift, 0] -= 8
-        values[0, starts + shift, targets] += 8
-    return values.log_softmax(-1), targets, starts
-
-
 @pytest.mark.parametrize(("frames", "tokens"), [(200, 20), (1000, 300), (3000, 100)])
 def test_planted_boundaries_are_found(frames: int, tokens: int) -> None:
     log_probs, targets, starts = planted(frames, tokens, 32)
@@ -250,8 +239,8 @@ def test_bad_input_is_named(arguments: tuple[Tensor, Tensor], message: str) -> N
 
 ONE_HOUR = """
 import resource, torch
-from test_forced_alignment import planted
-from wav2vec2.decoding.forced_alignment import align
+from planted_tokens import planted
+from wav2vec2.alignment.forced_alignment import align
 
 align(*(part[None] if part.ndim == 1 else part for part in planted(300, 20, 32)[:2]))
 log_probs, targets, starts = planted(180_000, 1500, 32)
@@ -265,7 +254,7 @@ print(grown // 1024, found)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in kilobytes, as Linux gives it")
 def test_an_hour_in_400_megabytes() -> None:
-    folders = f"{Path(wav2vec2.__file__).parents[1]}:{Path(__file__).parent}"
+    folders = f"{Path(wav2vec2.__file__).parents[1]}:{Path(planted_tokens.__file__).parent}"
     command = [sys.executable, "-c", ONE_HOUR]
     environment = {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

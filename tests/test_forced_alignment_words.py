@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wav2vec2.decoding.aligned_words import AlignedWord, align_words, spell
-from wav2vec2.decoding.frame_times import FrameTimes, Interval, TimeBias, estimate_bias
+from wav2vec2.alignment.aligned_words import AlignedWord, align_words, spell
+from wav2vec2.alignment.frame_times import FrameTimes, Interval, TimeBias, estimate_bias
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
 VOCABULARY = ["<pad>", "<unk>", "|", *ALPHABET]

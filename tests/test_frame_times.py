@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wav2vec2.decoding.frame_times import FrameTimes, TimeBias, estimate_bias, in_order
+from wav2vec2.alignment.frame_times import FrameTimes, TimeBias, estimate_bias, in_order
 
 STACKS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=1, max_size=4)
 INTERVALS = st.lists(

@@ -14,9 +14,9 @@ from wav2vec2.training.guards import (
     NonFiniteError,
     StalledError,
     TrainingStoppedError,
-    describe_plateau,
 )
 from wav2vec2.training.settings.run_config import GuardSection
+from wav2vec2.training.tasks.ctc_task import describe_plateau
 
 CHANCE = 1 / 101
 HEALTHY: dict[str, Any] = {

@@ -86,8 +86,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
                 result = run_push(folder, NAME, "--private", "--clip", audio, "--message", "A model")
             hub.add("tester/wer", {"wer.py": metric_path("wer").read_bytes()}, kind="spaces")
             answers = place / "answers.json"
+            probe = Path(__file__).with_name("support") / "hub_pull_probe.py"
             stock = subprocess.run(
-                [sys.executable, str(Path(__file__).with_name("hub_pull_probe.py")), NAME, str(place), str(answers)],
+                [
+                    sys.executable,
+                    str(probe),
+                    NAME,
+                    str(place),
+                    str(answers),
+                ],
                 env=environment_for(hub, place / "stock_home") | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")},
                 capture_output=True,
                 text=True,

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngram_models import SlowKneserNey, absolute_discounting_perplexity, reference_texts, zipf_sentences
 
-from wav2vec2.decoding.external_sorting import CountingSorter
-from wav2vec2.decoding.kneser_ney import FALLBACK_DISCOUNTS, discounts_of, train_compact
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.external_sorting import CountingSorter
+from wav2vec2.language_models.kneser_ney import FALLBACK_DISCOUNTS, discounts_of, train_compact
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 sentences = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=8).map(" ".join), min_size=1, max_size=12)
 
@@ -128,7 +128,7 @@ def test_sorted_runs_are_merged_in_rounds(tmp_path: Path) -> None:
 _CHILD = """
 import resource, sys
 import torch
-from wav2vec2.decoding.kneser_ney import train_compact
+from wav2vec2.language_models.kneser_ney import train_compact
 train_compact(["a b c"], sys.argv[2], order=3, memory=1 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 train_compact(__import__("pathlib").Path(sys.argv[1]), sys.argv[2], order=3, prune=(0, 1, 2), memory=16_000_000)

@@ -20,9 +20,9 @@ from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.processor import Wav2Vec2Processor
 from wav2vec2.processing.vocabulary import build_vocabulary
-from wav2vec2.training.ctc_task import CTCTask
 from wav2vec2.training.data.audio_clips import LoadedClip
-from wav2vec2.training.task import inputs_of
+from wav2vec2.training.tasks.ctc_task import CTCTask
+from wav2vec2.training.tasks.task import inputs_of
 
 REFERENCES = ("Hello, World! It’s one.", "Good-bye, Bob.", "ÉTÉ, naïve: aaah")
 SECONDS = (2.0, 2.5, 3.0)

@@ -11,10 +11,10 @@ from ngram_models import zipf_sentences
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.build_lm import build_lm
-from wav2vec2.decoding.hub_language_model import read_hub_folder, read_language_model
-from wav2vec2.decoding.kenlm_language_model import KENLM_MAGIC, KenlmLanguageModel, stored_vocabulary
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.hub_language_model import read_hub_folder, read_language_model
+from wav2vec2.language_models.kenlm_language_model import KENLM_MAGIC, KenlmLanguageModel, stored_vocabulary
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 
 @pytest.fixture

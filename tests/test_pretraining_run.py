@@ -12,8 +12,8 @@ from pretraining_runs import assert_same, log, optimizer, recipe, run, start, we
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 from wav2vec2.training import starting
-from wav2vec2.training.pretraining_task import PretrainingTask
 from wav2vec2.training.starting import has_fast_bf16
+from wav2vec2.training.tasks.pretraining_task import PretrainingTask
 
 LENGTHS = [0.6 + 0.02 * n for n in range(30)]
 

@@ -67,7 +67,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         model.save_pretrained(folder / head)
         save_processor(folder / head)
     save_processors(folder / "processors")
-    probe, answers = Path(__file__).with_name("registration_probe.py"), folder / "answers.json"
+    probe, answers = Path(__file__).with_name("support") / "registration_probe.py", folder / "answers.json"
     command = [sys.executable, str(probe), str(folder), str(answers)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=one_thread)

@@ -94,7 +94,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
             *({"name": name, "kind": "classification"} for name in CLASSIFIERS),
             {"name": LANGUAGES, "kind": "languages", "languages": list(VOCABULARIES)},
         ]
-        script, found = Path(__file__).with_name("stock_by_name_probe.py"), place / "answers.npz"
+        script, found = Path(__file__).with_name("support") / "stock_by_name_probe.py", place / "answers.npz"
         done = subprocess.run(
             [STOCK_PYTHON, "-P", str(script), json.dumps(wanted), *clips, str(found)],
             env=environment_for(hub, place / "stock_home", READER) | {"PYTHONPATH": ""},

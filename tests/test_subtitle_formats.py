@@ -1,19 +1,18 @@
 """What is written is read back by small readers of each format: every word once, in order, times that never go back."""
 
 import json
-import re
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textgrids import Read, read_textgrid
 
-from wav2vec2.decoding.aligned_words import AlignedWord
-from wav2vec2.decoding.captions import LINE_LENGTH, LINES, captions
-from wav2vec2.decoding.subtitle_formats import render
+from wav2vec2.alignment.aligned_words import AlignedWord
+from wav2vec2.inference.captions import LINE_LENGTH, LINES, captions
+from wav2vec2.inference.subtitle_formats import render
 
 LETTERS = st.sampled_from(list("aZé字ß\"&<>;.!?'|-ا\\ \n"))
-Read = list[tuple[float, float, str]]
 
 
 @st.composite
@@ -37,19 +36,6 @@ def check_order(read: Read, duration: float, count: int, gap: float = 0.0) -> No
     assert flat == sorted(flat)
     assert all(end - start >= gap - 1e-9 for start, end, _ in read)
     assert not flat or (flat[0] >= 0 and flat[-1] <= max(duration, count / 1000) + 0.0006)
-
-
-def read_textgrid(text: str) -> tuple[float, dict[str, Read]]:
-    """Tiers of a TextGrid in Praat's long format."""
-    tiers: dict[str, Read] = {}
-    total = float(re.findall(r"^xmax = ([\d.]+)$", text, re.M)[0])
-    for part in re.split(r"^    item \[\d+\]:$", text, flags=re.M)[1:]:
-        name = re.findall(r'^        name = "(.*)"$', part, re.M)[0]
-        pattern = r'xmin = ([\d.]+)\n {12}xmax = ([\d.]+)\n {12}text = "((?:[^"]|"")*)"\n'
-        found = re.findall(r" {8}intervals \[\d+\]:\n {12}" + pattern, part)
-        assert len(found) == int(re.findall(r"intervals: size = (\d+)", part)[0])
-        tiers[name] = [(float(start), float(end), text.replace('""', '"')) for start, end, text in found]
-    return total, tiers
 
 
 def read_ctm(text: str) -> list[tuple[str, float, float, str, float]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from wav2vec2.decoding.hypotheses import Word
-from wav2vec2.decoding.subtitle_formats import render
 from wav2vec2.inference import Transcript
+from wav2vec2.inference.subtitle_formats import render
 
 WORDS = [Word("naïve", 0.1, 0.4, 0.9), Word("art", 1.0, 1.5, 0.5)]
 TRANSCRIPT = Transcript("in/talk.wav", "naïve art", WORDS, duration=2.0)

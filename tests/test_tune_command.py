@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 from wav2vec2.command_line import remaining_time
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.tuning import as_spelled
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 
 RUNNER = CliRunner()

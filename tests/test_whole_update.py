@@ -16,8 +16,8 @@ from wav2vec2 import (
     Wav2Vec2ForXVector,
     Wav2Vec2Model,
 )
+from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.modeling.distractor_sampling import sample_distractors
-from wav2vec2.modeling.feature_encoder import conv_output_length
 from wav2vec2.modeling.random_draws import ClipDraws, choose_draws
 from wav2vec2.modeling.span_masking import draw_pretraining_mask, draw_time_mask
 from wav2vec2.modeling.whole_update import WholeUpdate

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import worker_probe
 from worker_probe import Slow, batches_of, data_of
 
 from wav2vec2.training.data.shared_pickle import SharedPickle
 
-TESTS = Path(__file__).parent
+TESTS = Path(worker_probe.__file__).parent
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and descriptors of POSIX")
 
@@ -38,11 +39,12 @@ def script(folder: Path, body: str) -> list[str]:
 
 
 TASKS = {
-    "pretraining": "from wav2vec2.training.pretraining_task import PretrainingTask as Task\ntask = Task(config, e, 1)",
-    "ctc": "from wav2vec2.training.ctc_task import CTCTask as Task\n"
+    "pretraining": "from wav2vec2.training.tasks.pretraining_task import PretrainingTask as Task\n"
+    "task = Task(config, e, 1)",
+    "ctc": "from wav2vec2.training.tasks.ctc_task import CTCTask as Task\n"
     "from wav2vec2 import Wav2Vec2CTCTokenizer, build_vocabulary\n"
     "task = Task(config, e, Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary(['a b'])), 1)",
-    "speakers": "from wav2vec2.training.classification_task import SpeakerTask as Task\n"
+    "speakers": "from wav2vec2.training.tasks.classification_task import SpeakerTask as Task\n"
     "task = Task(config, e, 'ab', 1)",
 }
 

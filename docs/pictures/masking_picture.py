@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spoken_sentence import SENTENCE, log_mel, speak
 
 from wav2vec2.configuration import presets
-from wav2vec2.modeling.feature_encoder import conv_output_length
+from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.modeling.span_masking import draw_pretraining_mask
 
 #: What the clip's mask and distractors follow from.

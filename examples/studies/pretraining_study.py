@@ -33,7 +33,6 @@ from wav2vec2.evaluation.provenance import hardware  # noqa: E402
 from wav2vec2.training.adding_up import add, as_numbers  # noqa: E402
 from wav2vec2.training.data.batch_loading import TrainingData  # noqa: E402
 from wav2vec2.training.pretraining import make_model  # noqa: E402
-from wav2vec2.training.pretraining_task import PretrainingTask  # noqa: E402
 from wav2vec2.training.settings.run_config import (  # noqa: E402
     DataSection,
     ModelSection,
@@ -44,7 +43,8 @@ from wav2vec2.training.settings.run_config import (  # noqa: E402
     Source,
 )
 from wav2vec2.training.starting import make_accelerator, start  # noqa: E402
-from wav2vec2.training.task import Sums  # noqa: E402
+from wav2vec2.training.tasks.pretraining_task import PretrainingTask  # noqa: E402
+from wav2vec2.training.tasks.task import Sums  # noqa: E402
 
 SEEDS = (1, 2, 3)
 UPDATES = {"ours": 5000, "short": 600, "stock": 600}

@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wav2vec2.alignment.aligned_words import align_words
+    from wav2vec2.alignment.forced_alignment import align
     from wav2vec2.configuration import Wav2Vec2Config
-    from wav2vec2.decoding.aligned_words import align_words
     from wav2vec2.decoding.ctc_decoder import CTCDecoder
-    from wav2vec2.decoding.forced_alignment import align
-    from wav2vec2.decoding.language_model_error import LanguageModelError
-    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
     from wav2vec2.inference.auto_classes import register
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
+    from wav2vec2.language_models.language_model_error import LanguageModelError
+    from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
     from wav2vec2.modeling import (
         CheckpointError,
         Wav2Vec2ForAudioFrameClassification,
@@ -70,11 +70,11 @@ _MODULES = {
     "processing.unknown_characters": ("UnknownCharactersError",),
     "processing.vocabulary": ("build_vocabulary",),
     "processing.manifests": ("read_manifest",),
-    "decoding.aligned_words": ("align_words",),
+    "alignment.aligned_words": ("align_words",),
     "decoding.ctc_decoder": ("CTCDecoder",),
-    "decoding.forced_alignment": ("align",),
-    "decoding.language_model_error": ("LanguageModelError",),
-    "decoding.ngram_language_model": ("NgramLanguageModel",),
+    "alignment.forced_alignment": ("align",),
+    "language_models.language_model_error": ("LanguageModelError",),
+    "language_models.ngram_language_model": ("NgramLanguageModel",),
     "inference.auto_classes": ("register",),
     "inference.transcriber": ("Transcriber",),
     "inference.transcript": ("Transcript",),

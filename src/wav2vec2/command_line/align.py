@@ -202,9 +202,9 @@ def _aligned(
     transcriber: "Transcriber", task: _Task, format: Format, advance: Callable[[float], None]
 ) -> tuple[str, str]:
     """What is to be written, and which words are guesses."""
-    from wav2vec2.decoding.subtitle_formats import render
     from wav2vec2.inference.aligning import align_recording, part_name
     from wav2vec2.inference.audio_inputs import AudioInput
+    from wav2vec2.inference.subtitle_formats import render
 
     piped = task.audio == STANDARD_INPUT
     audio = AudioInput("standard input", sys.stdin.buffer.read()) if piped else task.audio

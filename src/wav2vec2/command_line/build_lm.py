@@ -13,7 +13,7 @@ from wav2vec2.command_line.transcript_files import try_writing
 from wav2vec2.command_line.work_progress import work_progress
 
 if TYPE_CHECKING:
-    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+    from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -54,7 +54,7 @@ def _trained(
     output: Path,
     tell: Callable[[str, float], None],
 ) -> "NgramLanguageModel":
-    from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+    from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
     if not output.name.endswith((".arpa", ".arpa.gz")):
         return NgramLanguageModel.train(texts, order, thresholds, memory, output, tell)

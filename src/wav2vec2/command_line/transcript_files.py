@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.files.replaced_file import replaced_file
 
 #: How standard input is written where a file is meant.
 STANDARD_INPUT = Path("-")

@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.beam_support import JURY, support, word_places
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
-from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.greedy_search import greedy_paths
 from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
 from wav2vec2.decoding.hypotheses import Hypothesis
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
 from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
-from wav2vec2.decoding.training_progress import Tell
 from wav2vec2.decoding.transcripts import Reader, locate, measure
 from wav2vec2.decoding.weight_tuning import TuningReport, tune_decoder
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.training_progress import Tell
 
 Lengths = Tensor | Sequence[int]
 
@@ -184,7 +184,7 @@ class CTCDecoder:
         """Read what `save_pretrained` wrote, or the layout of the Hub: `alphabet.json` and `language_model/`; from a
         folder, or of a repository on the Hub (at a branch or commit `revision`)."""
         from wav2vec2.decoding.decoder_files import load_decoder
-        from wav2vec2.decoding.hub_language_model import local_folder
+        from wav2vec2.language_models.hub_language_model import local_folder
 
         return load_decoder(local_folder(name_or_path, revision))
 

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wav2vec2.alignment.frame_times import FrameTimes, TimeBias
 from wav2vec2.decoding.confidences import Calibration
-from wav2vec2.decoding.frame_times import FrameTimes, TimeBias
-from wav2vec2.decoding.hub_language_model import read_hub_folder
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.hub_language_model import read_hub_folder
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 if TYPE_CHECKING:
     from wav2vec2.decoding.ctc_decoder import CTCDecoder

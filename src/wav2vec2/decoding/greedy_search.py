@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.forced_alignment import Span
+from wav2vec2.alignment.forced_alignment import Span
 
 
 class GreedyPath(NamedTuple):

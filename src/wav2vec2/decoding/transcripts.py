@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.forced_alignment import PADDING, Span, align
+from wav2vec2.alignment.frame_times import FrameTimes, in_order
 from wav2vec2.decoding.confidences import Calibration, features
-from wav2vec2.decoding.forced_alignment import PADDING, Span, align
-from wav2vec2.decoding.frame_times import FrameTimes, in_order
 from wav2vec2.decoding.hypotheses import Token, Word
 from wav2vec2.decoding.spelling import Speller, Spelling
 

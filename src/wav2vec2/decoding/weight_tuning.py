@@ -19,8 +19,8 @@ from torch import Tensor
 
 from wav2vec2.decoding.confidences import Calibration, ReliabilityBin, reliability_curve
 from wav2vec2.decoding.hypotheses import Hypothesis
-from wav2vec2.decoding.training_progress import Tell
 from wav2vec2.decoding.word_errors import compare_words
+from wav2vec2.language_models.training_progress import Tell
 
 if TYPE_CHECKING:
     from wav2vec2.decoding.ctc_decoder import CTCDecoder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wav2vec2.evaluation.bootstrap import Improvement, Interval, Resampling, by_group, improvement, interval
 from wav2vec2.evaluation.scoring import Counts, UtteranceScore, total
-from wav2vec2.evaluation.strict_records import record_from_json, record_to_json
+from wav2vec2.files.strict_records import record_from_json, record_to_json
 
 #: The form of `evaluation.json`; a reader knows by it what it can expect.
 FORMAT = 1

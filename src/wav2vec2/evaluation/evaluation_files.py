@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from wav2vec2.decoding.replaced_file import replaced_file
 from wav2vec2.evaluation.evaluation_page import evaluation_page
 from wav2vec2.evaluation.evaluation_run import Evaluated, Utterance
-from wav2vec2.evaluation.tab_separated import count_columns, count_values, table
+from wav2vec2.evaluation.scoring import count_columns, count_values
+from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.files.tab_separated import table
 
 
 def save_evaluation(evaluated: Evaluated, folder: Path) -> None:

@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from wav2vec2.files.versions import versions_of
 from wav2vec2.processing.tokenizer_files import find_file
 
 #: Packages that texts and times depend on.
@@ -46,13 +46,7 @@ def weight_files(checkpoint: str, language: str | None = None) -> dict[str, str]
 
 def versions() -> dict[str, str]:
     """Python and the packages that matter, with their versions."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue  # run from a source folder that was never installed
-    return found
+    return versions_of(PACKAGES)
 
 
 def hardware(device: torch.device) -> str:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from wav2vec2.evaluation.bootstrap import Resampling
 from wav2vec2.evaluation.evaluation import ErrorRate, error_rate
-from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
-from wav2vec2.evaluation.tab_separated import count_columns, count_values, table
+from wav2vec2.evaluation.scoring import UtteranceScore, count_columns, count_values, score_utterances
 from wav2vec2.evaluation.text_headers import check_first_rows
 from wav2vec2.evaluation.text_tables import paired, read_texts
+from wav2vec2.files.tab_separated import table
 
 
 @dataclass(frozen=True)

@@ -167,3 +167,13 @@ def _edits(reference: list[str], hypothesis: list[str], chunks: Any) -> Iterable
         said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
         heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
         yield from (Edit(*pair) for pair in zip_longest(said, heard))
+
+
+def count_columns(unit: str) -> tuple[str, ...]:
+    """The names of the columns of `count_values`; `unit` is words or characters."""
+    return unit, f"{unit}_substituted", f"{unit}_deleted", f"{unit}_inserted"
+
+
+def count_values(counts: Counts) -> tuple[str, ...]:
+    """Reference units, and the three kinds of errors."""
+    return tuple(map(str, (counts.reference, counts.substitutions, counts.deletions, counts.insertions)))

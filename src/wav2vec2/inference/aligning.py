@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from wav2vec2.decoding.aligned_words import AlignedWord, align_words
-from wav2vec2.decoding.frame_times import FrameTimes
+from wav2vec2.alignment.aligned_words import AlignedWord, align_words
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.inference.transcriber import Progress, Transcriber
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 

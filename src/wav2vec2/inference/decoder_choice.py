@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.decoder_files import DECODER_FILE, MODEL_FILE, load_decoder
-from wav2vec2.decoding.frame_times import FrameTimes
-from wav2vec2.decoding.hub_language_model import read_hub_folder
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.hub_language_model import read_hub_folder
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.tokenizer_files import find_file
 
 Hotwords = Iterable[str] | Mapping[str, float]

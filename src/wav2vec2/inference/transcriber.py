@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.frame_times import FrameTimes
 from wav2vec2.decoding.hypotheses import Hypothesis
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
 from wav2vec2.inference.batching import batches

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from wav2vec2.decoding.frame_times import in_order
+from wav2vec2.alignment.frame_times import in_order
 from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
-from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.inference.transcript_formats import TIMED_FORMATS, transcript_as
 
 Timestamps = Literal["word", "char"] | None

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wav2vec2.decoding.subtitle_formats import render
-from wav2vec2.decoding.timed_words import TimedWord
+from wav2vec2.inference.subtitle_formats import render
+from wav2vec2.inference.timed_words import TimedWord
 
 if TYPE_CHECKING:
     from wav2vec2.inference.transcript import Transcript

@@ -13,7 +13,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.decoding.frame_times import FrameTimes
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.processing.audio_error import AudioError
 

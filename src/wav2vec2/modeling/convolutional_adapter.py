@@ -7,25 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.feature_encoder import Length, frames_within
-
-_PADDING = 1
-
-
-def adapter_output_length(length: Length, config: Wav2Vec2Config) -> Length:
-    """Frames after the adapter's convolutions, which pad one frame on either side."""
-    for _ in range(config.num_adapter_layers):
-        length = after_one_layer(length, config)
-    return length
-
-
-def after_one_layer(length: Length, config: Wav2Vec2Config) -> Length:
-    """Frames after one of them; no frame gives none."""
-    beyond = length + 2 * _PADDING - config.adapter_kernel_size
-    output = beyond // config.adapter_stride + 1
-    if isinstance(length, Tensor):
-        return output.clamp(min=0).masked_fill(length == 0, 0)
-    return max(output, 0) if length > 0 else 0
+from wav2vec2.configuration.frame_arithmetic import ADAPTER_PADDING, adapter_layer_output_length
+from wav2vec2.modeling.feature_encoder import frames_within
 
 
 class Wav2Vec2AdapterLayer(nn.Module):
@@ -39,12 +22,12 @@ class Wav2Vec2AdapterLayer(nn.Module):
             2 * width,
             config.adapter_kernel_size,
             stride=config.adapter_stride,
-            padding=_PADDING,
+            padding=ADAPTER_PADDING,
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T / stride)"""
-        short = max(self.conv.kernel_size[0] - 2 * _PADDING - hidden_states.shape[2], 0)
+        short = max(self.conv.kernel_size[0] - 2 * ADAPTER_PADDING - hidden_states.shape[2], 0)
         return F.glu(self.conv(F.pad(hidden_states, (0, short))), dim=1)
 
 
@@ -70,6 +53,6 @@ class Wav2Vec2Adapter(nn.Module):
             if lengths is not None:
                 real = frames_within(lengths, hidden_states.shape[2])[:, None]
                 hidden_states = hidden_states.masked_fill(~real, 0.0)
-                lengths = after_one_layer(lengths, self.config)
+                lengths = adapter_layer_output_length(lengths, self.config)
             hidden_states = layer(hidden_states)
         return hidden_states.transpose(1, 2)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wav2vec2.configuration.frame_arithmetic import frames_needed
+from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.precision import full_precision, in_full_precision
 from wav2vec2.modeling.requirements_on_tensors import require, warn_once_if
 
@@ -46,13 +48,6 @@ def check_labels(labels: Tensor, vocab_size: int, blank: int, clips: int) -> Ten
     return left_out
 
 
-def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """Fewest frames that can spell each target (B, U): one per label, and a blank between equal neighbours."""
-    inside = torch.arange(targets.shape[1], device=targets.device)[1:] < target_lengths[:, None]
-    repeats = (targets[:, 1:] == targets[:, :-1]) & inside
-    return target_lengths + repeats.sum(1)
-
-
 def compact(labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:
     """Labels (B, U) moved to the front in order, and how many there are (B,)."""
     is_label = (labels >= 0) & (labels != blank)
@@ -78,7 +73,7 @@ def ctc_loss(
     left out counts as 0. Non-finite logits give a non-finite loss.
     """
     targets, target_lengths = compact(labels, blank)
-    infeasible = frame_lengths < frames_needed(targets, target_lengths)
+    infeasible = frame_lengths < frames_needed(targets, frames_within(target_lengths, targets.shape[1]))
     if logits.shape[1] == 0:  # nothing but clips too short for a frame
         return CTCLoss(full_precision(logits).sum(), infeasible)
     if not drop_infeasible:

@@ -1,10 +1,9 @@
-"""From the waveform to frames: strided convolutions, and the arithmetic of how many frames there are.
+"""From the waveform to frames: strided convolutions.
 
 Shapes: B batch, S samples, C channels, T frames (at the layer in question).
 """
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,35 +12,11 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.modeling.convolution import Convolution
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.normalised_convolution import ChannelNorm, FirstConvolution
 from wav2vec2.modeling.uniform_linear import UniformLinear
-
-Length = TypeVar("Length", int, Tensor)
-
-
-def conv_output_length(length: Length, kernels: Sequence[int], strides: Sequence[int]) -> Length:
-    """Outputs of a stack of convolutions without padding, never below zero.
-
-    >>> [conv_output_length(s, (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)) for s in (0, 399, 400, 16000)]
-    [0, 0, 1, 49]
-    """
-    for kernel, stride in zip(kernels, strides, strict=True):
-        length = (length - kernel) // stride + 1
-    return length.clamp(min=0) if isinstance(length, Tensor) else max(length, 0)
-
-
-def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Samples that one frame sees.
-
-    >>> receptive_field((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
-    400
-    """
-    field = 1
-    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
-        field = (field - 1) * stride + kernel
-    return field
 
 
 def frames_within(lengths: Tensor, frames: int) -> Tensor:

@@ -7,11 +7,9 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.convolutional_adapter import adapter_output_length
+from wav2vec2.configuration.frame_arithmetic import Length, adapter_output_length, conv_output_length
 from wav2vec2.modeling.feature_encoder import (
-    Length,
     Wav2Vec2FeatureEncoder,
-    conv_output_length,
     frames_within,
 )
 from wav2vec2.modeling.initialization import initialize

@@ -12,12 +12,12 @@ from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter, adapter_output_length
+from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
+from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
 from wav2vec2.modeling.feature_encoder import (
     Wav2Vec2FeatureEncoder,
     Wav2Vec2FeatureProjection,
     frames_within,
-    receptive_field,
 )
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wav2vec2.decoding.replaced_file import replaced_file
-from wav2vec2.evaluation.tab_separated import table
+from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.files.tab_separated import table
 from wav2vec2.processing.manifests import read_manifest
 
 #: Recordings with text are used if they are between these two in seconds: an update has room for the longest.

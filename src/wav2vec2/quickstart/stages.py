@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.files.replaced_file import replaced_file
 
 Say = Callable[[str], None]
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.quickstart.manifest_files import Corpus
 from wav2vec2.quickstart.own_recordings import take_recordings
 from wav2vec2.quickstart.recognition import (

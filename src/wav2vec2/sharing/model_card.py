@@ -13,8 +13,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from wav2vec2.decoding.replaced_file import replaced_file
 from wav2vec2.evaluation.evaluation import Evaluation
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.sharing.card_metadata import metadata_problems
 from wav2vec2.sharing.card_usage import usage_section
 from wav2vec2.sharing.evaluation_tables import eval_results, results_section, weights_problems

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wav2vec2.training.task import Sums
+from wav2vec2.training.tasks.task import Sums
 
 
 def add(total: Sums, part: Mapping[str, Tensor]) -> Sums:

@@ -14,7 +14,6 @@ from accelerate.utils import set_seed
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.manifests import Recording, read_manifest
 from wav2vec2.training.chosen_checkpoint import layout_notes
-from wav2vec2.training.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.classifier_models import make_classifier
 from wav2vec2.training.ctc_models import make_extractor
 from wav2vec2.training.data.audio_clips import TrainingDataError
@@ -33,6 +32,7 @@ from wav2vec2.training.settings.recipes import read_run
 from wav2vec2.training.settings.run_config import GuardSection, RecipeOrigin
 from wav2vec2.training.settings.run_sections import CountOrZero
 from wav2vec2.training.starting import main_first, make_accelerator, start
+from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.tuning_methods import apply_tuning
 from wav2vec2.training.what_is_named import require_what_is_named
 

@@ -9,7 +9,7 @@ from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFra
 from wav2vec2.modeling.for_sequence_classification import Wav2Vec2ForSequenceClassification
 from wav2vec2.modeling.for_xvector import Wav2Vec2ForXVector
 from wav2vec2.training.chosen_checkpoint import checkpoint_config, load_under_new_head
-from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.settings.random_seeds import seed_of
 
 #: The model and its layer of the labels, by the name of what is learnt.
 _HEADS: dict[str, tuple[Any, str]] = {

@@ -9,8 +9,8 @@ from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
 from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes, load_under_new_head
-from wav2vec2.training.random_seeds import seed_of
 from wav2vec2.training.settings.model_choice import preset_config
+from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_config import FinetuneModelSection
 
 _HEAD = "lm_head"

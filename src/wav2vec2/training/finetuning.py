@@ -16,7 +16,6 @@ from wav2vec2.training.checks.validation_clips import clip_sources
 from wav2vec2.training.checks.validation_report import DataProblemsError, ValidationReport
 from wav2vec2.training.checks.validation_text import spell
 from wav2vec2.training.ctc_models import make_ctc_model, make_extractor
-from wav2vec2.training.ctc_task import CTCTask, Stages
 from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choose_tokenizer, lenient, strict
 from wav2vec2.training.data.audio_clips import Skipped
 from wav2vec2.training.data.bad_files import BadFiles
@@ -24,6 +23,7 @@ from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import StartError, main_first, make_accelerator, start
+from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tuning_methods import apply_tuning
 from wav2vec2.training.what_is_named import require_what_is_named
 

@@ -184,39 +184,3 @@ class Guards:
             "schedule.warmup, set model.config.mask_time_prob to 0.65, raise data.seconds_per_update, and listen to "
             "what data.train points to. guards.stalled=false goes on all the same."
         )
-
-
-def describe_plateau(
-    blank_share: float,
-    update: int,
-    *,
-    warmup_updates: int = 0,
-    freeze_updates: int = 0,
-    total_updates: int | None = None,
-) -> str | None:
-    """A sentence on the plateau at the start of CTC training in which nearly every frame is blank; None elsewhere.
-
-    It is named, never stopped: every CTC run goes through it, since the blank is the most frequent label by far. It
-    can end only once the learning rate has risen and the encoder is being trained.
-    """
-    if blank_share < 0.95:
-        return None
-    begin = max(warmup_updates, freeze_updates)
-    margin = max(500, total_updates // 10) if total_updates is not None else 2000
-    end = begin + margin
-    seen = f"{blank_share:.1%} of the frames are blank, so that texts are empty or nearly so, and WER is near 100 %"
-    if update <= end:
-        reasons = [
-            f"the learning rate rises until update {warmup_updates}" if update < warmup_updates else "",
-            f"only the head is trained until update {freeze_updates}" if update < freeze_updates else "",
-        ]
-        why = "; " + " and ".join(filter(None, reasons)) if any(reasons) else ""
-        expected = f"it should end by about update {end}"
-        if total_updates is not None and end > total_updates:
-            expected = f"it may take until about update {end}, and this run ends after {total_updates}: run.updates"
-            expected += " may be too few"
-        return f"blank plateau: {seen}. Every CTC run begins so{why}; {expected}."
-    return (
-        f"blank plateau: {seen}. It should have ended by about update {end}. Look at the letters' case and the blank's "
-        "id, at whether texts belong to their audio, and at the learning rate (try three times and a third of it)."
-    )

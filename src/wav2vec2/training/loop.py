@@ -28,7 +28,7 @@ from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteErr
 from wav2vec2.training.saving.interruption import Interruption, left_early
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
-from wav2vec2.training.task import Sums, Task
+from wav2vec2.training.tasks.task import Sums, Task
 from wav2vec2.training.update_step import Updater, UpdateResult
 
 #: Why a clip is listed that a task has dropped.

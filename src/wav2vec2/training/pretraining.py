@@ -11,9 +11,9 @@ from wav2vec2.modeling.for_pretraining import Wav2Vec2ForPreTraining
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.pretraining_task import PretrainingTask
 from wav2vec2.training.settings.run_config import ModelSection, PretrainRun
 from wav2vec2.training.starting import main_first, make_accelerator, start
+from wav2vec2.training.tasks.pretraining_task import PretrainingTask
 from wav2vec2.training.what_is_named import require_what_is_named
 
 

@@ -28,7 +28,7 @@ from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.saving.output_lock import take_output
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
-from wav2vec2.training.task import Task
+from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
 
 T = TypeVar("T")

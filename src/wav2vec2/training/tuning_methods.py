@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from wav2vec2.modeling.language_adapters import language_parameters
 from wav2vec2.modeling.loading import CheckpointError
-from wav2vec2.training.random_seeds import seed_of
 from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS
+from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_config import TuningSection
 
 #: The folder of the PEFT adapter inside a model's folder.

@@ -18,8 +18,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from wav2vec2.training.adding_up import add, as_numbers, over_processes
 from wav2vec2.training.non_finite import first_non_finite, first_non_finite_gradient
-from wav2vec2.training.random_seeds import seed_everything
-from wav2vec2.training.task import Inputs, Sums, Task
+from wav2vec2.training.settings.random_seeds import seed_everything
+from wav2vec2.training.tasks.task import Inputs, Sums, Task
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from wav2vec2.training.checks.validation_clips import Audio, ClipSource
 from wav2vec2.training.checks.validation_report import EXAMPLES, Example, Finding, by_share, example
 from wav2vec2.training.data.audio_clips import HEADER_TOLERANCE, SAMPLING_RATE
 from wav2vec2.training.data.durations import reason_of
-from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.settings.random_seeds import seed_of
 
 #: Headers that are read of one source: all of a small one, a sample of a large one.
 HEADERS = 300

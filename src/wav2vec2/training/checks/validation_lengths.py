@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from wav2vec2.modeling.convolutional_adapter import adapter_output_length
-from wav2vec2.modeling.feature_encoder import conv_output_length
+from wav2vec2.configuration.frame_arithmetic import output_length
 from wav2vec2.training.checks.validation_clips import ClipSource
 from wav2vec2.training.checks.validation_report import EXAMPLES, Finding, by_share, example
 from wav2vec2.training.checks.validation_text import SpelledTexts
@@ -36,9 +34,7 @@ def frames_of(seconds: NDArray[np.float64], config: Any) -> NDArray[np.int64]:
     """Frames (n,) that the model makes of clips of these lengths (n,); -1 where the length is not known."""
     frames = np.full(len(seconds), -1, np.int64)
     known = ~np.isnan(seconds)
-    samples = torch.from_numpy(np.round(seconds[known] * SAMPLING_RATE).astype(np.int64))
-    counts = conv_output_length(samples, config.conv_kernel, config.conv_stride)
-    frames[known] = (adapter_output_length(counts, config) if config.add_adapter else counts).numpy()
+    frames[known] = output_length(np.round(seconds[known] * SAMPLING_RATE).astype(np.int64), config)
     return frames
 
 

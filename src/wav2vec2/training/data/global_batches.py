@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.settings.random_seeds import seed_of
 
 #: A round has so many epochs that its batches differ from what was asked for by at most this share.
 _UNEVENNESS = 1 / 16

@@ -14,7 +14,7 @@ from wav2vec2.training.data.audio_clips import Clip, LengthLimits, Skipped, Trai
 from wav2vec2.training.data.durations import read_headers
 from wav2vec2.training.data.global_batches import even_groups
 from wav2vec2.training.data.streams import ExampleStream
-from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.settings.random_seeds import seed_of
 
 #: Examples whose headers are read together.
 _AT_ONCE = 32

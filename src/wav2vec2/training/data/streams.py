@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from wav2vec2.training.data.audio_clips import Clip, TrainingDataError
 from wav2vec2.training.data.clip_tables import ClipTable, Columns, clip_of_row
 from wav2vec2.training.data.dataset_reading import open_dataset
-from wav2vec2.training.random_seeds import seed_of
+from wav2vec2.training.settings.random_seeds import seed_of
 
 if TYPE_CHECKING:
     from wav2vec2.training.settings.run_config import Source

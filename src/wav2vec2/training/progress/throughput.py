@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.configuration.frame_arithmetic import conv_output_length
 
 #: Size of the square matrices whose product is timed: large enough that nothing but arithmetic counts.
 _PEAK_SIZES = {"cpu": 2048, "cuda": 8192}
@@ -27,7 +28,7 @@ def frame_operations(config: Wav2Vec2Config, samples: int) -> tuple[float, float
     """
     length, channels, convolutions = samples, 1, 0.0
     for dim, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        length = max((length - kernel) // stride + 1, 0)
+        length = conv_output_length(length, (kernel,), (stride,))
         convolutions += length * kernel * channels * dim
         channels = dim
     width = config.hidden_size

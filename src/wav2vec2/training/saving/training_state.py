@@ -6,11 +6,10 @@ rate, its temperature and the clips it sees. Where a stream stands is the one th
 
 import dataclasses
 import json
-import platform
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from wav2vec2.files.versions import versions_of
 from wav2vec2.modeling.loading import CheckpointError
 
 #: Rises when the meaning of a field changes. A state of another version is refused, not guessed at.
@@ -86,10 +85,4 @@ def _check_plain(value: Any, where: str) -> None:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide the numbers of a run."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return versions_of(_PACKAGES)

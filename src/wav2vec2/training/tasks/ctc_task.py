@@ -15,14 +15,12 @@ import torch
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.configuration.frame_arithmetic import frames_needed, output_length
 from wav2vec2.evaluation.scoring import error_rates
-from wav2vec2.modeling.convolutional_adapter import adapter_output_length
-from wav2vec2.modeling.ctc_loss import frames_needed
-from wav2vec2.modeling.feature_encoder import conv_output_length, frames_within
+from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.data.waveform_batches import Waveforms
-from wav2vec2.training.guards import describe_plateau
-from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
+from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
 
 #: What pads labels: no loss sees it.
 _NO_LABEL = -100
@@ -71,8 +69,8 @@ class CTCTask:
         for row, ids in zip(labels, spelled, strict=False):
             row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
         lengths = torch.tensor([len(ids) for ids in spelled] or [0])
-        frames = output_frames(self.config, waveforms["attention_mask"].sum(1))
-        impossible = frames < frames_needed(labels, lengths)
+        frames = output_length(waveforms["attention_mask"].sum(1), self.config)
+        impossible = frames < frames_needed(labels, frames_within(lengths, longest))
         dropped = impossible & torch.tensor(self.config.ctc_drop_infeasible)
         counted = ~dropped & (frames > 0)
         return waveforms | {
@@ -123,7 +121,7 @@ class CTCTask:
 
     def frames(self, inputs: Inputs) -> Tensor:
         """Real frames of each clip (B,)."""
-        return output_frames(self.config, inputs["attention_mask"].sum(1))
+        return output_length(inputs["attention_mask"].sum(1), self.config)
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """Means over utterances, labels and frames."""
@@ -189,7 +187,37 @@ def forward(model: Any, inputs: Inputs) -> Any:
     return model(**given, num_items_in_batch=1)
 
 
-def output_frames(config: Wav2Vec2Config, samples: Tensor) -> Tensor:
-    """Frames (B,) that clips of so many samples (B,) have behind the model."""
-    frames = conv_output_length(samples, config.conv_kernel, config.conv_stride)
-    return adapter_output_length(frames, config) if config.add_adapter else frames
+def describe_plateau(
+    blank_share: float,
+    update: int,
+    *,
+    warmup_updates: int = 0,
+    freeze_updates: int = 0,
+    total_updates: int | None = None,
+) -> str | None:
+    """A sentence on the plateau at the start of CTC training in which nearly every frame is blank; None elsewhere.
+
+    It is named, never stopped: every CTC run goes through it, since the blank is the most frequent label by far. It
+    can end only once the learning rate has risen and the encoder is being trained.
+    """
+    if blank_share < 0.95:
+        return None
+    begin = max(warmup_updates, freeze_updates)
+    margin = max(500, total_updates // 10) if total_updates is not None else 2000
+    end = begin + margin
+    seen = f"{blank_share:.1%} of the frames are blank, so that texts are empty or nearly so, and WER is near 100 %"
+    if update <= end:
+        reasons = [
+            f"the learning rate rises until update {warmup_updates}" if update < warmup_updates else "",
+            f"only the head is trained until update {freeze_updates}" if update < freeze_updates else "",
+        ]
+        why = "; " + " and ".join(filter(None, reasons)) if any(reasons) else ""
+        expected = f"it should end by about update {end}"
+        if total_updates is not None and end > total_updates:
+            expected = f"it may take until about update {end}, and this run ends after {total_updates}: run.updates"
+            expected += " may be too few"
+        return f"blank plateau: {seen}. Every CTC run begins so{why}; {expected}."
+    return (
+        f"blank plateau: {seen}. It should have ended by about update {end}. Look at the letters' case and the blank's "
+        "id, at whether texts belong to their audio, and at the learning rate (try three times and a third of it)."
+    )

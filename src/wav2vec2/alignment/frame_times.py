@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
+from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+
 Interval = tuple[float, float]
 
 
@@ -47,10 +49,7 @@ class FrameTimes:
     @property
     def stride(self) -> int:
         """Samples from one frame to the next."""
-        product = 1
-        for stride in self.strides:
-            product *= stride
-        return product
+        return frame_stride(self.strides)
 
     @property
     def receptive_field(self) -> int:
@@ -59,10 +58,7 @@ class FrameTimes:
         >>> FrameTimes().receptive_field, FrameTimes().stride
         (400, 320)
         """
-        field = 1
-        for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
-            field = (field - 1) * stride + kernel
-        return field
+        return receptive_field(self.kernels, self.strides)
 
     def frames(self, samples: int) -> int:
         """Frames of a recording.
@@ -70,7 +66,7 @@ class FrameTimes:
         >>> [FrameTimes().frames(samples) for samples in (0, 399, 400, 16000)]
         [0, 0, 1, 49]
         """
-        return max(0, (samples - self.receptive_field) // self.stride + 1)
+        return conv_output_length(samples, self.kernels, self.strides)
 
     def duration(self, frames: int) -> float:
         """Seconds that so many frames see: what a recording lasts at least."""

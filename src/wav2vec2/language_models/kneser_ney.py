@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wav2vec2.decoding.arpa_files import HIGHEST_ORDER, LOG_ZERO
-from wav2vec2.decoding.compact_model_file import CompactFileWriter, read_compact
-from wav2vec2.decoding.counting import START, CountedLevel, count_ngrams
-from wav2vec2.decoding.external_sorting import FileArray
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_trie import MOST_NGRAMS, NgramTrie
-from wav2vec2.decoding.training_progress import ESTIMATING, Tell, TrainingProgress
+from wav2vec2.language_models.arpa_files import HIGHEST_ORDER, LOG_ZERO
+from wav2vec2.language_models.compact_model_file import CompactFileWriter, read_compact
+from wav2vec2.language_models.counting import START, CountedLevel, count_ngrams
+from wav2vec2.language_models.external_sorting import FileArray
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, NgramTrie
+from wav2vec2.language_models.training_progress import ESTIMATING, Tell, TrainingProgress
 
 logger = logging.getLogger("wav2vec2")
 

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wav2vec2.decoding.captions import captions
-from wav2vec2.decoding.timed_words import TimedWord, milliseconds
+from wav2vec2.inference.captions import captions
+from wav2vec2.inference.timed_words import TimedWord, milliseconds
 
 
 def render(

@@ -14,8 +14,8 @@ from math import exp, log
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.forced_alignment import STAR_COST, Alignment, Span, align
-from wav2vec2.decoding.frame_times import FrameTimes, Interval, in_order
+from wav2vec2.alignment.forced_alignment import STAR_COST, Alignment, Span, align
+from wav2vec2.alignment.frame_times import FrameTimes, Interval, in_order
 
 _STAR = -1
 

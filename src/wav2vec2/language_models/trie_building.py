@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_trie import MOST_NGRAMS, NgramTrie
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, NgramTrie
 
 
 class NgramLevel(NamedTuple):

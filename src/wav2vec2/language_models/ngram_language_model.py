@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_trie import NgramTrie
-from wav2vec2.decoding.training_progress import Tell
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_trie import NgramTrie
+from wav2vec2.language_models.training_progress import Tell
 
 LN_10 = math.log(10.0)
 
@@ -56,28 +56,28 @@ class NgramLanguageModel:
     @classmethod
     def from_file(cls, path: Path | str) -> "NgramLanguageModel":
         """Read a compact file, a KenLM binary or an ARPA file (plain, gz): whichever it is by its first bytes."""
-        from wav2vec2.decoding.hub_language_model import read_language_model
+        from wav2vec2.language_models.hub_language_model import read_language_model
 
         return read_language_model(path)
 
     @classmethod
     def from_arpa(cls, path: Path | str) -> "NgramLanguageModel":
         """Read an ARPA file, plain or gzipped."""
-        from wav2vec2.decoding.arpa_files import read_arpa
+        from wav2vec2.language_models.arpa_files import read_arpa
 
         return NgramLanguageModel(*read_arpa(path))
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> "NgramLanguageModel":
         """The model of a Hub folder (`language_model/`); `read_hub_folder` gives its settings and alphabet as well."""
-        from wav2vec2.decoding.hub_language_model import read_hub_folder
+        from wav2vec2.language_models.hub_language_model import read_hub_folder
 
         return read_hub_folder(folder).model
 
     @classmethod
     def load(cls, path: Path | str) -> "NgramLanguageModel":
         """Map a compact file, as `save` writes it, into memory."""
-        from wav2vec2.decoding.compact_model_file import read_compact
+        from wav2vec2.language_models.compact_model_file import read_compact
 
         return NgramLanguageModel(*read_compact(path))
 
@@ -96,7 +96,7 @@ class NgramLanguageModel:
         With `path` the model is written there as a compact file and mapped into memory, else it is held in memory.
         `tell` is called with what is done, and the share of the work that is done.
         """
-        from wav2vec2.decoding.kneser_ney import train_compact, train_in_memory
+        from wav2vec2.language_models.kneser_ney import train_compact, train_in_memory
 
         if path is None:
             return NgramLanguageModel(*train_in_memory(texts, order, prune, memory, tell))
@@ -105,13 +105,13 @@ class NgramLanguageModel:
 
     def save(self, path: Path | str) -> None:
         """Write the compact file."""
-        from wav2vec2.decoding.compact_model_file import write_compact
+        from wav2vec2.language_models.compact_model_file import write_compact
 
         write_compact(path, self.vocabulary, self.trie.to("cpu"))
 
     def to_arpa(self, path: Path | str) -> None:
         """Write an ARPA file (gzipped if the name ends in .gz) from which `from_arpa` gets this very model."""
-        from wav2vec2.decoding.arpa_files import write_arpa
+        from wav2vec2.language_models.arpa_files import write_arpa
 
         write_arpa(path, self.vocabulary, self.trie.to("cpu"))
 

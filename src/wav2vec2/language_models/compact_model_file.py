@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wav2vec2.decoding.arpa_files import HIGHEST_ORDER
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_trie import BLOCK, MOST_NGRAMS, NgramTrie
-from wav2vec2.decoding.replaced_file import replaced_file
+from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.language_models.arpa_files import HIGHEST_ORDER
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_trie import BLOCK, MOST_NGRAMS, NgramTrie
 
 MAGIC = b"W2VNGRAM"
 _VERSION = 1

@@ -10,7 +10,7 @@ Shapes: N words.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wav2vec2.decoding.timed_words import TimedWord, milliseconds
+from wav2vec2.inference.timed_words import TimedWord, milliseconds
 
 #: What fits on a screen and can be read in time: two lines of 42 characters, up to seven seconds.
 LINE_LENGTH, LINES, CAPTION_SECONDS = 42, 2, 7.0

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wav2vec2.decoding.compact_model_file import MAGIC
-from wav2vec2.decoding.kenlm_language_model import KENLM_MAGIC, KenlmLanguageModel
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.compact_model_file import MAGIC
+from wav2vec2.language_models.kenlm_language_model import KENLM_MAGIC, KenlmLanguageModel
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 _FOLDER, _ATTRIBUTES, _UNIGRAMS, _ALPHABET = "language_model", "attrs.json", "unigrams.txt", "alphabet.json"
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_trie import BLOCK, NgramTrie
-from wav2vec2.decoding.replaced_file import replaced_file
-from wav2vec2.decoding.trie_building import NgramLevel, build_trie
+from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_trie import BLOCK, NgramTrie
+from wav2vec2.language_models.trie_building import NgramLevel, build_trie
 
 #: Longest n-grams that are read; published models have 3 to 6.
 HIGHEST_ORDER = 16

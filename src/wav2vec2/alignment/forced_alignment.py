@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.alignment_trellis import best_path, build_trellis
+from wav2vec2.alignment.alignment_trellis import best_path, build_trellis
+from wav2vec2.configuration.frame_arithmetic import frames_needed
 
 #: What a frame of a star costs, in nats. It must be above zero, or the star would take the frames of its neighbours;
 #: and well below what a blank costs in place of a spoken letter, or the star would shrink to a single frame.
@@ -79,7 +80,11 @@ def align(
     log_probs, targets = log_probs[:, : int(frames.max())], targets[:, : int(tokens.max())]
     _check_targets(targets, tokens, log_probs.shape[2], blank, star)
     _check_values(log_probs, frames)
-    needed = _frames_needed(targets, tokens, star)
+    inside = torch.arange(targets.shape[1], device=targets.device) < tokens[:, None]
+    # no two stars are equal: nothing needs to stand between them
+    each = -1 - torch.arange(targets.shape[1], device=targets.device)
+    told_apart = targets if star is None else torch.where(targets == star, each, targets)
+    needed = frames_needed(told_apart, inside)
     found = (needed <= frames) & (frames > 0)
     spans = iter(
         _align_feasible(log_probs[found], targets[found], frames[found], tokens[found], blank, star, star_cost)
@@ -158,15 +163,6 @@ def _check_values(log_probs: Tensor, frames: Tensor) -> None:
             f"log_probs: {float(highest[row, frame])} in frame {frame} of utterance {row}; "
             "log-probabilities are at most 0: apply log_softmax to the logits"
         )
-
-
-def _frames_needed(targets: Tensor, tokens: Tensor, star: int | None) -> Tensor:
-    """Fewest frames (B,) that can spell each target: one per token, and a blank between equal neighbours."""
-    if targets.shape[1] == 0:
-        return tokens
-    repeated = (targets[:, 1:] == targets[:, :-1]) & (targets[:, 1:] != (PADDING if star is None else star))
-    inside = torch.arange(1, targets.shape[1], device=targets.device) < tokens[:, None]
-    return tokens + (repeated & inside).sum(1)
 
 
 def _align_feasible(

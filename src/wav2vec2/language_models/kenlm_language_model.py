@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_language_model import LN_10, NgramLanguageModel
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_language_model import LN_10, NgramLanguageModel
 
 #: How every KenLM binary begins.
 KENLM_MAGIC = b"mmap lm http://kheafield.com/code"

@@ -11,7 +11,7 @@ import pytest
 Ngram = tuple[str, ...]
 LN_10 = math.log(10.0)
 
-SHARED_DATA = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[1] / "../shared/data")).resolve()
+SHARED_DATA = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "../shared/data")).resolve()
 
 
 def reference_texts(name: str) -> list[str]:

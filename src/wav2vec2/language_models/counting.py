@@ -19,10 +19,10 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.decoding.external_sorting import CountingSorter, FileArray
-from wav2vec2.decoding.language_model_error import LanguageModelError
-from wav2vec2.decoding.ngram_trie import MOST_NGRAMS
-from wav2vec2.decoding.training_progress import READING, SORTING, TrainingProgress
+from wav2vec2.language_models.external_sorting import CountingSorter, FileArray
+from wav2vec2.language_models.language_model_error import LanguageModelError
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS
+from wav2vec2.language_models.training_progress import READING, SORTING, TrainingProgress
 
 UNKNOWN, START, END = 0, 1, 2
 _LONGEST_LINE = 1 << 24

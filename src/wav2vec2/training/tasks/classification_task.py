@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.feature_encoder import conv_output_length
+from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
 from wav2vec2.training.data.waveform_batches import Waveforms
-from wav2vec2.training.task import Inputs, PartOutput, Sums, exact
+from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
 
 #: A label that no loss sees.
 _NO_LABEL = -100
@@ -248,10 +248,9 @@ def segments_of(text: str) -> list[tuple[float, float, str]]:
 
 def frame_middles(config: Wav2Vec2Config, frames: int) -> Tensor:
     """The second (T,) in the middle of what each frame hears."""
-    field, step = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        field, step = field + (kernel - 1) * step, step * stride
-    return (torch.arange(frames, dtype=torch.float64) * step + field / 2) / SAMPLING_RATE
+    first = receptive_field(config.conv_kernel, config.conv_stride) / 2
+    step = frame_stride(config.conv_stride)
+    return (torch.arange(frames, dtype=torch.float64) * step + first) / SAMPLING_RATE
 
 
 def voice_number(speaker: str | None) -> int:

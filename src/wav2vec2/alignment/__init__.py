@@ -1,0 +1,1 @@
+"""Which frame says which token: forced alignment, words, and the times of frames."""

@@ -1,0 +1,1 @@
+"""N-gram language models: read, written and estimated from text."""

@@ -1,0 +1,1 @@
+"""What is learned: the losses and the evaluations that the one loop calls."""

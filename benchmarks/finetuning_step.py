@@ -29,12 +29,12 @@ import transformers
 from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.wav2vec2 import modeling_wav2vec2 as stock
+from wav2vec2.training.ctc_models import start_head_afresh
 
 import wav2vec2
 from wav2vec2.configuration import presets
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.processing.manifests import read_manifest
-from wav2vec2.training.ctc_models import start_head_afresh
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.finetuning import finetune
 from wav2vec2.training.optimization import make_optimizer

@@ -1,7 +1,6 @@
 """The head of a classification run: a checkpoint's where its labels are the same, else a fresh one, and it is said."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ from small_models import small_config
 
 from wav2vec2 import Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification, Wav2Vec2ForXVector
 from wav2vec2.modeling.loading import CheckpointError
-from wav2vec2.training.classifier_models import make_classifier
+from wav2vec2.training import classification
+from wav2vec2.training.settings.run_config import FinetuneDataSection, FinetuneModelSection, FinetuneRunSection
 
 ANIMALS = ["owl", "cat", "dog"]
 SIZES: dict[str, Any] = {"tdnn_dim": (8, 8), "tdnn_kernel": (3, 1), "tdnn_dilation": (1, 1), "xvector_output_dim": 6}
@@ -28,8 +28,18 @@ def checkpoint(folder: Path, kind: Any, labels: list[str] = ANIMALS) -> Any:
     return model, section_of(folder)
 
 
-def section_of(folder: Path, **config: Any) -> Any:
-    return SimpleNamespace(checkpoint=str(folder), preset=None, config=config)
+def section_of(folder: Path, **config: Any) -> FinetuneModelSection:
+    return FinetuneModelSection(checkpoint=str(folder), config=config)
+
+
+def make_classifier(
+    task: str, section: FinetuneModelSection, labels: list[str], seed: int, head: str = "auto"
+) -> tuple[Any, list[str]]:
+    """The model of a run."""
+    run = classification.ClassificationRun(
+        task=task, head=head, model=section, data=FinetuneDataSection(), run=FinetuneRunSection(seed=seed)
+    )
+    return classification.make_classifier(run, labels)
 
 
 def test_a_head_of_the_same_labels_is_kept_whatever_their_order(tmp_path: Path) -> None:
@@ -43,7 +53,7 @@ def test_a_head_of_the_same_labels_is_kept_whatever_their_order(tmp_path: Path) 
     for number, label in model.config.id2label.items():
         torch.testing.assert_close(after[:, number], before[:, ANIMALS.index(label)])
     assert notes[0] == "nothing starts afresh: the head is kept, whose labels are the same"
-    fresh, notes = make_classifier("clips", section, labels, seed=1, keep_head=False)
+    fresh, notes = make_classifier("clips", section, labels, seed=1, head="fresh")
     assert notes[0] == "starts afresh: classifier, the layer of 3 labels"
     assert not torch.equal(fresh.classifier.weight, model.classifier.weight)
 

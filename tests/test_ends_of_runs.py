@@ -210,8 +210,8 @@ def test_what_a_run_names_is_looked_at_first_and_named(tmp_path: Path) -> None:
     """By field and value, not in the words of the system alone; before the audio, which is not there."""
     from wav2vec2.training import finetuning, pretraining
     from wav2vec2.training.data.audio_clips import TrainingDataError
+    from wav2vec2.training.run_output import StartError
     from wav2vec2.training.settings.run_config import FinetuneRun
-    from wav2vec2.training.starting import StartError
 
     (tmp_path / "file").write_text("", encoding="utf-8")
     for taken in ("file", "file/run"):
@@ -245,7 +245,7 @@ def test_what_is_no_checkpoint_is_told_from_what_is(tmp_path: Path, monkeypatch:
 
     from wav2vec2 import Wav2Vec2ForPreTraining
     from wav2vec2.modeling.loading import CheckpointError
-    from wav2vec2.training.chosen_checkpoint import checkpoint_config, layout_notes, require_checkpoint
+    from wav2vec2.training.model_making import checkpoint_config, layout_notes, require_checkpoint
     from wav2vec2.training.settings.run_config import ModelSection
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -13,7 +13,7 @@ from trainer_runs import InOrder, arguments, make_examples, make_model
 from two_processes import run_on_two_processes, weights_under_decay
 
 from wav2vec2 import Wav2Vec2ForPreTraining
-from wav2vec2.training.pretraining import make_model as make_pretraining_model
+from wav2vec2.training.model_making import make_model as make_model_of_run
 from wav2vec2.training.settings.run_config import ModelSection
 from wav2vec2.training.trainer_collator import CTCCollator
 
@@ -102,7 +102,8 @@ def test_weight_decay_does_not_move_them_under_trainer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [0.0, 0.1])
 def test_a_pretraining_run_gives_them_to_no_optimizer(factor: float) -> None:
     """Nor to a wrapper, nor to the count of what is trained."""
-    model = make_pretraining_model(ModelSection(preset="tiny", config={"feature_grad_mult": factor}), None)
+    section = ModelSection(preset="tiny", config={"feature_grad_mult": factor})
+    model, _ = make_model_of_run(Wav2Vec2ForPreTraining, section, None)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any(".feature_extractor." in name for name in trained) == (factor > 0)
     assert any(".encoder." in name for name in trained)

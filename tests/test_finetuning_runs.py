@@ -27,9 +27,9 @@ from wav2vec2.training.checks.validation import DataProblemsError, clip_sources,
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.finetuning import prepare_finetuning
+from wav2vec2.training.run_output import StartError
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
-from wav2vec2.training.starting import StartError
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tasks.task import inputs_of
 

@@ -12,6 +12,7 @@ from pretraining_runs import assert_same, log, optimizer, recipe, run, start, we
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 from wav2vec2.training import starting
+from wav2vec2.training.run_output import StartError
 from wav2vec2.training.starting import has_fast_bf16
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask
 
@@ -235,7 +236,7 @@ def test_processes_that_do_not_know_of_each_other_are_refused(
     monkeypatch.setattr(starting, "Accelerator", accelerator)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     if seen < launched:
-        with pytest.raises(starting.StartError, match="2 processes were launched .*, but Accelerate sees 1"):
+        with pytest.raises(StartError, match="2 processes were launched .*, but Accelerate sees 1"):
             starting.make_accelerator("fp32")
     else:
         assert starting.make_accelerator("fp32").num_processes == launched

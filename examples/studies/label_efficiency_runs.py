@@ -108,7 +108,7 @@ def finetuning_run(kind: str, seed: int, train: Path, pretrained: Path, output: 
             min_seconds=0.5,
             max_seconds=20.0,
             seconds_per_update=SECONDS_PER_UPDATE,
-            seconds_per_batch=2 * SECONDS_PER_UPDATE,
+            seconds_per_batch=20.0,
             workers=0,
             cache=str(output.parent.parent / "durations"),
         ),

@@ -30,9 +30,8 @@ from stock_pretraining import StockPretrainingTask  # noqa: E402
 
 from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining  # noqa: E402
 from wav2vec2.evaluation.provenance import hardware  # noqa: E402
-from wav2vec2.training.adding_up import add, as_numbers  # noqa: E402
 from wav2vec2.training.data.batch_loading import TrainingData  # noqa: E402
-from wav2vec2.training.pretraining import make_model  # noqa: E402
+from wav2vec2.training.model_making import make_model  # noqa: E402
 from wav2vec2.training.settings.run_config import (  # noqa: E402
     DataSection,
     ModelSection,
@@ -42,7 +41,8 @@ from wav2vec2.training.settings.run_config import (  # noqa: E402
     ScheduleSection,
     Source,
 )
-from wav2vec2.training.starting import make_accelerator, start  # noqa: E402
+from wav2vec2.training.starting import make_accelerator, started  # noqa: E402
+from wav2vec2.training.sums_over_processes import add, as_numbers  # noqa: E402
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask  # noqa: E402
 from wav2vec2.training.tasks.task import Sums  # noqa: E402
 
@@ -127,12 +127,13 @@ def train(part: str, data: Path, work: Path) -> None:
     set_seed(run.run.seed)
     audio = TrainingData(run.data, run.run.seed)
     extractor = Wav2Vec2FeatureExtractor()
-    model: Any = make_model(run.model, None)
+    model: Any = make_model(Wav2Vec2ForPreTraining, run.model, None)[0]
     task: Any = PretrainingTask(model.config, extractor, run.run.seed)
     if kind == "stock":
         task = StockPretrainingTask(model.config, extractor, run.run.seed)
         model = task.model()
-    start(run, accelerator, model, task, audio, [extractor], resume=True)
+    with started(run, accelerator, model, task, audio, [extractor]) as loop:
+        loop.train()
     write_json(
         work / part / "seconds.json", {"seconds": time.monotonic() - begun, "hardware": hardware(accelerator.device)}
     )
@@ -168,7 +169,7 @@ def probe(part: str, data: Path, work: Path) -> None:
     if not part.startswith("log-mel"):
         kind, seed = part.split("-")
         set_seed(int(seed))
-        fresh = make_model(ModelSection(preset="tiny", config=dict(SIZE)), None)
+        fresh = make_model(Wav2Vec2ForPreTraining, ModelSection(preset="tiny", config=dict(SIZE)), None)[0]
         model = fresh if kind == "random" else Wav2Vec2ForPreTraining.from_pretrained(work / part / "model")
         features = layers_of(model)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from small_models import CALM, SMALL
 from torch import Tensor
 from training_audio import RATE
 
-from wav2vec2.training import pretraining, starting
+from wav2vec2.training import model_making, pretraining, starting
 from wav2vec2.training.progress.training_log import read_log, without_timing
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.settings.recipes import from_dict
@@ -175,7 +175,7 @@ def train_until_killed(values: dict[str, Any], seed: int, share: float, event: i
 
     with (
         disk_full_now_and_then(seed, share),
-        patch("wav2vec2.training.what_is_named.require_output"),  # a full disk is told of there, before the run
+        patch("wav2vec2.training.starting.require_output"),  # a full disk is told of there, before the run
         patch.object(os, "fsync", counted(os.fsync)),
         patch.object(os, "rename", counted(os.rename)),
         patch.object(Updater, "__call__", counted(Updater.__call__)),
@@ -186,13 +186,13 @@ def train_until_killed(values: dict[str, Any], seed: int, share: float, event: i
 
 def train_collapsed(values: dict[str, Any]) -> None:
     """The run of a model that chooses the first code of each group whatever it hears."""
-    real = pretraining.make_model
+    real = model_making.make_model
 
     def collapsed(*arguments: Any) -> Any:
-        model = real(*arguments)
+        model, missing = real(*arguments)
         with torch.no_grad():
             model.quantizer.weight_proj.bias.unflatten(0, (model.quantizer.num_groups, -1))[:, 0] = 1e4
-        return model
+        return model, missing
 
     with patch.object(pretraining, "make_model", collapsed):
         train(values)

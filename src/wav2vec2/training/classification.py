@@ -9,32 +9,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from accelerate.utils import set_seed
+from torch import nn
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFrameClassification
+from wav2vec2.modeling.for_sequence_classification import Wav2Vec2ForSequenceClassification
+from wav2vec2.modeling.for_xvector import Wav2Vec2ForXVector
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.manifests import Recording, read_manifest
-from wav2vec2.training.chosen_checkpoint import layout_notes
-from wav2vec2.training.classifier_models import make_classifier
-from wav2vec2.training.ctc_models import make_extractor
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.model_making import make_extractor, make_model, notes_on, start_afresh
 from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.settings.field_limits import OneOf
-from wav2vec2.training.settings.finetuning_sections import (
-    FinetuneDataSection,
-    FinetuneModelSection,
-    FinetuneOptimizerSection,
-    FinetuneRunSection,
-    FinetuneScheduleSection,
-    TuningSection,
-)
-from wav2vec2.training.settings.recipes import read_run
-from wav2vec2.training.settings.run_config import GuardSection, RecipeOrigin
+from wav2vec2.training.settings.finetuning_sections import TuningSection
+from wav2vec2.training.settings.recipes import check_run, read_run
+from wav2vec2.training.settings.run_config import Source, SupervisedRun
 from wav2vec2.training.settings.run_sections import CountOrZero
-from wav2vec2.training.starting import main_first, make_accelerator, start
+from wav2vec2.training.starting import main_first, make_accelerator, require_what_is_named, started
 from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.tuning_methods import apply_tuning
-from wav2vec2.training.what_is_named import require_what_is_named
+
+#: The model and its layer of the labels, by the name of what is learnt.
+_HEADS: dict[str, tuple[type[Wav2Vec2PreTrainedModel], str]] = {
+    "clips": (Wav2Vec2ForSequenceClassification, "classifier"),
+    "frames": (Wav2Vec2ForAudioFrameClassification, "classifier"),
+    "speakers": (Wav2Vec2ForXVector, "objective"),
+}
+
+_KEPT = "nothing starts afresh: the head is kept, whose labels are the same"
+
+#: Labels of a checkpoint that are named in a note.
+_NAMED = 10
 
 #: Tasks by the name of what is learnt.
 _TASKS: dict[str, type[ClipLabelTask]] = {"clips": ClipLabelTask, "frames": FrameLabelTask, "speakers": SpeakerTask}
@@ -51,7 +60,7 @@ class ClassificationTuningSection(TuningSection):
 
 
 @dataclass(kw_only=True)
-class ClassificationRun:
+class ClassificationRun(SupervisedRun):
     """A run that learns labels. Sources are manifests; `text_column` names the column of the label."""
 
     #: What has a label: "clips", "frames" (stretches of a clip), or "speakers" (x-vectors).
@@ -60,29 +69,25 @@ class ClassificationRun:
     background: str = "none"
     #: The layer of the labels: "auto" keeps a checkpoint's if it has the same labels, "fresh" never does.
     head: Annotated[str, OneOf("auto", "fresh")] = "auto"
-    model: FinetuneModelSection
-    data: FinetuneDataSection
+    #: Which weights are trained, and when.
     tuning: ClassificationTuningSection = field(default_factory=ClassificationTuningSection)
-    optimizer: FinetuneOptimizerSection = field(default_factory=FinetuneOptimizerSection)
-    schedule: FinetuneScheduleSection = field(default_factory=FinetuneScheduleSection)
-    run: FinetuneRunSection
-    guards: GuardSection = field(default_factory=GuardSection)
-    origin: RecipeOrigin = field(default_factory=RecipeOrigin)
 
 
 def classify(run: ClassificationRun, resume: bool = True) -> Path:
-    """Train until `run.run.updates` updates are done, from the newest whole checkpoint if there is one."""
+    """Train until `run.run.updates` updates are done, from the newest whole checkpoint if there is one, and say where
+    the results lie."""
+    check_run(run)
     accelerator = make_accelerator(run.run.precision)
     set_seed(run.run.seed)
     labels, data = main_first(accelerator, lambda: read_labelled(run))  # the main process reads durations for all
-    model, about_model = make_classifier(
-        run.task, run.model, labels, run.run.seed, run.run.attention, run.head == "auto"
-    )
+    model, about_model = make_classifier(run, labels)
     beside = apply_tuning(model, run.tuning, run.run.seed)
-    extractor, notes = make_extractor(run.model, run.data.normalize)
+    extractor, about_input = make_extractor(run.model, run.data.normalize)
     task = make_task(run, model.config, extractor, labels, data)
-    notes += [*about_model, *layout_notes(run.model, model.config)]
-    return start(run, accelerator, model, task, data, [extractor, *beside], resume, notes)  # type: ignore[arg-type]
+    notes = [*about_input, *about_model]
+    with started(run, accelerator, model, task, data, [extractor, *beside], resume, notes) as loop:
+        loop.train()
+    return Path(run.run.output)
 
 
 def read_labelled(run: ClassificationRun) -> tuple[list[str], TrainingData]:
@@ -120,7 +125,7 @@ def labels_of(run: ClassificationRun) -> list[str]:
     return labels
 
 
-def _labels_in(run: ClassificationRun, sources: list[Any]) -> set[str]:
+def _labels_in(run: ClassificationRun, sources: list[Source]) -> set[str]:
     found: set[str] = set()
     for source in sources:
         for clip in _clips_of(source):
@@ -131,14 +136,14 @@ def _labels_in(run: ClassificationRun, sources: list[Any]) -> set[str]:
     return found
 
 
-def _clips_of(source: Any) -> list[Recording]:
+def _clips_of(source: Source) -> list[Recording]:
     try:
         return list(read_manifest(source.path))
     except OSError as error:
         raise TrainingDataError(f"{source.path}: the manifest cannot be read ({error.strerror})") from error
 
 
-def _labels_of_clip(task: str, clip: Any, column: str) -> set[str]:
+def _labels_of_clip(task: str, clip: Recording, column: str) -> set[str]:
     if task == "speakers":
         if not clip.speaker:
             raise ValueError("has no `speaker`")
@@ -149,7 +154,63 @@ def _labels_of_clip(task: str, clip: Any, column: str) -> set[str]:
     return {label for _, _, label in segments_of(text)} if task == "frames" else {text}
 
 
-def make_task(run: ClassificationRun, config: Wav2Vec2Config, extractor: Any, labels: list[str], data: Any) -> Any:
+def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Wav2Vec2PreTrainedModel, list[str]]:
+    """A model for these labels, and what is to be said of it.
+
+    The layer that gives the labels is a checkpoint's where `run.head` is "auto" and the checkpoint names the same
+    labels; in another order its rows are put into this one. Otherwise it starts afresh. What lies below it is the
+    checkpoint's wherever it has it.
+    """
+    kind, layer = _HEADS[run.task]
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+    model, missing = make_model(kind, run.model, run.run.attention, head=layer, **names)
+    if run.model.checkpoint is None:
+        return model, ["from scratch: no weight is pretrained", *notes_on(run.model, model.config)]
+    saved, head = labels_of_head(run.model.checkpoint, kind), model.get_submodule(layer)
+    if run.head == "auto" and saved is not None and sorted(saved) == sorted(labels):
+        _put_in_order(head, [saved.index(label) for label in labels])
+        said = [f"starts afresh: {', '.join(missing)}"] if missing else [_KEPT]
+    else:
+        # small weights for labels; for speakers, directions
+        start_afresh(head, run.run.seed, model.config.initializer_range if isinstance(head, nn.Linear) else 1.0)
+        fresh = ", ".join([*missing, f"{layer}, the layer of {len(labels)} labels"])
+        said = [f"starts afresh: {fresh}{_other_labels(labels, saved)}"]
+    return model, [*said, *notes_on(run.model, model.config)]
+
+
+def labels_of_head(checkpoint: str, kind: type[Wav2Vec2PreTrainedModel]) -> list[str] | None:
+    """What the outputs of a checkpoint's head mean, None if it has no head of this kind."""
+    config = Wav2Vec2Config.from_pretrained(checkpoint)
+    if kind.__name__ not in (config.architectures or []):
+        return None
+    return [str(config.id2label[number]) for number in sorted(config.id2label)]
+
+
+def _put_in_order(layer: Any, order: list[int]) -> None:
+    """A row (of the weights of speakers: a column) for each label, where the labels of this run have it."""
+    with torch.no_grad():
+        if isinstance(layer, nn.Linear):
+            layer.weight.copy_(layer.weight[order].clone())
+            layer.bias.copy_(layer.bias[order].clone())
+        else:
+            layer.weight.copy_(layer.weight[:, order].clone())
+
+
+def _other_labels(labels: list[str], saved: list[str] | None) -> str:
+    """Those of the checkpoint, where they are not the same."""
+    if saved is None or sorted(saved) == sorted(labels):
+        return ""
+    more = f" and {len(saved) - _NAMED} more" if len(saved) > _NAMED else ""
+    return f" (the checkpoint's are {', '.join(saved[:_NAMED])}{more})"
+
+
+def make_task(
+    run: ClassificationRun,
+    config: Wav2Vec2Config,
+    extractor: Wav2Vec2FeatureExtractor,
+    labels: list[str],
+    data: TrainingData,
+) -> ClipLabelTask:
     """The task, which for speakers must know how many clips an evaluation has."""
     given: dict[str, Any] = {"freeze_updates": run.tuning.freeze_updates}
     if run.task == "speakers" and data.valid is not None:
@@ -159,9 +220,7 @@ def make_task(run: ClassificationRun, config: Wav2Vec2Config, extractor: Any, la
 
 def read_classification(task: str, overrides: Sequence[str]) -> ClassificationRun:
     """The run that dotted overrides describe; `RunConfigError` names everything that is wrong with them."""
-    kind: Any = ClassificationRun  # which `read_run` takes as any other kind, though it cannot name it
-    run: ClassificationRun = read_run(kind, None, [f"task={task}", *overrides])
-    return run
+    return read_run(ClassificationRun, None, [f"task={task}", *overrides])
 
 
 def manifest_with_segments(manifest: Path, segments: Path, target: Path) -> Path:

@@ -1,31 +1,42 @@
 """Fine-tuning with CTC: a run as `wav2vec2 finetune` starts it."""
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+import torch
 from accelerate.utils import set_seed
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
+from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
 from wav2vec2.training.checks.validation import examine
 from wav2vec2.training.checks.validation_clips import clip_sources
 from wav2vec2.training.checks.validation_report import DataProblemsError, ValidationReport
 from wav2vec2.training.checks.validation_text import spell
-from wav2vec2.training.ctc_models import make_ctc_model, make_extractor
 from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choose_tokenizer, lenient, strict
 from wav2vec2.training.data.audio_clips import Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.loop import Saveable
+from wav2vec2.training.model_making import make_extractor, make_model, notes_on, start_afresh
+from wav2vec2.training.run_output import StartError
 from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import FinetuneRun
-from wav2vec2.training.starting import StartError, main_first, make_accelerator, start
+from wav2vec2.training.starting import main_first, make_accelerator, require_what_is_named, started
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tuning_methods import apply_tuning
-from wav2vec2.training.what_is_named import require_what_is_named
+
+#: The head of a model with CTC, by its name among the modules.
+_HEAD = "lm_head"
+
+#: The share of blank frames that a new head begins with.
+_BLANKS = 0.7
 
 #: What was counted in the training text when the vocabulary was chosen.
 VOCABULARY_FILE = "vocabulary.txt"
@@ -35,11 +46,17 @@ VOCABULARY_FILE = "vocabulary.txt"
 class Prepared:
     """All that a run needs before its first update."""
 
+    #: The audio and its transcripts.
     data: TrainingData
+    #: What makes inputs and labels of them, and is saved with the model.
     processor: Wav2Vec2Processor
-    model: Any
+    #: The model, with the weights that it starts from.
+    model: Wav2Vec2ForCTC
+    #: What is learnt.
     task: CTCTask
-    saved_beside: list[Any]
+    #: What else every checkpoint holds: a language adapter, additions of low rank.
+    saved_beside: list[Saveable]
+    #: What is to be said of all that.
     notes: list[str]
 
 
@@ -48,21 +65,16 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
 
     Before the first update everything about the data that would spoil the run is an error (`DataProblemsError`).
     """
+    check_run(run)
     require_scorer(run)
     accelerator = make_accelerator(run.run.precision)
     set_seed(run.run.seed)
     # the main process reads the durations for all, and writes what was found
-    prepared = main_first(accelerator, lambda: prepare_finetuning(run, main=accelerator.is_main_process))
-    return start(
-        run,
-        accelerator,
-        prepared.model,
-        prepared.task,
-        prepared.data,
-        [prepared.processor, *prepared.saved_beside],
-        resume,
-        prepared.notes,
-    )
+    ready = main_first(accelerator, lambda: prepare_finetuning(run, main=accelerator.is_main_process))
+    beside = [ready.processor, *ready.saved_beside]
+    with started(run, accelerator, ready.model, ready.task, ready.data, beside, resume, ready.notes) as loop:
+        loop.train()
+    return Path(run.run.output)
 
 
 def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
@@ -73,7 +85,7 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     refuse_other_tokens(run, chosen.tokenizer)
     extractor, about_input = make_extractor(run.model, run.data.normalize)
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
-    model, about_model = make_ctc_model(run.model, chosen.tokenizer, run.run.seed, run.run.attention, chosen.keeps_head)
+    model, about_model = make_ctc_model(run, chosen.tokenizer, chosen.keeps_head)
     report = check_data(run, data, processor, model.config, main, chosen.head_tokens)
     saved_beside = apply_tuning(model, run.tuning, run.run.seed)
     spelling = spelling_of(run, processor.tokenizer)
@@ -86,6 +98,41 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run))
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
+
+
+def make_ctc_model(
+    run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer, keep_head: bool
+) -> tuple[Wav2Vec2ForCTC, list[str]]:
+    """A model with one logit for each token, and what is to be said of it."""
+    model, missing = make_model(
+        Wav2Vec2ForCTC,
+        run.model,
+        run.run.attention,
+        head=_HEAD,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.blank_id,
+    )
+    keep_head = keep_head and run.model.checkpoint is not None
+    if not keep_head:
+        start_head_afresh(model, run.run.seed)
+    fresh = missing + ([] if keep_head else [f"{_HEAD}, the head of {len(tokenizer)} tokens"])
+    start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"
+    if run.model.checkpoint is None:
+        start = "from scratch: no weight is pretrained"
+    return model, [start, *notes_on(run.model, model.config)]
+
+
+def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
+    """Small random weights, and a bias that makes seven frames in ten blank, as trained models have them.
+
+    Without the bias CTC runs begin with hundreds of updates in which the model finds the blank and writes nothing else,
+    or, where frames have much in common, fills them with letters and stays there; with it letters come after some
+    eighty. Weights of zero do not help: through them nothing reaches the encoder (docs/finetuning.md).
+    """
+    head = model.lm_head
+    start_afresh(head, seed, model.config.initializer_range)
+    with torch.no_grad():
+        head.bias[model.config.pad_token_id] = math.log(_BLANKS / (1 - _BLANKS) * (head.out_features - 1))
 
 
 def check_data(
@@ -127,7 +174,7 @@ def require_scorer(run: FinetuneRun) -> None:
         raise ImportError('evaluations need jiwer, which is not installed: pip install "wav2vec2[train]"')
 
 
-def refuse_other_tokens(run: FinetuneRun, tokenizer: Any) -> None:
+def refuse_other_tokens(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer) -> None:
     """A run that is resumed spells as it did: after a change of text or choices, a head's logits would get other
     meanings without a word."""
     newest = Checkpoints(Path(run.run.output) / "checkpoints").newest()
@@ -142,7 +189,7 @@ def refuse_other_tokens(run: FinetuneRun, tokenizer: Any) -> None:
         )
 
 
-def spelling_of(run: FinetuneRun, tokenizer: Any) -> Any:
+def spelling_of(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer) -> Wav2Vec2CTCTokenizer:
     """What the run spells with. Training clips with unknown characters may be skipped, but not those of an evaluation:
     its error rate would be that of the easier ones. There they are the token for what is unknown, and errors."""
     if run.text.on_unknown == "error" or (run.text.on_unknown == "skip" and tokenizer.unk_token is None):
@@ -150,7 +197,9 @@ def spelling_of(run: FinetuneRun, tokenizer: Any) -> Any:
     return lenient(tokenizer)
 
 
-def clips_to_skip(run: FinetuneRun, data: TrainingData, tokenizer: Any, scoring: Any) -> Iterator[Skipped]:
+def clips_to_skip(
+    run: FinetuneRun, data: TrainingData, tokenizer: Wav2Vec2CTCTokenizer, scoring: Wav2Vec2CTCTokenizer
+) -> Iterator[Skipped]:
     """The clips that are left out because of a character without a token; those of an evaluation only if their texts
     cannot be spelled for `scoring` either."""
     if run.text.on_unknown != "skip":

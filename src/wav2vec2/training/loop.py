@@ -6,16 +6,17 @@ Everything random follows from (seed, update), and what is neither weights nor o
 (`TrainingState`), so a run may stop anywhere, on any number of processes, and go on.
 """
 
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator
 
-from wav2vec2.training.adding_up import add, add_numbers, as_numbers, over_processes
 from wav2vec2.training.data.audio_clips import SAMPLING_RATE, Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
@@ -27,56 +28,79 @@ from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError
 from wav2vec2.training.saving.interruption import Interruption, left_early
 from wav2vec2.training.saving.training_state import TrainingState
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
+from wav2vec2.training.settings.run_config import Run
+from wav2vec2.training.sums_over_processes import add, add_numbers, as_numbers, over_processes
 from wav2vec2.training.tasks.task import Sums, Task
 from wav2vec2.training.update_step import Updater, UpdateResult
 
+
+class Saveable(Protocol):
+    """A feature extractor, a processor, a language adapter: what writes itself into a model folder."""
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:
+        """Write the files."""
+
+
 #: Why a clip is listed that a task has dropped.
 _DROPPED = "the target needs more frames than the audio has"
-
-
-@dataclass
-class Job:
-    """What a run is made of, ready to go."""
-
-    run: PretrainRun | FinetuneRun
-    accelerator: Any
-    task: Task
-    updater: Updater
-    data: TrainingData
-    checkpoints: Checkpoints
-    log: TrainingLog
-    guards: Guards
-    bad_files: BadFiles  # clips that cannot be read
-    dropped: BadFiles  # clips that cannot be learned from
-    meter: Meter
-    saved_beside: Sequence[Any]  # feature extractor or processor: every checkpoint is a complete model folder
 
 
 @dataclass(frozen=True)
 class Signals:
     """What the processes of a run tell each other at every update, summed over them."""
 
+    #: Processes that were asked to stop.
     stop: float
+    #: Whether the main process's clock says that it is time to save.
     save: float
+    #: Audio of the update.
     audio_seconds: float
-    held_seconds: float  # the same with padding
-    clips: float  # that were read
+    #: The same with its padding.
+    held_seconds: float
+    #: Clips that were read.
+    clips: float
+    #: Clips that could not be read.
     unreadable: float
 
 
+@dataclass
 class Loop:
-    """Runs a job from where its state stands to its last update."""
+    """A run that is ready to go, from where its state stands to its last update."""
 
-    def __init__(self, job: Job, state: TrainingState) -> None:
-        self.job = job
-        self.state = state
+    #: What the run was asked to be.
+    run: Run
+    #: Accelerate, as it was launched.
+    accelerator: Accelerator
+    #: What is learnt.
+    task: Task
+    #: Forward, backward and optimizer step.
+    updater: Updater
+    #: The audio.
+    data: TrainingData
+    #: Where checkpoints are kept.
+    checkpoints: Checkpoints
+    #: The log, and what is shown on the screen.
+    log: TrainingLog
+    #: What stops a run that has gone wrong.
+    guards: Guards
+    #: The list of clips that cannot be read.
+    bad_files: BadFiles
+    #: The list of clips that cannot be learnt from.
+    dropped: BadFiles
+    #: How fast it goes.
+    meter: Meter
+    #: Feature extractor or processor, so that every checkpoint is a complete model folder.
+    saved_beside: Sequence[Saveable]
+    #: Where the run stands.
+    state: TrainingState
+
+    def __post_init__(self) -> None:
         self.last_save = time.monotonic()
-        self.saved_update = state.update
+        self.saved_update = self.state.update
 
     def train(self) -> TrainingState:
         """Until the last update, or until someone asks to stop; either way everything is saved."""
-        job, state, every = self.job, self.state, self.job.run.run
+        state, every = self.state, self.run.run
         left_early(None)
         with (
             self.memory(),
@@ -85,25 +109,25 @@ class Loop:
         ):
             self.make_up_for_evaluation()
             while state.update < every.updates:
-                with job.meter.waiting():
+                with self.meter.waiting():
                     parts = next(updates)
                 signals = self.take(parts, interruption.requested is not None)
-                alone = job.accelerator.num_processes == 1  # several learn of a wish together, with the next update
+                alone = self.accelerator.num_processes == 1  # several learn of a wish together, with the next update
                 stop = signals.stop > 0 or (alone and interruption.requested is not None)
                 improved = False
-                if job.data.has_valid and self.due(every.evaluate_every) and not stop:
+                if self.data.has_valid and self.due(every.evaluate_every) and not stop:
                     improved = self.evaluate()
                 if stop or signals.save or improved or self.due(every.save_every):
                     self.save(final=stop or state.update == every.updates)
                 if stop:
-                    job.log.note(f"stopped as asked ({interruption.requested}) after update {state.update}, all saved")
+                    self.log.note(f"stopped as asked ({interruption.requested}) after update {state.update}, all saved")
                     left_early((interruption.requested or "SIGTERM") if state.update < every.updates else None)
                     break
         return state
 
     def say_what_happens(self, signal_name: str) -> None:
         """As soon as a signal comes."""
-        self.job.log.note(
+        self.log.note(
             f"{signal_name}: finishing the update at hand, then saving; again to end at once and lose "
             f"{_updates(self.state.update + 1 - self.saved_update)}"
         )
@@ -111,30 +135,27 @@ class Loop:
     def say_what_is_lost(self, signal_name: str) -> None:
         """As soon as a second one comes; it is the last that is said."""
         lost = self.state.update - self.saved_update
-        self.job.log.note(
-            f"{signal_name} again: ended at once; {_updates(lost)} since update {self.saved_update} are lost"
-        )
-        self.job.log.stop_display()
+        self.log.note(f"{signal_name} again: ended at once; {_updates(lost)} since update {self.saved_update} are lost")
+        self.log.stop_display()
 
     def memory(self) -> AbstractContextManager[None]:
         """Inside, too little memory is an error that says what to change."""
-        return explained_memory(self.job.run, self.job.checkpoints, self.state)
+        return explained_memory(self.run, self.checkpoints, self.state)
 
     def make_up_for_evaluation(self) -> None:
         """One that was due when the run was asked to stop, which leaves no time for it."""
-        state, every = self.state, self.job.run.run.evaluate_every
+        state, every = self.state, self.run.run.evaluate_every
         evaluated = state.metrics.get("update") == state.update
-        if state.update and self.job.data.has_valid and self.due(every) and not evaluated:
+        if state.update and self.data.has_valid and self.due(every) and not evaluated:
             self.evaluate()
-            self.save(final=state.update == self.job.run.run.updates)
+            self.save(final=state.update == self.run.run.updates)
 
     def updates(self) -> Generator[list[Batch]]:
         """The parts of one update after another, from where the state stands."""
-        job = self.job
-        batches = job.data.batches(
-            job.task.waveforms,
-            processes=job.accelerator.num_processes,
-            process=job.accelerator.process_index,
+        batches = self.data.batches(
+            self.task.waveforms,
+            processes=self.accelerator.num_processes,
+            process=self.accelerator.process_index,
             start_update=self.state.update,
             position=self.state.position,
         )
@@ -146,28 +167,29 @@ class Loop:
 
     def with_targets(self, batch: Batch) -> Batch:
         """With what the workers do not know of."""
-        return replace(batch, inputs=self.job.task.with_targets(batch.inputs, batch.clips))
+        return replace(batch, inputs=self.task.with_targets(batch.inputs, batch.clips))
 
     def take(self, parts: list[Batch], wants_stop: bool) -> Signals:
         """One update: weights, record, guards and, when due, a line of the log."""
-        job, state = self.job, self.state
-        run = job.run
+        run, state = self.run, self.state
         rate = run.optimizer.learning_rate * learning_rate_scale(state.update, run.run.updates, run.schedule)
-        set_learning_rate(job.updater.optimizer, rate)
-        result = job.updater(state.update, [part.inputs for part in parts], self.messages(parts, wants_stop))
+        set_learning_rate(self.updater.optimizer, rate)
+        own = self.signals_of(parts, wants_stop)
+        result = self.updater(state.update, [part.inputs for part in parts], astuple(own))
+        self.count_operations(parts)
         signals = Signals(*result.messages)
         state.update, state.epoch, state.position = state.update + 1, parts[-1].epoch, parts[-1].position
         state.running = add_numbers(state.running, self.record(result, signals))
         skipped = [one for part in parts for one in part.skipped]
         self.list_dropped(parts)
-        job.bad_files.add(skipped, round(signals.clips), round(signals.unreadable))
-        figures = job.task.figures(result.sums) | {"gradient_norm": result.gradient_norm}
+        self.bad_files.add(skipped, round(signals.clips), round(signals.unreadable))
+        figures = self.task.figures(result.sums) | {"gradient_norm": result.gradient_norm}
         try:
-            job.guards.check(state.update, figures, job.updater.culprit)
+            self.guards.check(state.update, figures, self.updater.culprit)
         except TrainingStoppedError:  # the last figures before it are those that one wants to see
             self.write_line(rate)
             raise
-        job.log.advance(state.update)
+        self.log.advance(state.update)
         if self.due(run.run.log_every):
             self.write_line(rate)
         return signals
@@ -175,29 +197,25 @@ class Loop:
     def list_dropped(self, parts: list[Batch]) -> None:
         """Name the clips that the task cannot learn from."""
         marked = [pair for part in parts for pair in zip(part.ids, part.inputs.get("dropped", []), strict=False)]
-        self.job.dropped.add([Skipped(name, _DROPPED) for name, dropped in marked if dropped], used=0)
+        self.dropped.add([Skipped(name, _DROPPED) for name, dropped in marked if dropped], used=0)
 
-    def messages(self, parts: list[Batch], wants_stop: bool) -> list[float]:
-        """This process's share of the signals."""
-        held = sum(part.inputs["input_values"].numel() for part in parts) / SAMPLING_RATE
-        self.count_operations(parts)
-        return [
-            float(wants_stop),
-            float(self.time_to_save()),
-            sum(part.seconds for part in parts),
-            held,
-            float(sum(len(part.ids) for part in parts)),
-            float(sum(len(part.skipped) for part in parts)),
-        ]
+    def signals_of(self, parts: list[Batch], wants_stop: bool) -> Signals:
+        """What this process has to say."""
+        return Signals(
+            stop=float(wants_stop),
+            save=float(self.time_to_save()),
+            audio_seconds=sum(part.seconds for part in parts),
+            held_seconds=sum(part.inputs["input_values"].numel() for part in parts) / SAMPLING_RATE,
+            clips=float(sum(len(part.ids) for part in parts)),
+            unreadable=float(sum(len(part.skipped) for part in parts)),
+        )
 
     def count_operations(self, parts: list[Batch]) -> None:
         """For the share of the machine's peak that is reached."""
         waveforms = [part.inputs["input_values"] for part in parts]
         lengths = [waveform.shape[1] for waveform in waveforms for _ in waveform]
-        config = self.job.task.config
-        self.job.meter.add(
-            0.0, 0.0, update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0)
-        )
+        config = self.task.config
+        self.meter.add(0.0, 0.0, update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0))
 
     def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
         """What is added up until the next line of the log, and kept in checkpoints between lines.
@@ -216,11 +234,11 @@ class Loop:
 
     def write_line(self, learning_rate: float) -> None:
         """The figures of the updates since the last line."""
-        job, state, running = self.job, self.state, self.state.running
+        state, running = self.state, self.state.running
         updates = running["updates"]
         taken = updates - running["skipped_updates"]
-        speed = job.meter.figures(updates, self.sum_numbers)
-        figures = job.task.figures(running) | {"gradient_norm": running["gradient_norms"] / taken} if taken else {}
+        speed = self.meter.figures(updates, self.sum_numbers)
+        figures = self.task.figures(running) | {"gradient_norm": running["gradient_norms"] / taken} if taken else {}
         figures |= {
             "epoch": state.epoch,
             "learning_rate": learning_rate,
@@ -233,72 +251,72 @@ class Loop:
             "padding_share": 1 - seconds / max(running["held_seconds"], 1e-9),
             "audio_seconds_per_second": seconds / speed["wall_seconds"],
         }
-        job.log.training(state.update, figures | speed)
+        self.log.training(state.update, figures | speed)
         if "code_counts" in running:
-            job.log.codes(state.update, running["code_counts"])
+            self.log.codes(state.update, running["code_counts"])
         state.running = {}
 
     def sum_numbers(self, numbers: list[float]) -> list[float]:
         """Over all processes."""
-        tensor = torch.tensor(numbers, dtype=torch.float32, device=self.job.accelerator.device)
-        summed: list[float] = over_processes(self.job.accelerator, tensor).tolist()
+        tensor = torch.tensor(numbers, dtype=torch.float32, device=self.accelerator.device)
+        summed: list[float] = over_processes(self.accelerator, tensor).tolist()
         return summed
 
     def due(self, every: int) -> bool:
         """Whether what is done every so many updates is to be done now; all of it is at the end."""
-        return self.state.update % every == 0 or self.state.update == self.job.run.run.updates
+        return self.state.update % every == 0 or self.state.update == self.run.run.updates
 
     def time_to_save(self) -> bool:
         """By the main process's clock."""
-        minutes = self.job.run.run.save_minutes
+        minutes = self.run.run.save_minutes
         late = minutes is not None and time.monotonic() - self.last_save > 60 * minutes
-        return late and bool(self.job.accelerator.is_main_process)
+        return late and bool(self.accelerator.is_main_process)
 
     @torch.no_grad()
     def evaluate(self) -> bool:
         """The figures of the held-out data, always with the same masks. Whether the model is among the best so far, so
         that its checkpoint will be kept."""
-        job, accelerator = self.job, self.job.accelerator
-        with job.meter.paused():
-            job.updater.model.eval()
+        accelerator = self.accelerator
+        with self.meter.paused():
+            self.updater.model.eval()
             sums: Sums = {}
             skipped: list[Skipped] = []
-            batches = job.data.evaluation_batches(
-                job.task.waveforms,
+            batches = self.data.evaluation_batches(
+                self.task.waveforms,
                 processes=accelerator.num_processes,
                 process=accelerator.process_index,
-                seconds_per_batch=job.run.data.seconds_per_batch,
+                seconds_per_batch=self.run.data.seconds_per_batch,
             )
             for batch in map(self.with_targets, batches):
-                sums = add(sums, job.task.evaluation_part(job.updater.model, job.updater.moved(batch.inputs)))
+                sums = add(sums, self.task.evaluation_part(self.updater.model, self.updater.moved(batch.inputs)))
                 skipped += batch.skipped
-            job.bad_files.add(skipped, used=0, bad=0)
-            figures = job.task.evaluation_figures(as_numbers(accelerator, sums))
-            left_out = sum(job.data.valid_left_out.values()) + self.sum_numbers([float(len(skipped))])[0]
+            self.bad_files.add(skipped, used=0, bad=0)
+            figures = self.task.evaluation_figures(as_numbers(accelerator, sums))
+            left_out = sum(self.data.valid_left_out.values()) + self.sum_numbers([float(len(skipped))])[0]
             if left_out:  # the figures are of the others
                 figures["left_out"] = int(left_out)
-            job.log.evaluation(self.state.update, figures)
+            self.log.evaluation(self.state.update, figures)
             if figures.get("plateau"):
-                job.log.note(figures["plateau"])
+                self.log.note(figures["plateau"])
             self.state.metrics = {"update": self.state.update} | figures
-        return job.checkpoints.are_improved_by(accelerator, figures.get(job.task.criterion))
+        return self.checkpoints.are_improved_by(accelerator, figures.get(self.task.criterion))
 
     def save(self, final: bool) -> None:
         """A checkpoint. That one cannot be written stops nothing but the end of a run."""
-        job, state = self.job, self.state
-        state.guards = job.guards.state_dict()
-        state.log_bytes = job.log.mark()
-        metric = state.metrics.get(job.task.criterion) if state.metrics.get("update") == state.update else None
-        with job.meter.paused():
+        state = self.state
+        state.guards = self.guards.state_dict()
+        state.log_bytes = self.log.mark()
+        metric = state.metrics.get(self.task.criterion) if state.metrics.get("update") == state.update else None
+        with self.meter.paused():
             try:
-                job.checkpoints.save(
-                    job.accelerator, job.updater.model, job.updater.optimizer, state, job.saved_beside, metric
+                self.checkpoints.save(
+                    self.accelerator, self.updater.model, self.updater.optimizer, state, self.saved_beside, metric
                 )
                 self.saved_update = state.update
             except CheckpointWriteError as error:
                 if final:
                     raise
-                job.log.note(f"{error}; the run goes on, and the next checkpoint is tried when it is due")
+                self.log.note(f"{error}; the run goes on, and the next checkpoint is tried when it is due")
         self.last_save = time.monotonic()
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.saving.training_state import TrainingState
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
+from wav2vec2.training.settings.run_config import Run
 
 #: How torch says it: of a CUDA device, of Apple's, and of the processor on Linux and on Windows. Only the first has a
 #: class of its own.
@@ -24,7 +24,7 @@ def is_memory_error(error: BaseException) -> bool:
 
 
 @contextmanager
-def explained_memory(run: PretrainRun | FinetuneRun, checkpoints: Checkpoints, state: TrainingState) -> Iterator[None]:
+def explained_memory(run: Run, checkpoints: Checkpoints, state: TrainingState) -> Iterator[None]:
     """Turn torch's error into one that names the setting which decides. Nothing is saved now: the update at hand is
     lost, and what was saved before stays as it is."""
     try:
@@ -40,7 +40,7 @@ def explained_memory(run: PretrainRun | FinetuneRun, checkpoints: Checkpoints, s
         ) from error
 
 
-def advice(run: PretrainRun | FinetuneRun) -> str:
+def advice(run: Run) -> str:
     """What to change, as it can be typed."""
     held, longest = run.data.seconds_per_batch, run.data.max_seconds
     told = f"data.seconds_per_batch={held:g} is the audio that one process holds at once. "

@@ -1,33 +1,37 @@
-"""From the description of a run to a job that is ready to go: device, precision, wrappers, what was done before."""
+"""From the description of a run to a loop that is ready to go: device, precision, wrappers, what was done before, and
+what the run says of itself before its first update."""
 
+import math
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import typer
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
+from torch import nn
+from transformers.utils import is_flash_attn_2_available
 
-from wav2vec2.modeling.bfloat16_speed import has_bfloat16_instructions
-from wav2vec2.training.announcing import facts_of, sentences, warnings_of
+from wav2vec2.evaluation.provenance import hardware, versions
+from wav2vec2.modeling.bfloat16_speed import has_bfloat16_instructions, told_if_slow
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.guards import Guards
-from wav2vec2.training.loop import Job, Loop
+from wav2vec2.training.loop import Loop, Saveable
+from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import Meter, matmul_peak
 from wav2vec2.training.progress.training_log import TrainingLog
-from wav2vec2.training.run_record import changes, write_run
+from wav2vec2.training.run_output import StartError, changes, enter_output, finish, require_output, write_run
 from wav2vec2.training.saving.checkpoints import Checkpoints
-from wav2vec2.training.saving.output_lock import take_output
 from wav2vec2.training.saving.training_state import TrainingState
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
+from wav2vec2.training.settings.run_config import Run
 from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
 
@@ -37,14 +41,7 @@ _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float16}
 
 
-class StartError(ValueError):
-    """A run that cannot be started, and what would be right."""
-
-    #: Every process of a run raises it, so one of them is enough to say it.
-    on_all_processes = True
-
-
-def main_first(accelerator: Any, work: Callable[[], T]) -> T:
+def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """The work of each process, the main one's before that of the others, which find what it has kept.
 
     If it fails there, it fails on all, and the main process's error is the one that says why: the others would tell of
@@ -97,7 +94,18 @@ def make_accelerator(precision: str) -> Accelerator:
     return accelerator
 
 
-def prepare(accelerator: Any, model: Any, run: PretrainRun | FinetuneRun) -> tuple[Any, Any]:
+def require_what_is_named(run: Run) -> None:
+    """Look at what a run names outside of itself before hours of audio are looked through: the checkpoint is one, the
+    output folder takes files, the implementation of attention is installed."""
+    require_checkpoint(run.model)
+    require_output(Path(run.run.output))
+    if run.run.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise StartError("run.attention=flash_attention_2: the package flash-attn is not installed, or has no GPU here")
+
+
+def prepare(
+    accelerator: Accelerator, model: Wav2Vec2PreTrainedModel, run: Run
+) -> tuple[nn.Module, AcceleratedOptimizer]:
     """Model and optimizer in whatever wrappers the launch asks for."""
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise StartError("FSDP version 1 flattens parameters, and no checkpoint could name them: set fsdp_version: 2")
@@ -116,18 +124,21 @@ def prepare(accelerator: Any, model: Any, run: PretrainRun | FinetuneRun) -> tup
     return wrapped, optimizer
 
 
-def start(
-    run: PretrainRun | FinetuneRun,
-    accelerator: Any,
-    model: Any,
+@contextmanager
+def started(
+    run: Run,
+    accelerator: Accelerator,
+    model: Wav2Vec2PreTrainedModel,
     task: Task,
     data: TrainingData,
-    saved_beside: Sequence[Any],
+    saved_beside: Sequence[Saveable],
     resume: bool = True,
     notes: Sequence[str] = (),
-) -> Path:
-    """Train from wherever the output folder stands, and leave the finished model in its folder `model`. `notes` are
-    said before the first update."""
+) -> Iterator[Loop]:
+    """A loop that begins wherever the output folder stands. `notes` are said before the first update.
+
+    When the context is left without an error, the finished model lies in the folder `model`.
+    """
     output, main = Path(run.run.output), accelerator.is_main_process
     checkpoints = Checkpoints(output / "checkpoints", run.run.keep_last, run.run.keep_best)
     held, newest = enter_output(accelerator, checkpoints, resume)
@@ -145,7 +156,7 @@ def start(
         if main:
             write_run(run, output)
         log.header(facts)
-        job = Job(
+        yield Loop(
             run=run,
             accelerator=accelerator,
             task=task,
@@ -154,69 +165,25 @@ def start(
             checkpoints=checkpoints,
             log=log,
             guards=make_guards(run, task, accelerator, state),
-            bad_files=unreadable(run, data, output, main),
+            bad_files=unreadable_files(run, data, output, main),
             dropped=BadFiles(output / "dropped.tsv", most=1.0),
             meter=Meter(peak, accelerator.device),
             saved_beside=saved_beside,
+            state=state,
         )
-        Loop(job, state).train()
     if main:
         finish(run, checkpoints, output, state)
     accelerator.wait_for_everyone()
-    return output
 
 
-def enter_output(accelerator: Any, checkpoints: Checkpoints, resume: bool) -> tuple[Any, Path | None]:
-    """Hold the output folder, and say where to go on from, as the main process sees it.
-
-    The checkpoints of another run are not written over. What is wrong is raised on all processes.
-    """
-    held: Any = None
-    found: list[Any] = [None, None]
-    if accelerator.is_main_process:
-        try:
-            held = take_output(checkpoints.folder.parent)
-            found[0] = checkpoints.newest()
-        except ValueError as error:
-            found[1] = str(error)
-    broadcast_object_list(found)
-    newest, problem = found
-    if newest is not None and not resume:
-        problem = f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"
-    if problem is not None:
-        raise StartError(problem)
-    return held or nullcontext(), newest
-
-
-def unreadable(run: PretrainRun | FinetuneRun, data: TrainingData, output: Path, main: bool) -> BadFiles:
+def unreadable_files(run: Run, data: TrainingData, output: Path, main: bool) -> BadFiles:
     """The list of what cannot be read, beginning with files whose headers could not."""
     files = BadFiles(output / "unreadable.tsv", run.data.max_bad_share)
     files.add(data.problems if main else [], data.clips or 0, len(data.problems))
     return files
 
 
-def finish(run: PretrainRun | FinetuneRun, checkpoints: Checkpoints, output: Path, state: TrainingState) -> None:
-    """The finished model and the report, and where they are."""
-    if state.update >= run.run.updates:
-        publish_model(checkpoints, output / "model")
-        typer.echo(f"model: {output / 'model'}", err=True)
-    if run.run.report:
-        report(output)
-    if (output / "unreadable.tsv").is_file():
-        typer.echo(f"recordings that could not be read: {output / 'unreadable.tsv'}", err=True)
-
-
-def report(output: Path) -> None:
-    """The one-page report, where matplotlib is there to draw it."""
-    from wav2vec2.training.progress.report import write_report
-
-    try:
-        typer.echo(f"report: {write_report(output)[0]}", err=True)
-    except ImportError as error:
-        typer.echo(f"no report: {error}", err=True)
-
-
-def make_guards(run: PretrainRun | FinetuneRun, task: Task, accelerator: Any, state: TrainingState) -> Guards:
+def make_guards(run: Run, task: Task, accelerator: Accelerator, state: TrainingState) -> Guards:
     """Guards with what the task says of itself, and with what they had counted."""
     guards = Guards(
         run.guards,
@@ -230,13 +197,84 @@ def make_guards(run: PretrainRun | FinetuneRun, task: Task, accelerator: Any, st
     return guards
 
 
-def publish_model(checkpoints: Checkpoints, target: Path) -> None:
-    """The best checkpoint, or without evaluations the last, as a model folder without the state of training."""
-    source = checkpoints.best() or checkpoints.newest()
-    if source is None:
-        return
-    fresh = target.with_name(f".{target.name}-being-written")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("training_state"))
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+def facts_of(
+    run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel, data: TrainingData, peak: float
+) -> dict[str, Any]:
+    """All that a figure of this run depends on. No paths and no names of users."""
+    hours, seconds = data.hours, run.data.seconds_per_update
+    epochs = run.run.updates * seconds / (3600 * hours) if hours else None
+    return {
+        "recipe": run.origin.recipe,
+        "model": run.model.preset or _named(str(run.model.checkpoint)),
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trained_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "hours": hours,
+        "clips": data.clips,
+        "left_out": dict(data.summary.left_out),
+        "left_out_of_evaluations": dict(data.valid_left_out),
+        "seconds_per_update": seconds,
+        "updates": run.run.updates,
+        "epochs": epochs,
+        "learning_rate": run.optimizer.learning_rate,
+        "seed": run.run.seed,
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision.replace("no", "fp32"),
+        "distributed": str(accelerator.distributed_type.value).lower(),
+        "hardware": hardware(accelerator.device),
+        "matmul_peak_tflops": peak / 1e12,
+        "versions": versions(),
+        "config": model.config.to_diff_dict(),
+    }
+
+
+def _named(checkpoint: str) -> str:
+    """A checkpoint by its name on the Hub; a folder by its last name, which says little if it is `model`."""
+    path = Path(checkpoint)
+    if not path.exists():
+        return checkpoint
+    names = path.resolve().parts
+    return "/".join(names[-2:] if names[-1] == "model" else names[-1:])
+
+
+def sentences(facts: dict[str, Any], data: TrainingData, begin_at: int) -> list[str]:
+    """The facts as one reads them."""
+    epochs = "" if facts["epochs"] is None else f", {facts['epochs']:.1f} times through the data"
+    lines = [
+        f"{facts['architecture']}: {facts['parameters'] / 1e6:.1f} M parameters, "
+        f"{facts['trained_parameters'] / 1e6:.1f} M of them trained",
+        *data.summary.lines(),
+        *_left_out_of_evaluations(data),
+        f"{facts['updates']:,} updates of {facts['seconds_per_update']:g} s of audio over {facts['processes']} "
+        f"process{'es' if facts['processes'] > 1 else ''}{epochs}",
+        f"{facts['precision']} on {facts['hardware']}, matrix products up to {facts['matmul_peak_tflops']:.2f} TFLOP/s",
+    ]
+    if begin_at >= facts["updates"]:
+        return [*lines, f"update {begin_at:,} is done: nothing is left to train. For more, raise run.updates"]
+    return [*lines, f"going on after update {begin_at:,}"] if begin_at else lines
+
+
+def _left_out_of_evaluations(data: TrainingData) -> list[str]:
+    counts = ", ".join(f"{count} {reason}" for reason, count in data.valid_left_out.items())
+    return [f"  left out of evaluations: {counts}"] if counts else []
+
+
+def warnings_of(run: Run, accelerator: Accelerator) -> list[str]:
+    """What is likely to disappoint."""
+    return [*_small_updates(run), *_slow_bfloat16(accelerator)]
+
+
+def _small_updates(run: Run) -> list[str]:
+    recipe, seconds = run.origin.seconds_per_update, run.data.seconds_per_update
+    if recipe is None or seconds >= recipe or math.isclose(seconds, recipe):
+        return []
+    return [
+        f"warning: data.seconds_per_update={seconds:g} is below the recipe's {recipe:g}. What a model learns depends "
+        "on the audio per update (fairseq issue 3869). Memory is not a reason to lower it: data.seconds_per_batch is "
+        "what one process holds at once, and the rest is accumulated."
+    ]
+
+
+def _slow_bfloat16(accelerator: Accelerator) -> list[str]:
+    told = told_if_slow(accelerator.device) if accelerator.mixed_precision == "bf16" else None
+    return [] if told is None else [f"warning: run.precision=bf16, but {told}. run.precision=fp32 (or auto) is faster"]

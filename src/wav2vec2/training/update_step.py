@@ -12,13 +12,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType, gather_object
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from wav2vec2.training.adding_up import add, as_numbers, over_processes
 from wav2vec2.training.non_finite import first_non_finite, first_non_finite_gradient
 from wav2vec2.training.settings.random_seeds import seed_everything
+from wav2vec2.training.sums_over_processes import add, as_numbers, over_processes
 from wav2vec2.training.tasks.task import Inputs, Sums, Task
 
 
@@ -26,17 +28,27 @@ from wav2vec2.training.tasks.task import Inputs, Sums, Task
 class UpdateResult:
     """What an update gave: sums over its parts, the norm of its gradient, what the processes had to say."""
 
+    #: What the task sums, over all parts and processes.
     sums: dict[str, Any]
+    #: The length of the gradient before it was clipped.
     gradient_norm: float
+    #: What the processes had to say, summed over them.
     messages: list[float]
-    skipped: bool  # the weights are as before: loss or gradient were not finite
+    #: Whether loss or gradient were not finite, so that the weights are as before.
+    skipped: bool
 
 
 class Updater:
     """Forward, backward and optimizer step of an update."""
 
     def __init__(
-        self, accelerator: Any, model: Any, optimizer: Any, task: Task, seed: int, clip_norm: float | None
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: AcceleratedOptimizer,
+        task: Task,
+        seed: int,
+        clip_norm: float | None,
     ) -> None:
         self.accelerator = accelerator
         self.model = model
@@ -123,7 +135,7 @@ class Updater:
             return 0.0 if norm is None else float(norm)  # None before its first step
         self.accelerator.unscale_gradients()
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        total: Any = get_total_norm([parameter.grad for parameter in trained])
+        total: Any = get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
         norm = float(total.full_tensor() if hasattr(total, "full_tensor") else total)
         if self.clip_norm is not None and math.isfinite(norm):
             clip_grads_with_norm_(trained, self.clip_norm, total)

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import fields
+from typing import Any
 
 from wav2vec2.configuration import Wav2Vec2Config, presets
 from wav2vec2.training.settings.run_sections import ModelSection, Problem
@@ -14,11 +15,11 @@ def preset_names() -> list[str]:
     return [name for name, function in functions if function.__module__ == presets.__name__ and name[0] != "_"]
 
 
-def preset_config(model: ModelSection) -> Wav2Vec2Config:
-    """The configuration of a fresh model: the preset with the section's overrides."""
+def preset_config(model: ModelSection, **values: Any) -> Wav2Vec2Config:
+    """The configuration of a fresh model: the preset with the section's overrides, and with `values` above these."""
     if model.preset not in preset_names():
         raise ValueError(f"model.preset={model.preset!r} is not known{suggestion(model.preset, preset_names())}")
-    config: Wav2Vec2Config = getattr(presets, model.preset)(**model.config)
+    config: Wav2Vec2Config = getattr(presets, model.preset)(**{**model.config, **values})
     config.check()
     return config
 

@@ -12,15 +12,12 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from wav2vec2.training.settings.model_choice import config_problems
 from wav2vec2.training.settings.recipe_files import Layers, add_overrides, find_recipe, read_layers
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
+from wav2vec2.training.settings.run_config import Run, to_dict
 from wav2vec2.training.settings.run_sections import ModelSection
 from wav2vec2.training.settings.strict_yaml import Tree
 from wav2vec2.training.settings.typed_values import ABSENT, INVALID, Complaint, construct, dotted
 
-T = TypeVar("T", PretrainRun, FinetuneRun)
-
-#: An update may hold this much less audio than the recipe's before there is a warning: batches are of whole clips.
-_TOLERANCE = 0.95
+T = TypeVar("T", bound=Run)
 
 
 class RunConfigError(ValueError):
@@ -72,30 +69,9 @@ def from_dict(kind: type[T], values: Tree) -> T:
     return run
 
 
-def check_run(run: PretrainRun | FinetuneRun) -> None:
+def check_run(run: Run) -> None:
     """Check a run that was made in Python as if it had been read from a recipe."""
-    if isinstance(run, PretrainRun):
-        from_dict(PretrainRun, to_dict(run))
-    else:
-        from_dict(FinetuneRun, to_dict(run))
-
-
-def check_recipe_batch(run: PretrainRun | FinetuneRun, seconds: float | None = None) -> str | None:
-    """A warning when an update holds less audio than the recipe wants, over all processes; None when it does not.
-
-    `seconds` is what an update really holds, by default what the run asks for. Pretraining gets worse, not just
-    slower, with fewer frames per update (fairseq issue 3869): the learning rate belongs to a batch.
-    """
-    wanted = run.origin.seconds_per_update
-    seconds = run.data.seconds_per_update if seconds is None else seconds
-    if wanted is None or seconds >= _TOLERANCE * wanted:
-        return None
-    return (
-        f"an update holds {seconds:,.0f} s of audio, but {run.origin.recipe} wants {wanted:,.0f} s "
-        f"({seconds / wanted:.0%}). Quality depends on the audio per update: leave data.seconds_per_update at "
-        f"{wanted:g} and let each process go over more batches of data.seconds_per_batch (accumulation), or expect "
-        "worse results and lower optimizer.learning_rate"
-    )
+    from_dict(type(run), to_dict(run))
 
 
 def _construct(kind: type[T], values: Tree) -> tuple[T, list[Complaint]]:

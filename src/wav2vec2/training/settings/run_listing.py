@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from wav2vec2.training.settings.recipe_files import Layers
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
+from wav2vec2.training.settings.run_config import Run, to_dict
 from wav2vec2.training.settings.strict_yaml import parse
 from wav2vec2.training.settings.typed_values import dotted
 
@@ -15,7 +15,7 @@ from wav2vec2.training.settings.typed_values import dotted
 _PLAIN = re.compile(r"[A-Za-z0-9_./~+-][A-Za-z0-9_./~+-]*")
 
 
-def listing(run: PretrainRun | FinetuneRun, layers: Layers) -> str:
+def listing(run: Run, layers: Layers) -> str:
     """One line per value: `  learning_rate: 0.0003  # large_960h.yaml, line 12`."""
     return "\n".join(_lines(to_dict(run), "", "", layers)) + "\n"
 

@@ -1,14 +1,11 @@
 """Labels for clips, labels for frames, and voices that can be told apart, as the loop sees them.
 
-The loss of an update is the sum over what is labelled (clips, frames) divided by its number, whatever parts and
-processes the clips came in.
-
 Shapes: B clips, S samples, T frames, N labels, E embedding size, C clips of the evaluation.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -18,12 +15,10 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
-from wav2vec2.training.data.waveform_batches import Waveforms
-from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
-
-#: A label that no loss sees.
-_NO_LABEL = -100
+from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask, encoder_inputs
+from wav2vec2.training.tasks.task import Inputs, Sums, exact
 
 #: One stretch of `segments_of`, as "0.35-1.20 speech".
 _SEGMENT = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s+(\S.*?)\s*")
@@ -32,22 +27,22 @@ _SEGMENT = re.compile(r"\s*(\d+(?:\.\d*)?)\s*-\s*(\d+(?:\.\d*)?)\s+(\S.*?)\s*")
 _ROWS = 1024
 
 
-class ClipLabelTask:
+class ClipLabelTask(SupervisedTask):
     """One label per clip, which stands where other data has the transcript: keywords, commands, intents."""
 
     criterion = "error"
-    num_groups = 0
-    chance: float | None = None
 
     def __init__(
-        self, config: Wav2Vec2Config, feature_extractor: Any, labels: Sequence[str], seed: int, freeze_updates: int = 0
+        self,
+        config: Wav2Vec2Config,
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        labels: Sequence[str],
+        seed: int,
+        freeze_updates: int = 0,
     ) -> None:
-        self.config = config
-        self.waveforms = Waveforms.of(feature_extractor)
+        super().__init__(config, feature_extractor, seed, freeze_updates)
         self.labels = list(labels)
         self.numbers = {label: number for number, label in enumerate(labels)}
-        self.seed = seed
-        self.freeze_updates = freeze_updates
 
     def label_of(self, clip: ClipFacts) -> str | None:
         """What is to be learnt of a clip."""
@@ -55,44 +50,19 @@ class ClipLabelTask:
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With labels (B,). A label that is not known counts for nothing."""
-        numbers = [self.numbers.get(self.label_of(clip) or "", _NO_LABEL) for clip in clips]
-        return waveforms | {"labels": torch.tensor(numbers or [_NO_LABEL])}
+        numbers = [self.numbers.get(self.label_of(clip) or "", NO_LABEL) for clip in clips]
+        return waveforms | {"labels": torch.tensor(numbers or [NO_LABEL])}
 
     def counts(self, inputs: Inputs) -> list[float]:
         """Labelled clips."""
-        return [float((inputs["labels"] != _NO_LABEL).sum())]
-
-    def begin(self, model: Any, update: int) -> None:
-        """LayerDrop, and whether the encoder is trained yet."""
-        model.set_update(update, self.seed)
-        model.hold_encoder(update < self.freeze_updates)
-
-    def whole_update(
-        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
-    ) -> None:
-        """Nothing: clips know nothing of each other."""
-
-    def part(self, model: Any, inputs: Inputs, whole: None) -> PartOutput:
-        """The summed loss of one part."""
-        output = self.forward(model, inputs)
-        return PartOutput(output.loss, self.sums(output, inputs))
-
-    def before_step(self, model: Any) -> None:
-        """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
-        for parameter in model.held_parameters():
-            parameter.grad = None
-
-    def forward(self, model: Any, inputs: Inputs) -> Any:
-        """The model's output, its loss as a sum."""
-        given = {name: inputs[name] for name in ("input_values", "attention_mask", "labels", "clip_seeds")}
-        return model(**given, num_items_in_batch=1)
+        return [float((inputs["labels"] != NO_LABEL).sum())]
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of."""
         labels = inputs["labels"]
         return {
             "loss": exact(output.loss),
-            "labelled": exact((labels != _NO_LABEL).sum()),
+            "labelled": exact((labels != NO_LABEL).sum()),
             "right": exact((output.logits.argmax(-1) == labels).sum()),
         }
 
@@ -124,7 +94,7 @@ class FrameLabelTask(ClipLabelTask):
         """With labels (B, T)."""
         rows, samples = waveforms["input_values"].shape
         frames = int(conv_output_length(samples, *self._geometry))
-        labels = torch.full((rows, frames), _NO_LABEL)
+        labels = torch.full((rows, frames), NO_LABEL)
         for row, clip in zip(labels, clips, strict=False):
             own = int(conv_output_length(clip.length, *self._geometry))
             row[:own] = self.frame_labels(clip.transcript or "", own)
@@ -135,15 +105,14 @@ class FrameLabelTask(ClipLabelTask):
         middles = frame_middles(self.config, frames)
         labels = torch.full((frames,), self.background)
         for start, end, label in segments_of(segments):
-            labels[(middles >= start) & (middles < end)] = self.numbers.get(label, _NO_LABEL)
+            labels[(middles >= start) & (middles < end)] = self.numbers.get(label, NO_LABEL)
         return labels
 
     def forward(self, model: Any, inputs: Inputs) -> Any:
         """The model's output, its loss as a sum over the labelled frames."""
-        given = {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
-        output = model(**given)
+        output = model(**encoder_inputs(inputs))
         logits, labels = output.logits.float().flatten(0, 1), inputs["labels"].flatten()
-        output.loss = F.cross_entropy(logits, labels, ignore_index=_NO_LABEL, reduction="sum")
+        output.loss = F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
         return output
 
     @property
@@ -163,7 +132,7 @@ class SpeakerTask(ClipLabelTask):
     def __init__(
         self,
         config: Wav2Vec2Config,
-        feature_extractor: Any,
+        feature_extractor: Wav2Vec2FeatureExtractor,
         labels: Sequence[str],
         seed: int,
         freeze_updates: int = 0,
@@ -184,17 +153,16 @@ class SpeakerTask(ClipLabelTask):
     def forward(self, model: Any, inputs: Inputs) -> Any:
         """The model's output, its loss as a sum. Of a part without clips the loss is 0 times that of silence, so that
         every parameter is in the graph all the same."""
-        known = inputs["labels"] != _NO_LABEL
+        known = inputs["labels"] != NO_LABEL
         if bool(known.any()) != bool(known.all()):
             raise ValueError("a clip of no training speaker is among those of a training batch")
-        given = {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
-        output = model(**given, labels=inputs["labels"].clamp(min=0), num_items_in_batch=1)
+        output = model(**encoder_inputs(inputs), labels=inputs["labels"].clamp(min=0), num_items_in_batch=1)
         output.loss = output.loss * known.any()
         return output
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of: the scores of speakers stay inside the loss."""
-        return {"loss": exact(output.loss), "labelled": exact((inputs["labels"] != _NO_LABEL).sum())}
+        return {"loss": exact(output.loss), "labelled": exact((inputs["labels"] != NO_LABEL).sum())}
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """The mean over clips."""
@@ -202,8 +170,7 @@ class SpeakerTask(ClipLabelTask):
 
     def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
         """Embeddings (C, E) and voices (C,), each clip in its row, and zeros in all others."""
-        given = {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
-        output = model(**given)
+        output = model(**encoder_inputs(inputs))
         size = output.embeddings.shape[1]
         embeddings = torch.zeros(len(self.rows), size, dtype=torch.float64)
         voices = torch.zeros(len(self.rows), dtype=torch.float64)
@@ -226,7 +193,7 @@ class SpeakerTask(ClipLabelTask):
 
 def confusion_table(chosen: Tensor, labels: Tensor, count: int) -> Tensor:
     """How often each label (rows) was taken for each (columns): (N, N), of what is labelled."""
-    known = labels != _NO_LABEL
+    known = labels != NO_LABEL
     pairs = labels[known] * count + chosen[known]
     return torch.bincount(pairs, minlength=count * count).view(count, count)
 

@@ -7,7 +7,7 @@ frames than its audio has is as if it were not there; the loop lists it.
 Shapes: B clips, S samples, T frames, V tokens, U labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,12 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import frames_needed, output_length
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
-from wav2vec2.training.data.waveform_batches import Waveforms
-from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
-
-#: What pads labels: no loss sees it.
-_NO_LABEL = -100
+from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask
+from wav2vec2.training.tasks.task import Inputs, Sums, exact
 
 #: Decoded samples of an evaluation that are shown.
 _SAMPLES = 3
@@ -41,20 +41,21 @@ class Stages:
     total_updates: int | None = None
 
 
-class CTCTask:
+class CTCTask(SupervisedTask):
     """Spell what is said."""
 
     criterion = "wer"
-    num_groups = 0
-    chance: float | None = None
 
     def __init__(
-        self, config: Wav2Vec2Config, feature_extractor: Any, tokenizer: Any, seed: int, stages: Stages | None = None
+        self,
+        config: Wav2Vec2Config,
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        tokenizer: Wav2Vec2CTCTokenizer,
+        seed: int,
+        stages: Stages | None = None,
     ) -> None:
-        self.config = config
-        self.waveforms = Waveforms.of(feature_extractor)
+        super().__init__(config, feature_extractor, seed, stages.freeze_updates if stages else 0)
         self.tokenizer = tokenizer
-        self.seed = seed
         self.stages = stages or Stages()
         #: Tokens that are never written, such as "<s>": no path goes through them.
         self.unwritten = sorted({int(index) for index in tokenizer.all_special_ids} - {tokenizer.blank_id})
@@ -65,7 +66,7 @@ class CTCTask:
         """With the labels of their transcripts. No clip: one utterance of no frame and no label."""
         spelled = [list(self.tokenizer(clip.transcript or "").input_ids) for clip in clips]
         rows, longest = max(1, len(clips)), max([1, *map(len, spelled)])
-        labels = torch.full((rows, longest), _NO_LABEL)
+        labels = torch.full((rows, longest), NO_LABEL)
         for row, ids in zip(labels, spelled, strict=False):
             row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
         lengths = torch.tensor([len(ids) for ids in spelled] or [0])
@@ -84,26 +85,10 @@ class CTCTask:
         """Utterances."""
         return [float(inputs["counted"].sum())]
 
-    def begin(self, model: Any, update: int) -> None:
-        """LayerDrop, and whether the encoder is trained yet."""
+    def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
+        """The plateau of an evaluation is explained by how many updates are done."""
+        super().begin(model, update)
         self._updates_done = update + 1
-        model.set_update(update, self.seed)
-        model.hold_encoder(update < self.stages.freeze_updates)
-
-    def whole_update(
-        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
-    ) -> None:
-        """Nothing: utterances know nothing of each other."""
-
-    def part(self, model: Any, inputs: Inputs, whole: None) -> PartOutput:
-        """The summed loss of one part."""
-        output = forward(model, inputs)
-        return PartOutput(output.loss, self.sums(output, inputs))
-
-    def before_step(self, model: Any) -> None:
-        """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
-        for parameter in model.held_parameters():
-            parameter.grad = None
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of."""
@@ -134,7 +119,7 @@ class CTCTask:
 
     def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
         """The same, and the errors of the greedy texts. Ids are kept, never logits."""
-        output = forward(model, inputs)
+        output = self.forward(model, inputs)
         said, heard = self.texts(output.logits, inputs)
         self._samples += [{"reference": a, "hypothesis": b} for a, b in zip(said, heard, strict=True)]
         self._samples = self._samples[:_SAMPLES]
@@ -179,12 +164,6 @@ class CTCTask:
             "samples": samples,
             "plateau": plateau,
         }
-
-
-def forward(model: Any, inputs: Inputs) -> Any:
-    """The model's output, its loss as a sum."""
-    given = {name: inputs[name] for name in ("input_values", "attention_mask", "labels", "clip_seeds")}
-    return model(**given, num_items_in_batch=1)
 
 
 def describe_plateau(

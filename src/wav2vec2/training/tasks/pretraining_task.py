@@ -3,6 +3,7 @@
 Shapes: B clips, T frames, G groups, V entries.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.modeling.contrastive_loss import diversity_loss
+from wav2vec2.modeling.for_pretraining import Wav2Vec2ForPreTraining
 from wav2vec2.modeling.gumbel_quantizer import perplexity
 from wav2vec2.modeling.span_masking import draw_pretraining_mask
 from wav2vec2.modeling.whole_update import WholeUpdate
@@ -60,14 +62,18 @@ class PretrainingTask:
         """Masked frames, and real ones."""
         return [float(inputs["mask_time_indices"].sum()), float(inputs["num_frames"])]
 
-    def begin(self, model: Any, update: int) -> None:
+    def begin(self, model: Wav2Vec2ForPreTraining, update: int) -> None:
         """Gumbel temperature and LayerDrop."""
         model.set_update(self.first_update + update, self.seed)
         self.temperature = self.config.gumbel_temperature(self.first_update + update)
         self.update = update
 
     def whole_update(
-        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
+        self,
+        model: Any,
+        parts: Sequence[Inputs],
+        counts: Tensor,
+        reduce: Callable[[Tensor], Tensor] | None,
     ) -> WholeUpdate:
         """The update's counts and, if it is cut into several parts, how often it chooses each code.
 
@@ -85,7 +91,7 @@ class PretrainingTask:
         output = model(**encoder_inputs(inputs), clip_seeds=inputs["clip_seeds"], whole_update=whole)
         return PartOutput(output.loss, sums_of(output, inputs))
 
-    def before_step(self, model: Any) -> None:
+    def before_step(self, model: Wav2Vec2ForPreTraining) -> None:
         """All of the model is trained. The count that is saved is of updates done, so that whoever goes on from the
         checkpoint does not do this one's temperature again."""
         model.config.pretraining_updates = self.first_update + self.update + 1
@@ -100,8 +106,8 @@ class PretrainingTask:
         return sums_of(output, inputs)
 
     def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
-        """As of an update with all of the data: diversity and penalty are of the whole, not means over its parts. No
-        choice is drawn, so there is no temperature."""
+        """The figures that an update with all of the data would have: diversity and penalty are of the whole, not means
+        over its parts. No choice is drawn, so there is no temperature."""
         masked, frames = max(sums["masked"], 1.0), max(sums["frames"], 1.0)
         counts = torch.tensor(sums["code_counts"], dtype=torch.float64)
         used = perplexity(counts / counts.sum(-1, keepdim=True).clamp(min=1)).sum()
@@ -122,7 +128,7 @@ class PretrainingTask:
         codes = counts.numel()
         return {
             "loss": sums["loss"] / masked,
-            "bits": contrastive / LN2,
+            "bits": contrastive / math.log(2),
             "contrastive": contrastive,
             "diversity": sums["diversity"] / masked,
             "penalty": sums["penalty"] / masked,
@@ -133,9 +139,6 @@ class PretrainingTask:
             "masked_share": sums["masked"] / frames,
             "temperature": self.temperature,
         }
-
-
-LN2 = 0.6931471805599453
 
 
 def encoder_inputs(inputs: Inputs) -> dict[str, Tensor | None]:

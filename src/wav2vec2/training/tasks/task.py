@@ -21,10 +21,11 @@ Sums = dict[str, Tensor]
 
 
 class PartOutput(NamedTuple):
-    """What one part of an update gives."""
+    """What one part of an update gives: its share of the `loss` (), a sum over the update's items, and `sums`, what is
+    added up over parts and processes, on the model's device."""
 
-    loss: Tensor  # (): a sum over the update's items, of which this is the part's share
-    sums: Sums  # what is added up over parts and processes, on the model's device
+    loss: Tensor
+    sums: Sums
 
 
 class Task(Protocol):

@@ -1,20 +1,21 @@
-"""Adding up over parts and processes."""
+"""Sums over the parts of an update and over the processes of a run."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from wav2vec2.training.tasks.task import Sums
 
 
 def add(total: Sums, part: Mapping[str, Tensor]) -> Sums:
-    """Key by key."""
+    """Two records of sums as one: the values of each name are added. An empty total takes over the part."""
     return {key: total[key] + part[key] for key in part} if total else dict(part)
 
 
-def over_processes(accelerator: Any, tensor: Tensor) -> Tensor:
+def over_processes(accelerator: Accelerator, tensor: Tensor) -> Tensor:
     """The sum of a tensor over all processes."""
     if accelerator.num_processes == 1:
         return tensor
@@ -22,7 +23,7 @@ def over_processes(accelerator: Any, tensor: Tensor) -> Tensor:
     return summed
 
 
-def as_numbers(accelerator: Any, sums: Sums) -> dict[str, Any]:
+def as_numbers(accelerator: Accelerator, sums: Sums) -> dict[str, Any]:
     """Sums over all processes as Python numbers, in one exchange and with one wait for the device."""
     keys = sorted(sums)
     flat = over_processes(accelerator, torch.cat([sums[key].reshape(-1) for key in keys])).cpu()
@@ -35,7 +36,7 @@ def as_numbers(accelerator: Any, sums: Sums) -> dict[str, Any]:
 
 
 def add_numbers(total: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Key by key, nested lists too."""
+    """The same for Python numbers, and for lists of numbers within lists."""
     return total | {key: _plus(total[key], more[key]) if key in total else more[key] for key in more}
 
 

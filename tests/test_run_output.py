@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from wav2vec2.training.run_record import RUN_FILE, changes, write_run
+from wav2vec2.training.run_output import RUN_FILE, changes, write_run
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import DataSection, ModelSection, PretrainRun, RunSection, Source
 

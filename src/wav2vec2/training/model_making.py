@@ -1,0 +1,156 @@
+"""The model that a run starts from: a fresh one of a published size, or a checkpoint, whatever head it has.
+
+A checkpoint is looked at before hours of audio are looked through. Of `model.config` its weights can have most values,
+but not those of `LAYOUT`.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.loading import CheckpointError
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+from wav2vec2.processing.tokenizer_files import find_file
+from wav2vec2.training.settings.model_choice import preset_config
+from wav2vec2.training.settings.random_seeds import seed_of
+from wav2vec2.training.settings.run_sections import ModelSection
+
+Model = TypeVar("Model", bound=Wav2Vec2PreTrainedModel)
+
+_CONFIG, _FEATURES_FILE = "config.json", "preprocessor_config.json"
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "model*.safetensors.index.json")
+
+#: What weights were trained for and no shape of theirs tells: under another value they load, and compute nonsense.
+LAYOUT = (
+    "do_stable_layer_norm",
+    "num_attention_heads",
+    "conv_stride",
+    "hidden_act",
+    "feat_extract_activation",
+)
+
+
+def require_checkpoint(model: ModelSection) -> None:
+    """A `CheckpointError` if `model.checkpoint` is neither a folder with a model nor a name on the Hub, or if
+    `model.config` does not go with it. Of the Hub only the configuration is fetched."""
+    if model.checkpoint is None:
+        return
+    place, said = Path(model.checkpoint), f"model.checkpoint={model.checkpoint}"
+    if place.is_dir():
+        _require_model_folder(place, said)
+    elif place.exists():
+        raise CheckpointError(f"{said}: is a file; give the folder that holds {_CONFIG} and model.safetensors")
+    elif place.is_absolute() or len(place.parts) > 2 or model.checkpoint.startswith((".", "~")):
+        raise CheckpointError(f"{said}: no such folder, nor a name on the Hub")
+    try:
+        checkpoint_config(model)
+    except OSError as error:
+        if place.is_dir():
+            raise
+        told = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{said}: no such folder, and as a name on the Hub it cannot be loaded: {told}"
+        ) from error
+
+
+def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config:
+    """The configuration of the checkpoint with the section's values, but for those of `LAYOUT`, and with `others`."""
+    given = {name: value for name, value in model.config.items() if name not in LAYOUT}
+    config = Wav2Vec2Config.from_pretrained(model.checkpoint, **{**given, **others})
+    config.check()  # Transformers puts in what is given after it has checked the values of the file
+    return config
+
+
+def make_model(
+    kind: type[Model], section: ModelSection, attention: str | None, head: str | None = None, **values: Any
+) -> tuple[Model, list[str]]:
+    """A model in float32, and the names of parameters beside its head that the checkpoint does not have.
+
+    `values` are fields of the configuration that the run decides: how many tokens, which labels. `head` names the
+    module that may have another size than the checkpoint's; without one, everything must be there and fit.
+    Convolutions that get no gradient (`feature_grad_mult` 0, as the paper fine-tunes) are frozen, so that no decay
+    moves them either.
+    """
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    missing: list[str] = []
+    if section.checkpoint is None:
+        model = kind._from_config(preset_config(section, **values), **options)
+    else:
+        options |= {"config": checkpoint_config(section, **values), "dtype": torch.float32}
+        if head is None:
+            model = kind.from_pretrained(section.checkpoint, **options)
+        else:
+            model, missing = _under_another_head(kind, section.checkpoint, head, options)
+    if model.config.feature_grad_mult == 0:
+        model.freeze_feature_encoder()
+    return model, missing
+
+
+def _under_another_head(
+    kind: type[Model], checkpoint: str, head: str, options: dict[str, Any]
+) -> tuple[Model, list[str]]:
+    """Of sizes that do not fit, those of the head are let pass; others are a `CheckpointError`."""
+    model, info = kind.from_pretrained(checkpoint, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    wrong = [
+        f"{name}: {tuple(saved)} in the checkpoint, {tuple(wanted)} in the model"
+        for name, saved, wanted in info["mismatched_keys"]
+        if not name.startswith(f"{head}.")
+    ]
+    if wrong:
+        raise CheckpointError("\n  ".join([f"{checkpoint} does not fit model.config:", *sorted(wrong)]))
+    return model, sorted(name for name in info["missing_keys"] if not name.startswith(f"{head}."))
+
+
+def start_afresh(layer: Any, seed: int, deviation: float) -> None:
+    """Random weights for the layer of a head, which follow from the run's seed alone, and a bias of zero."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("head", seed))
+        nn.init.normal_(layer.weight, std=deviation)
+    if isinstance(layer, nn.Linear):
+        nn.init.zeros_(layer.bias)
+
+
+def make_extractor(section: ModelSection, normalize: bool) -> tuple[Wav2Vec2FeatureExtractor, list[str]]:
+    """What turns samples into inputs: the checkpoint's, since its model knows no other; else a new one."""
+    if section.checkpoint is None or find_file(section.checkpoint, _FEATURES_FILE, {}) is None:
+        return Wav2Vec2FeatureExtractor(do_normalize=normalize), []
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(section.checkpoint)
+    if extractor.do_normalize == normalize:
+        return extractor, []
+    said = "are" if extractor.do_normalize else "are not"
+    return extractor, [f"waveforms {said} normalised, as the checkpoint's are, not as data.normalize says"]
+
+
+def notes_on(section: ModelSection, config: Wav2Vec2Config) -> list[str]:
+    """What is to be said of a model besides where its weights are from."""
+    frozen = ["the convolutional encoder is not trained"] if config.feature_grad_mult == 0 else []
+    return [*layout_notes(section, config), *frozen]
+
+
+def layout_notes(model: ModelSection, config: Wav2Vec2Config) -> list[str]:
+    """A sentence on each value that was asked for and is the checkpoint's own instead."""
+    notes = []
+    for name in LAYOUT:
+        asked, own = model.config.get(name), getattr(config, name)
+        if model.checkpoint is not None and name in model.config and _plain(asked) != _plain(own):
+            notes.append(f"model.config.{name}={asked} is not used: the checkpoint was trained with {own}")
+    return notes
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _require_model_folder(place: Path, said: str) -> None:
+    lacking = [] if (place / _CONFIG).is_file() else [_CONFIG]
+    if not any(file for pattern in _WEIGHTS for file in place.glob(pattern)):
+        lacking.append("model.safetensors")
+    if not lacking:
+        return
+    inside = place / "model"
+    hint = f"; did you mean {inside}?" if (inside / _CONFIG).is_file() else ""
+    raise CheckpointError(f"{said}: the folder has no {' and no '.join(lacking)}{hint}")

@@ -1,0 +1,76 @@
+"""What all tasks have in common that learn from what people wrote down: transcripts, labels of clips or of frames.
+
+The loss of an update is the sum over what is labelled divided by its number, whatever parts and processes it came in.
+Items know nothing of each other, so a part needs no more of the whole than that number.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums
+
+#: A label that no loss sees.
+NO_LABEL = -100
+
+
+class SupervisedTask:
+    """A head on an encoder that may be held for the first `freeze_updates` updates.
+
+    A task of this kind says what the labels of clips are (`with_targets`), what counts (`counts`), what is summed
+    (`sums`) and what the sums mean (`figures`); where its loss is not that of the model, also `forward`.
+    """
+
+    criterion: str
+    num_groups = 0
+    chance: float | None = None
+
+    def __init__(
+        self,
+        config: Wav2Vec2Config,
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        seed: int,
+        freeze_updates: int = 0,
+    ) -> None:
+        self.config = config
+        self.waveforms = Waveforms.of(feature_extractor)
+        self.seed = seed
+        self.freeze_updates = freeze_updates
+
+    def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
+        """LayerDrop, and whether the encoder is trained yet."""
+        model.set_update(update, self.seed)
+        model.hold_encoder(update < self.freeze_updates)
+
+    def whole_update(
+        self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None
+    ) -> None:
+        """Nothing that a part would need to know."""
+
+    def part(self, model: Any, inputs: Inputs, whole: None) -> PartOutput:
+        """The summed loss of one part."""
+        output = self.forward(model, inputs)
+        return PartOutput(output.loss, self.sums(output, inputs))
+
+    def before_step(self, model: Wav2Vec2PreTrainedModel) -> None:
+        """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
+        for parameter in model.held_parameters():
+            parameter.grad = None
+
+    def forward(self, model: Any, inputs: Inputs) -> Any:
+        """The model's output, its loss as a sum."""
+        return model(**encoder_inputs(inputs), labels=inputs["labels"], num_items_in_batch=1)
+
+    def sums(self, output: Any, inputs: Inputs) -> Sums:
+        """What figures are made of."""
+        raise NotImplementedError
+
+
+def encoder_inputs(inputs: Inputs) -> Inputs:
+    """What goes through the encoder."""
+    return {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}

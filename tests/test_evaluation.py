@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from wav2vec2.command_line.app import app
 from wav2vec2.command_line.remaining_time import RemainingTime
 from wav2vec2.evaluation.evaluation import ErrorRate, Evaluation
+from wav2vec2.evaluation.evaluation_run import named_recordings, without_paths
 from wav2vec2.evaluation.provenance import weight_files
-from wav2vec2.evaluation.recording_names import named_recordings, without_paths
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.files.strict_records import RecordError
 from wav2vec2.inference import Transcriber, Transcript

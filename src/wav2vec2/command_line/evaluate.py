@@ -85,9 +85,8 @@ def _evaluated(
 ) -> "Evaluated":
     from dataclasses import replace
 
-    from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, ways
-    from wav2vec2.evaluation.model_normaliser import normaliser_of, unwritable
-    from wav2vec2.evaluation.recording_names import named_recordings
+    from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, named_recordings, ways
+    from wav2vec2.evaluation.normalisers import normaliser_of, unwritable
 
     recordings, tokenizer = named_recordings(data).values(), transcriber.processor.tokenizer
     treat = normaliser_of(setup.normalizer, tokenizer)

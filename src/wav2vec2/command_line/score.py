@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation import ErrorRate
-    from wav2vec2.evaluation.scored_texts import ScoredTexts
+    from wav2vec2.evaluation.text_tables import ScoredTexts
 
 
 def score(
@@ -31,7 +31,7 @@ def score(
     Ids must be the same on both sides, each once.
     """
     from wav2vec2.evaluation.bootstrap import Resampling
-    from wav2vec2.evaluation.scored_texts import score_files, text_table
+    from wav2vec2.evaluation.text_tables import score_files, text_table
 
     try:
         scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))

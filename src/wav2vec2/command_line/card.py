@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2.command_line.stopping import told
+
 
 def card(
     folder: Annotated[Path, typer.Argument(help="Folder of the model; its README.md is written.")],
@@ -46,9 +48,5 @@ def card(
         base_model=base_model,
         limitations=tuple(limitation or ()),
     )
-    try:
-        written = write_card_from_files(folder, facts, evaluation, run, data)
-    except (ValueError, OSError) as error:
-        typer.echo(f"card: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(str(written))
+    with told("card"):
+        typer.echo(str(write_card_from_files(folder, facts, evaluation, run, data)))

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2.command_line.stopping import told
+from wav2vec2.command_line.transcript_files import write_transcript
+
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation import ErrorRate
     from wav2vec2.evaluation.text_tables import ScoredTexts
@@ -33,14 +36,10 @@ def score(
     from wav2vec2.evaluation.bootstrap import Resampling
     from wav2vec2.evaluation.text_tables import score_files, text_table
 
-    try:
+    with told("score"):
         scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))
         if table is not None:
-            table.parent.mkdir(parents=True, exist_ok=True)
-            table.write_text(text_table(scored), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        typer.echo(f"score: {error}", err=True)
-        raise typer.Exit(1) from error
+            write_transcript(table, text_table(scored))
     typer.echo(_json(scored) if as_json else _lines(scored))
 
 

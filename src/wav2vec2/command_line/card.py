@@ -35,8 +35,7 @@ def card(
     Every figure is from the evaluation or the log; what was not measured or recorded is said not to be. Metadata that
     the Hub would refuse, paths of this machine and an evaluation of other weights are refused.
     """
-    from wav2vec2.sharing.card_files import write_card_from_files
-    from wav2vec2.sharing.model_card import CardFacts
+    from wav2vec2.sharing.model_card import CardFacts, write_card_from_files
 
     facts = CardFacts(
         license=licence,

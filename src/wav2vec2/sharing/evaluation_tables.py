@@ -5,8 +5,9 @@ Both come from the one `Evaluation`; nothing is computed here but percentages.
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from wav2vec2.evaluation.bootstrap import Interval
 from wav2vec2.evaluation.evaluation import Decoding, ErrorRate, Evaluation
 from wav2vec2.evaluation.figures_in_words import length, setting_text, times_as_fast
 from wav2vec2.evaluation.provenance import sha256_of
@@ -107,12 +108,12 @@ def _errors_table(evaluation: Evaluation) -> str:
 
 def _how(evaluation: Evaluation) -> str:
     how = evaluation.resampling
+    weights = ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
     lines = [
         f"- Normaliser of references and transcripts: `{evaluation.normalizer}` ({evaluation.normalizer_steps}).",
         *(f"- Decoder {_way(one)}: {_settings(one)}." for one in evaluation.decodings),
         f"- Intervals: bootstrap, {how.resamples} resamples, seed {how.seed}; of one test set, not of other domains.",
-        f"- Weights measured: {_names(evaluation)}; {evaluation.model.parameters} parameters in "
-        f"{evaluation.model.precision}.",
+        f"- Weights measured: {weights}; {evaluation.model.parameters} parameters in {evaluation.model.precision}.",
         f"- Measured on {evaluation.date}, on {evaluation.hardware}, in {evaluation.seconds:.0f} s, with "
         + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
         + ".",
@@ -143,11 +144,7 @@ def weights_problems(folder: Path, card: str) -> list[str]:
     return problems
 
 
-def _names(evaluation: Evaluation) -> str:
-    return ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
-
-
-def _interval(interval: Any) -> str:
+def _interval(interval: Interval | None) -> str:
     return "not measured" if interval is None else f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 

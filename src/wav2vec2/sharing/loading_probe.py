@@ -1,4 +1,6 @@
-"""What a fresh process makes of a model folder and a clip. Run as a file, so that stock sees nothing of this package.
+"""What a fresh process makes of a model folder and a clip, with this package or with Transformers alone ("stock").
+
+Run as a file, so that Transformers alone sees nothing of this package:
 
     python loading_probe.py own|stock FOLDER CLIP.npy ANSWER.npz
 
@@ -9,7 +11,13 @@ The clip is float32 at 16 kHz. The answer holds `inputs` (1, S), `outputs` (1, T
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedModel, ProcessorMixin
+
+    Parts = tuple[type[PreTrainedModel], ProcessorMixin | FeatureExtractionMixin, str]
 
 RATE = 16_000
 
@@ -36,7 +44,7 @@ def architecture_of(folder: Path) -> str:
     return str(names[0])
 
 
-def own_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
+def own_parts(folder: Path, name: str) -> "Parts":
     """Model and processor (of a model without text: feature extractor) of this package."""
     from wav2vec2 import modeling
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
@@ -46,7 +54,7 @@ def own_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
     return getattr(modeling, name), loader.from_pretrained(folder), ""
 
 
-def stock_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
+def stock_parts(folder: Path, name: str) -> "Parts":
     """The same of Transformers by its Auto classes. Phonemes need a library there that may not be installed."""
     import transformers
 
@@ -60,7 +68,7 @@ def stock_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
         return model, transformers.AutoFeatureExtractor.from_pretrained(folder), note
 
 
-def outputs_of(model: Any, inputs: Any) -> Any:
+def outputs_of(model: "PreTrainedModel", inputs: "BatchFeature") -> "Tensor":
     """Logits; of models without them the hidden states, projected where pretraining projects them."""
     import torch
 

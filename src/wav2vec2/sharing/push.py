@@ -13,9 +13,15 @@ from wav2vec2.sharing.card_metadata import metadata_problems
 from wav2vec2.sharing.evaluation_tables import weights_problems
 from wav2vec2.sharing.loading_check import Loaded, check_loading
 from wav2vec2.sharing.model_card import CARD, REPOSITORY
-from wav2vec2.sharing.privacy import Secrets, find_private, without_tokens
+from wav2vec2.sharing.publishable_files import (
+    Secrets,
+    UploadSelection,
+    find_private,
+    is_record,
+    select_files,
+    without_tokens,
+)
 from wav2vec2.sharing.upload import Target, UploadError, attempt, upload
-from wav2vec2.sharing.upload_selection import Selection, is_record, select_files
 
 LoadingCheck = Callable[[Path, Iterable[str], Path | None], Loaded]
 
@@ -28,15 +34,18 @@ class PushError(ValueError):
 class Pushed:
     """What is on the Hub now."""
 
+    #: Where it can be seen.
     url: str
+    #: The commit that the branch stands at.
     commit: str
+    #: False if everything was there already: then there is no new commit.
     changed: bool
-    """False if everything was there already: then there is no new commit."""
+    #: The names of the files that are published.
     files: list[str]
+    #: What was not published, and why.
     left_out: dict[str, str] = field(default_factory=dict)
-    """What was not published, and why."""
+    #: What fresh processes made of it before it was sent.
     loaded: Loaded | None = None
-    """What fresh processes made of it before it was sent."""
 
 
 def push_folder(
@@ -71,7 +80,7 @@ def push_folder(
         raise kind(without_tokens(str(error), secrets)) from None
 
 
-def ready_files(folder: Path, name: str, secrets: Secrets) -> Selection:
+def ready_files(folder: Path, name: str, secrets: Secrets) -> UploadSelection:
     """What of the folder can be published. All that forbids it is one `PushError`."""
     try:
         selection = select_files(folder)
@@ -95,7 +104,7 @@ def ready_files(folder: Path, name: str, secrets: Secrets) -> Selection:
 
 def _sent(
     folder: Path,
-    selection: Selection,
+    selection: UploadSelection,
     target: Target,
     card: str,
     message: str,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wav2vec2.sharing.upload_selection import is_replaced
+from wav2vec2.sharing.publishable_files import is_replaced
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,17 +30,19 @@ class UploadError(OSError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to: a repository of a user or an organisation, and a branch."""
+    """Where to: the repository `name` of a user or an organisation, and a `branch`.
+
+    `private=None` leaves a repository that exists as it is, and makes a new one as the namespace's settings say.
+    """
 
     name: str
     branch: str = "main"
     private: bool | None = None
-    """None leaves a repository that exists as it is, and makes a new one as the namespace's settings say."""
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """The commit, and whether this push made it."""
+    """The `commit` that the branch stands at, and whether this push `changed` anything."""
 
     commit: str
     changed: bool

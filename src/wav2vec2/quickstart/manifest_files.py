@@ -15,11 +15,15 @@ SHORTEST, LONGEST = 0.1, 16.0
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording: its file, its length in seconds, who speaks, what is said; None if that is not known."""
+    """A recording of the corpus."""
 
+    #: The audio file.
     path: Path
+    #: How long it is.
     seconds: float
+    #: Who speaks; None if that is not known.
     speaker: str | None
+    #: What is said; None if that is not known.
     text: str | None
 
 

@@ -32,11 +32,15 @@ class RecordingsError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """The transcribed recordings, apart, and how they were parted."""
+    """The transcribed recordings, parted by what they are used for."""
 
+    #: To learn from.
     training: list[Utterance]
+    #: To choose by.
     development: list[Utterance]
+    #: To measure on.
     test: list[Utterance]
+    #: How they were parted, in words.
     how: str
 
 
@@ -154,11 +158,7 @@ def _labelled(audio: Path, transcripts: Path, folder: Path) -> tuple[list[Uttera
 
 def _located(recording: Recording, audio: Path) -> Path:
     """Where it is: beside the manifest, or, where nothing is there, in the folder with audio."""
-    return recording.path if recording.path.exists() else _in_folder(recording, audio)
-
-
-def _in_folder(recording: Recording, audio: Path) -> Path:
-    parts = recording.path.parts
+    parts = () if recording.path.exists() else recording.path.parts
     for first in range(len(parts)):
         if (found := audio.joinpath(*parts[first:])).exists() and parts[first] != recording.path.anchor:
             return found

@@ -16,10 +16,9 @@ from wav2vec2.quickstart.recognition import (
     transcribe_one,
     write_model_card,
 )
+from wav2vec2.quickstart.resumable_stages import ResumableStages, Say, StoppedError
 from wav2vec2.quickstart.spoken_corpus import CorpusSize, make_corpus
-from wav2vec2.quickstart.stages import Say, Stages, StoppedError
-from wav2vec2.quickstart.time_estimate import expected_minutes
-from wav2vec2.quickstart.training_stages import TrainingSize, finetuning_run, pretraining_run
+from wav2vec2.quickstart.training_stages import TrainingSize, expected_minutes, finetuning_run, pretraining_run
 
 #: What the sizes are made for, in minutes on two cores.
 MINUTES = 6.0
@@ -42,13 +41,19 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a quickstart depends on. With one's own recordings, `audio` and `transcripts` say where they are."""
+    """What a quickstart depends on."""
 
+    #: Every random choice follows from it.
     seed: int = 1
+    #: How long it may take on two cores: scales the updates of both trainings.
     minutes: float = MINUTES
+    #: The folder with one's own recordings; None makes a spoken corpus.
     audio: str | None = None
+    #: The manifest with what is said in some of them.
     transcripts: str | None = None
+    #: How much is spoken where there are no recordings.
     corpus: CorpusSize = field(default_factory=CorpusSize)
+    #: How long both trainings are before they are scaled.
     training: TrainingSize = field(default_factory=TrainingSize)
 
     def __post_init__(self) -> None:
@@ -77,7 +82,7 @@ class Quickstart:
         self.settings, self.output, self.say = settings, output, say
         self.corpus = Corpus(output / "corpus")
         self.model = output / "model"
-        self.stages = Stages(output / "stages", say)
+        self.stages = ResumableStages(output / "stages", say)
 
     def say_how_long(self) -> None:
         """Before anything is done, unless much is done already."""
@@ -191,15 +196,21 @@ def prepare_folder(settings: Settings, output: Path, fresh: bool) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     wanted = json.loads(json.dumps(asdict(settings)))
     if file.is_file():
-        refuse_other_settings(_saved(file), wanted, output)
+        _refuse_other_settings(file, wanted, output)
         return
     output.mkdir(parents=True, exist_ok=True)
     with replaced_file(file) as stream:
         stream.write((json.dumps(wanted, indent=1) + "\n").encode("utf-8"))
 
 
-def refuse_other_settings(saved: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
-    """What was begun with some settings cannot go on with others."""
+def _refuse_other_settings(file: Path, wanted: dict[str, Any], output: Path) -> None:
+    """What was begun with some settings, which the file holds, cannot go on with others."""
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        saved = None
+    if not isinstance(saved, dict):
+        raise SettingsError(f"{file}: cannot be read as the settings of a quickstart; --fresh starts over")
     differing = [name for name in wanted if saved.get(name) != wanted[name]]
     if differing:
         told = "; ".join(f"{name}: {saved.get(name)} there, {wanted[name]} asked for" for name in differing)
@@ -207,13 +218,3 @@ def refuse_other_settings(saved: dict[str, Any], wanted: dict[str, Any], output:
             f"--output: {output} holds a quickstart with other settings ({told}). --fresh starts over, another "
             "--output keeps it"
         )
-
-
-def _saved(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{file}: cannot be read as the settings of a quickstart; --fresh starts over")
-    return content

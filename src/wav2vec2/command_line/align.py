@@ -110,7 +110,7 @@ def _one(audio: Path, text: str, output: Path | None) -> _Task:
 
 
 def _all(manifest: Path, folder: Path, format: AlignmentFormat, again: bool) -> list[_Task]:
-    """What a manifest asks for, without what is finished: written after audio and manifest were."""
+    """The tasks of a manifest without those that are finished, whose file is newer than audio and manifest."""
     from wav2vec2.processing.manifests import read_manifest
 
     recordings = list(read_manifest(manifest))
@@ -160,7 +160,7 @@ def read_transcript(text: str) -> str:
 
 
 def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: AlignmentFormat, stop: Stop) -> list[str]:
-    """Align and write each; what failed, a line each."""
+    """Align and write each recording; a line for each that failed."""
     failed: list[str] = []
     done = 0
     several = len(tasks) > 1
@@ -204,7 +204,7 @@ def _attempt(
 def _aligned(
     transcriber: "Transcriber", task: _Task, format: AlignmentFormat, advance: Callable[[float], None]
 ) -> tuple[str, str]:
-    """What is to be written, and which words are guesses."""
+    """What is to be written, and a sentence that names the words whose times are guesses."""
     from wav2vec2.inference.aligning import align_recording, part_name
     from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.subtitle_formats import render

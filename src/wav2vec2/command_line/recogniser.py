@@ -72,7 +72,7 @@ class Recogniser:
     batch_seconds: float | None = None
 
     def check(self) -> None:
-        """A ValueError or an OSError for what can be known to be wrong before the model is loaded."""
+        """Raise a ValueError or an OSError for what can be known to be wrong before the model is loaded."""
         from wav2vec2.inference.checkpoint_check import check_head_for_text, languages_of, reach
 
         if self.device is not None:

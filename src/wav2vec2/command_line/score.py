@@ -12,7 +12,6 @@ from wav2vec2.command_line.transcript_files import write_transcript
 
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation import ErrorRate
-    from wav2vec2.evaluation.text_tables import ScoredTexts
 
 
 def score(
@@ -40,23 +39,14 @@ def score(
         scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))
         if table is not None:
             write_transcript(table, text_table(scored))
-    typer.echo(_json(scored) if as_json else _lines(scored))
-
-
-def _json(scored: "ScoredTexts") -> str:
-    content = {
-        "utterances": len(scored.ids),
-        "normalizer": scored.normalizer,
-        "resampling": asdict(scored.resampling),
-        "wer": asdict(scored.wer),
-        "cer": asdict(scored.cer),
-    }
-    return json.dumps(content, indent=2)
-
-
-def _lines(scored: "ScoredTexts") -> str:
-    head = f"{len(scored.ids)} utterances, normaliser {scored.normalizer}"
-    return "\n".join([head, rate_line("WER", scored.wer, "words"), rate_line("CER", scored.cer, "characters")])
+    if as_json:
+        content = {"utterances": len(scored.ids), "normalizer": scored.normalizer}
+        content |= {name: asdict(getattr(scored, name)) for name in ("resampling", "wer", "cer")}
+        typer.echo(json.dumps(content, indent=2))
+    else:
+        typer.echo(f"{len(scored.ids)} utterances, normaliser {scored.normalizer}")
+        typer.echo(rate_line("WER", scored.wer, "words"))
+        typer.echo(rate_line("CER", scored.cer, "characters"))
 
 
 def rate_line(name: str, rate: "ErrorRate", unit: str) -> str:

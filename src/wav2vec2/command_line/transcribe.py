@@ -195,7 +195,7 @@ class _Run:
             ) from error
 
     def _tell_stop(self) -> None:
-        """What is there after Ctrl-C, and what the same command does next time."""
+        """Say what is there after Ctrl-C, and what the same command does next time."""
         unfinished = {name: parts for name, parts in self.keeper.parts.items() if parts}
         typer.echo(f"transcribe: stopped; {self.done} of {len(self.inputs)} files are finished", err=True)
         for name, parts in unfinished.items():

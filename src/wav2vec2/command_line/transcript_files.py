@@ -64,7 +64,7 @@ def missing_files(audio: Sequence[Path]) -> list[Path]:
 
 
 def try_writing(folder: Path) -> None:
-    """An OSError if nothing can be written into the folder, which may have to be made first. No trace is left."""
+    """Raise an OSError if nothing can be written into the folder, which may have to be made first. No trace is left."""
     made: list[Path] = []
     place = folder
     while not place.exists():
@@ -131,6 +131,6 @@ class PrintedTranscripts:
         self._count += 1
 
     def close(self) -> None:
-        """Behind the last one, also where a run has ended early: what is printed can be read."""
+        """End what is printed, also where a run has ended early, so that it can be read."""
         if self._array:
             typer.echo("\n]" if self._count else "[]")

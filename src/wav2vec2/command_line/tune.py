@@ -53,7 +53,7 @@ def tune(
 
 
 def _tuned(recogniser: Recogniser, data: Path, folder: Path) -> list[str]:
-    """Tune, save and tell; what could not be used."""
+    """Find the weights, save the decoder and tell both; what could not be used is given back."""
     from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.tuning import check_tunable, hear, tune
     from wav2vec2.processing.manifests import read_manifest

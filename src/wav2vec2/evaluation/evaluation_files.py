@@ -41,7 +41,7 @@ table { margin: 0 0 .6rem; } th:last-child, td:last-child { padding-right: 0; } 
 
 
 def save_evaluation(evaluated: Evaluated, folder: Path) -> None:
-    """Write all three, each whole or not at all."""
+    """Write all three files into the folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         "evaluation.json": evaluated.evaluation.to_json(),

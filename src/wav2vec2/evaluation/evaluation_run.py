@@ -47,6 +47,8 @@ class RecognitionReport(Protocol):
 
 
 class _Silence:
+    """A report to nobody."""
+
     def advance(self, seconds: float) -> None:
         pass
 
@@ -173,7 +175,7 @@ def evaluate_manifest(
 
 
 def evaluated_model(checkpoint: str, transcriber: Transcriber, language: str | None = None) -> EvaluatedModel:
-    """What is to be known of a model: of a folder its last name alone, of a model on the Hub its whole name."""
+    """Which model was measured. Of a folder its last name alone is told, of a model on the Hub its whole name."""
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
     model = transcriber.model
     parameters = sum(tensor.numel() for tensor in model.parameters())

@@ -89,7 +89,7 @@ class CorpusErrors:
 
 @dataclass(frozen=True)
 class Edit:
-    """One step of an alignment: a word of the reference, the one heard for it. None: there is none on that side."""
+    """One step of an alignment: a word of the reference and the one heard for it; None where there is none."""
 
     reference: str | None
     hypothesis: str | None
@@ -129,7 +129,7 @@ def error_rates(
 def score_utterances(
     references: Sequence[str], hypotheses: Sequence[str], normalizer: str | Normaliser = "none"
 ) -> list[UtteranceScore]:
-    """The alignment and the counts of each utterance. They sum up to what `error_rates` gives."""
+    """The alignment and the counts of each utterance; the counts sum up to what `error_rates` gives."""
     words = _words(references, hypotheses, normalizer)
     by_word, by_character = _aligned(*words), _aligned(*map(_characters, words))
     return [
@@ -152,7 +152,7 @@ def _characters(texts: Texts) -> Texts:
 
 
 def _aligned(references: Texts, hypotheses: Texts) -> "WordOutput":
-    """jiwer's answer; its own splitting, which knows no white space but the blank, is replaced by none."""
+    """jiwer's answer for texts that are split already: its own splitting knows no white space but the blank."""
     import jiwer
 
     return jiwer.process_words(references, hypotheses, list, list)
@@ -200,5 +200,5 @@ def count_columns(unit: str) -> tuple[str, ...]:
 
 
 def count_values(counts: Counts) -> tuple[str, ...]:
-    """Reference units, and the three kinds of errors."""
+    """The units of the reference and the three kinds of errors, as a table of utterances has them."""
     return tuple(map(str, (counts.reference, counts.substitutions, counts.deletions, counts.insertions)))

@@ -44,7 +44,7 @@ class TextTableError(ValueError):
 
 @dataclass(frozen=True)
 class TextTable:
-    """Texts by id, and the speakers of those whose speaker the file tells."""
+    """Texts by id, the speakers of those whose speaker the file tells, and whether a header named the columns."""
 
     texts: dict[str, str]
     speakers: dict[str, str] = field(default_factory=dict)
@@ -187,7 +187,7 @@ def _check_first_rows(references: Mapping[str, str], hypotheses: Mapping[str, st
 
 
 def _no_number(name: str) -> bool:
-    """Ids of utterances have a number, or are files; words that name a column have and are none."""
+    """Whether a name has no digit and is no file: names of columns are like that, ids of utterances are not."""
     return not any(character.isdigit() or character in "./\\" for character in name)
 
 

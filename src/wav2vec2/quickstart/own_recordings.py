@@ -45,7 +45,10 @@ class Split:
 
 
 def take_recordings(folder: Path, audio: Path, transcripts: Path, seed: int) -> list[str]:
-    """Write the manifests of a corpus from a folder of audio and a manifest with transcripts; what there is."""
+    """Write the manifests of a corpus from a folder of audio and a manifest with transcripts.
+
+    What there is then, and what could not be used, is given back in sentences.
+    """
     labelled, faults = _labelled(audio, transcripts, folder)
     split = split_recordings(labelled, seed)
     everything, unreadable = _audio_of(audio, folder)
@@ -92,7 +95,7 @@ def split_recordings(labelled: Sequence[Utterance], seed: int) -> Split:
 def _by_speaker(
     labelled: Sequence[Utterance], chance: random.Random, wanted: float
 ) -> tuple[list[Utterance], list[Utterance], str] | None:
-    """Whole speakers to measure on; None where that cannot be."""
+    """Test set, rest and how they were parted, with whole speakers to measure on; None where that cannot be."""
     speakers = sorted({one.speaker for one in labelled if one.speaker is not None})
     if len(speakers) < 3 or any(one.speaker is None for one in labelled):
         return None
@@ -178,7 +181,7 @@ def _audio_of(audio: Path, folder: Path) -> tuple[list[Utterance], list[str]]:
 
 
 def _told(what: str, faults: Sequence[str]) -> list[str]:
-    """How many, and the first of them."""
+    """A sentence that says how many faults there are, and the first of them; none if there are none."""
     faults = list(dict.fromkeys(faults))
     if not faults:
         return []

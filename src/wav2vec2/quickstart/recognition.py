@@ -89,7 +89,7 @@ def measure(model: Path, corpus: Corpus, data: DataDescription, output: Path) ->
 
 
 def evaluation_lines(found: Evaluation) -> list[str]:
-    """The figures with all that they are of."""
+    """The error rates in sentences, with the data, the normaliser and the intervals that belong to them."""
     speakers = "unknown speakers" if found.speakers is None else f"{found.speakers} speakers"
     lines = [f"{found.utterances} recordings, {60 * found.hours:.1f} minutes, {speakers}: {found.data.name}, test"]
     lines += [_rate_line(one) for one in found.decodings]

@@ -89,7 +89,7 @@ class ResumableStages:
 
 
 class _Clock:
-    """Measures from where it was made."""
+    """Measures the time since it was made."""
 
     def __init__(self) -> None:
         self._wall, self._processors = time.perf_counter(), _processor_seconds()

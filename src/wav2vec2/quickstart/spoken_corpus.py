@@ -98,7 +98,10 @@ class CorpusSize:
 
 
 def make_corpus(folder: Path, size: CorpusSize, seed: int) -> list[str]:
-    """Speak it into the folder, with its manifests; what there is, in sentences. The same for the same seed."""
+    """Speak the corpus into the folder, with its manifests, and say in sentences what there is.
+
+    It is the same for the same seed.
+    """
     parts = list(_parts(size, seed))
     orders = [_order(folder, voice, texts, seed) for _, voice, texts in parts]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -95,7 +95,7 @@ class TrainingSize:
     finetuning_rate: float = 2e-3
 
     def scaled(self, factor: float) -> "TrainingSize":
-        """With so many times the updates."""
+        """The same with so many times the updates."""
         return replace(
             self,
             pretraining_updates=max(1, round(self.pretraining_updates * factor)),

@@ -63,7 +63,7 @@ class Settings:
             raise SettingsError(f"minutes={self.minutes:g}, seed={self.seed}: must be above 0, and at least 0")
 
     def data(self) -> DataDescription:
-        """What the data is called."""
+        """What the data is called, and what the card says of it."""
         if self.audio is not None:
             return DataDescription(
                 "own recordings", None, "own recordings, a part of them kept from training", "unknown", (), ()
@@ -85,13 +85,13 @@ class Quickstart:
         self.stages = ResumableStages(output / "stages", say)
 
     def say_how_long(self) -> None:
-        """Before anything is done, unless much is done already."""
+        """Say how long all of it will take, unless a part is done already."""
         if not self.stages.folder.is_dir():
             minutes = expected_minutes(self.training_size())
             self.say(f"about {minutes:.0f} minutes on this machine; what is done is kept if it is stopped")
 
     def run(self) -> None:
-        """Every stage that is not done yet."""
+        """Carry out every stage that is not done yet."""
         steps = (
             ("recordings", self.make_recordings),
             ("pretraining", self.pretrain),
@@ -146,19 +146,19 @@ class Quickstart:
         ]
 
     def build_language_model(self) -> list[str]:
-        """Texts -> n-grams, and how much they count."""
+        """Train n-grams on the texts, and find how much they should count."""
         return build_language_model(self.output / "finetuning" / "model", self.corpus, self.model)
 
     def measure(self) -> list[str]:
-        """How often it is wrong."""
+        """Measure on the test set how often the model is wrong."""
         return measure(self.model, self.corpus, self.settings.data(), self.output / "evaluation")
 
     def transcribe(self) -> list[str]:
-        """What it hears, and when."""
+        """Transcribe a recording, with the times of its words."""
         return transcribe_one(self.model, self.corpus, self.output / "transcripts")
 
     def write_card(self) -> list[str]:
-        """What others have to know of it."""
+        """Write the model card: what others have to know of the model."""
         runs = {name: self.output / name for name in ("pretraining", "finetuning")}
         lines = write_model_card(self.model, self.settings.data(), self.output / "evaluation", runs)
         reports = ", ".join(str(folder / "report.html") for folder in runs.values())
@@ -167,7 +167,7 @@ class Quickstart:
         return [*lines, f"reports: {reports}, {self.output / 'evaluation' / 'evaluation.html'}"]
 
     def training_size(self) -> TrainingSize:
-        """As long as the time that is given."""
+        """Both runs, scaled to the time that is given."""
         return self.settings.training.scaled(self.settings.minutes / MINUTES)
 
     def _finished(self, name: str) -> None:

@@ -19,11 +19,6 @@ _RATES = (("wer", "WER", "words"), ("cer", "CER", "characters"))
 _SPEED = "times as fast as speech"
 
 
-def percent(rate: float) -> float:
-    """A rate as the percentage that stands in the metadata: 0.0512345 -> 5.1235."""
-    return round(100 * rate, 4)
-
-
 def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
     """WER and CER of each decoding, for `model-index`."""
     from huggingface_hub import EvalResult
@@ -40,7 +35,7 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
             dataset_revision=data.revision,
             metric_type=metric,
             metric_name=f"{name}, {_way(decoding)}",
-            metric_value=percent(getattr(decoding, metric).rate),
+            metric_value=round(100 * getattr(decoding, metric).rate, 4),
             metric_args={"normalizer": evaluation.normalizer, "decoder": _settings(decoding)},
         )
         for decoding in evaluation.decodings
@@ -49,7 +44,7 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
 
 
 def results_section(evaluation: Evaluation | None) -> str:
-    """The measured figures with all they depend on; that there are none, if there are none."""
+    """The measured figures with all they depend on, or a sentence which says that nothing was measured."""
     if evaluation is None:
         return "Nothing: no evaluation was made of these weights. How often they are wrong is not known."
     parts = [
@@ -129,7 +124,7 @@ def _how(evaluation: Evaluation) -> str:
 
 
 def _sums(evaluation: Evaluation) -> str:
-    """As `sha256sum` prints and checks them, in a block: too long for a sentence."""
+    """The SHA-256 of each file as `sha256sum` prints and checks it; in a block, since it is too long for a sentence."""
     files = {**evaluation.model.weights, evaluation.data.manifest: evaluation.data.manifest_sha256}
     lines = [f"{sha}  {name}" for name, sha in files.items()]
     return "\n".join(["SHA-256 of the weights and of the manifest:", "", "```text", *lines, "```"])
@@ -149,7 +144,7 @@ def _interval(interval: Interval | None) -> str:
 
 
 def _way(decoding: Decoding) -> str:
-    """Greedy, or beam search with or without a language model."""
+    """What a way of decoding is called: greedy, or beam search with or without a language model."""
     if decoding.name != "beam":
         return decoding.name
     return "beam search + LM" if decoding.settings.get("language_model") else "beam search"

@@ -45,7 +45,7 @@ def architecture_of(folder: Path) -> str:
 
 
 def own_parts(folder: Path, name: str) -> "Parts":
-    """Model and processor (of a model without text: feature extractor) of this package."""
+    """Model class and processor of this package, and no note; the feature extractor for models without text."""
     from wav2vec2 import modeling
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
     from wav2vec2.processing.processor import Wav2Vec2Processor
@@ -55,7 +55,10 @@ def own_parts(folder: Path, name: str) -> "Parts":
 
 
 def stock_parts(folder: Path, name: str) -> "Parts":
-    """The same of Transformers by its Auto classes. Phonemes need a library there that may not be installed."""
+    """Model class and processor of Transformers by its Auto classes, and a note on what could not be tried.
+
+    Phonemes need a library there that may not be installed.
+    """
     import transformers
 
     model = getattr(transformers, AUTO_CLASSES[name])
@@ -69,7 +72,7 @@ def stock_parts(folder: Path, name: str) -> "Parts":
 
 
 def outputs_of(model: "PreTrainedModel", inputs: "BatchFeature") -> "Tensor":
-    """Logits; of models without them the hidden states, projected where pretraining projects them."""
+    """The logits of a model; if it has none, its hidden states, projected where pretraining projects them."""
     import torch
 
     with torch.inference_mode():

@@ -176,7 +176,7 @@ def private_lines(text: str, name: str, secrets: Secrets) -> list[PrivateFinding
 
 
 def without_tokens(text: str, secrets: Secrets) -> str:
-    """A message that may be shown or written."""
+    """The text with `[token]` in place of each token, so that it may be shown or written."""
     for token in secrets.tokens:
         text = text.replace(token, "[token]")
     return _TOKENS.sub(b"[token]", text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
@@ -201,7 +201,7 @@ def _in_file(path: Path, name: str, secrets: Secrets) -> Iterator[PrivateFinding
 
 
 def _in_line(line: str, secrets: Secrets, words: bool) -> list[str]:
-    """What is private in a line; `words`: whether a user's name in it is that user's."""
+    """What is private in a line; `words` says whether a name of this user in it means this user."""
     found = []
     if any(token in line for token in secrets.tokens) or _TOKENS.search(line.encode("utf-8", "replace")):
         found.append("an access token")

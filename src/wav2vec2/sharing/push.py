@@ -65,6 +65,8 @@ def push_folder(
     in HF_TOKEN, or of `hf auth login`. A folder that is not ready is a `PushError`, a Hub that does not take it an
     `UploadError`; after either, what was published before is as it was. `USER/NAME` in the card becomes `name`.
     """
+    from huggingface_hub import HfApi
+
     folder = Path(folder)
     token = _token(name)
     secrets = Secrets.of_this_machine(token, name)
@@ -74,10 +76,16 @@ def push_folder(
         loaded = check(folder, selection.files, clip)
         card = _card(folder, name)
         target = Target(name, revision or "main", private)
-        return _sent(folder, selection, target, card, message or f"Upload {folder.resolve().name}", loaded, say)
+        attempt(lambda: validate_on_hub(card), target)
+        files = {path: card.encode("utf-8") if path == CARD else None for path in selection.files}
+        say(f"sending them to {name}")
+        api = HfApi(library_name="wav2vec2")
+        done = upload(api, target, folder, files, message or f"Upload {folder.resolve().name}")
     except (ValueError, UploadError) as error:
         kind = UploadError if isinstance(error, UploadError) else PushError
         raise kind(without_tokens(str(error), secrets)) from None
+    url = f"{api.endpoint}/{name}" + ("" if target.branch == "main" else f"/tree/{target.branch}")
+    return Pushed(url, done.commit, done.changed, selection.files, selection.left_out, loaded)
 
 
 def ready_files(folder: Path, name: str, secrets: Secrets) -> UploadSelection:
@@ -100,26 +108,6 @@ def ready_files(folder: Path, name: str, secrets: Secrets) -> UploadSelection:
     if problems:
         raise PushError("not published, because of\n  " + "\n  ".join(problems))
     return selection
-
-
-def _sent(
-    folder: Path,
-    selection: UploadSelection,
-    target: Target,
-    card: str,
-    message: str,
-    loaded: Loaded,
-    say: Callable[[str], None],
-) -> Pushed:
-    from huggingface_hub import HfApi
-
-    api = HfApi(library_name="wav2vec2")
-    attempt(lambda: validate_on_hub(card), target)
-    files = {path: card.encode("utf-8") if path == CARD else None for path in selection.files}
-    say(f"sending them to {target.name}")
-    done = upload(api, target, folder, files, message)
-    url = f"{api.endpoint}/{target.name}" + ("" if target.branch == "main" else f"/tree/{target.branch}")
-    return Pushed(url, done.commit, done.changed, selection.files, selection.left_out, loaded)
 
 
 def validate_on_hub(card: str) -> None:
@@ -149,7 +137,7 @@ def _card(folder: Path, name: str) -> str:
 
 
 def _token(name: str) -> str:
-    """The token; without one, or offline, or with a name that cannot be, there is no point in starting."""
+    """The token to write with; a `PushError` without one, offline, or for a name that cannot be on the Hub."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id

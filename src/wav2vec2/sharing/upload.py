@@ -127,7 +127,7 @@ def _operations(folder: Path, files: Mapping[str, bytes | None], stale: list[str
 
 
 def _check_published(api: "HfApi", target: Target, oid: str, files: Mapping[str, bytes | None]) -> None:
-    """The branch stands at the commit, and all files are in it."""
+    """An `UploadError` unless the branch stands at the commit, and all files are in it."""
     after = attempt(lambda: api.model_info(target.name, revision=target.branch), target)
     missing = sorted(files.keys() - {sibling.rfilename for sibling in after.siblings or []})
     if after.sha != oid or missing:
@@ -151,7 +151,7 @@ def _network_errors() -> tuple[type[Exception], ...]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Past "Error while uploading ..." to what happened."""
+    """What happened: the error behind one that only says "Error while uploading ..."."""
     seen = error
     while _status_of(seen) is None and isinstance(seen, RuntimeError) and seen.__cause__ is not None:
         seen = seen.__cause__

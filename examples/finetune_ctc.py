@@ -45,8 +45,7 @@ class Recordings(Dataset[dict[str, Any]]):
         return len(self.recordings)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        one = self.recordings[index]
-        return {"audio": load_audio(one.path), "text": one.transcript}
+        return {"audio": load_audio(self.recordings[index].path), "text": self.recordings[index].transcript}
 
 
 # 1. The data. Any data set of `audio` (samples at 16 kHz) and `text` will do.

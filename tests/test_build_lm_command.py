@@ -15,7 +15,7 @@ import pytest
 from ngram_models import zipf_sentences
 from typer.testing import CliRunner
 
-from wav2vec2.command_line import remaining_time
+from wav2vec2.command_line import progress
 from wav2vec2.command_line.app import app
 from wav2vec2.language_models.kneser_ney import train_compact
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
@@ -57,7 +57,7 @@ def test_a_text_so_small_that_an_order_is_pruned_away_is_told(tmp_path: Path) ->
 
 
 def test_lines_and_a_bar(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remaining_time, "_FIRST", 0.0)
+    monkeypatch.setattr(progress, "_FIRST", 0.0)
     arguments = ["build-lm", str(corpus), "-o", str(tmp_path / "new" / "lm"), "--order", "3"]
     lines = RUNNER.invoke(app, arguments)
     assert lines.exit_code == 0, lines.output

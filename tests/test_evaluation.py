@@ -14,10 +14,10 @@ from recognition_checkpoints import save_checkpoint, write_noise
 from typer.testing import CliRunner, Result
 
 from wav2vec2.command_line.app import app
-from wav2vec2.command_line.remaining_time import RemainingTime
+from wav2vec2.command_line.progress import RemainingTime
 from wav2vec2.evaluation.evaluation import ErrorRate, Evaluation
+from wav2vec2.evaluation.evaluation_run import named_recordings, without_paths
 from wav2vec2.evaluation.provenance import weight_files
-from wav2vec2.evaluation.recording_names import named_recordings, without_paths
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.files.strict_records import RecordError
 from wav2vec2.inference import Transcriber, Transcript
@@ -217,7 +217,7 @@ def test_greedy_alone_and_json(place: Path) -> None:
 def test_how_long_it_takes_is_said_in_few_lines(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """Without a terminal: after the first seconds, then once a minute; no line for each of the files."""
     now = [100.0]
-    monkeypatch.setattr("wav2vec2.command_line.remaining_time.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("wav2vec2.command_line.progress.time.monotonic", lambda: now[0])
     report = RemainingTime(7200.0)
     for _ in range(72):
         now[0] += 2.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wav2vec2.sharing import loading_check
-from wav2vec2.sharing.loading_check import LoadingError, check_loading, synthetic_clip
+from wav2vec2.sharing.loading_check import LoadingError, ProbeAnswer, check_loading, synthetic_clip
 
 
 @pytest.fixture
@@ -16,18 +16,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answer(**changes: Any) -> dict[str, Any]:
+def answer(**changes: Any) -> ProbeAnswer:
     outputs = np.random.default_rng(0).standard_normal((1, 20, 5)).astype(np.float32)
-    made = {"inputs": np.ones((1, 400), np.float32), "outputs": outputs, "text": "a", "transcript": "b", "note": ""}
-    return made | changes
+    made: dict[str, Any] = {"inputs": np.ones((1, 400), np.float32), "outputs": outputs}
+    made |= {"text": "a", "transcript": "b", "note": ""}
+    return ProbeAnswer(**made | changes)
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], stock: dict[str, Any]) -> None:
+def answers(monkeypatch: pytest.MonkeyPatch, own: ProbeAnswer, stock: ProbeAnswer) -> None:
     monkeypatch.setattr(loading_check, "_probe", lambda kind, *_: {"own": own, "stock": stock}[kind])
 
 
 def test_equal_answers_pass(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs = answer()["outputs"]
+    outputs = answer().outputs
     answers(monkeypatch, answer(outputs=outputs + 1e-6 * np.abs(outputs).max()), answer(note="no phonemes"))
     found = check_loading(folder, ["config.json"])
     assert (found.text, found.note, found.architecture) == ("b", "no phonemes", "Wav2Vec2ForCTC")
@@ -41,7 +42,7 @@ def test_equal_answers_pass(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ({"inputs": np.ones((1, 401), np.float32)}, "prepare the audio differently"),
         ({"outputs": np.ones((1, 20, 6), np.float32)}, r"\(1, 20, 5\) here, \(1, 20, 6\)"),
         ({"outputs": np.full((1, 20, 5), np.nan, np.float32)}, "not finite"),
-        ({"outputs": answer()["outputs"] * 1.001}, "differ from stock Transformers' by 0.00"),
+        ({"outputs": answer().outputs * 1.001}, "differ from stock Transformers' by 0.00"),
         ({"text": "c"}, "'a' here and 'c'"),
     ],
 )

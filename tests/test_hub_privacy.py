@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wav2vec2.sharing.privacy import Secrets, find_private, without_tokens
-from wav2vec2.sharing.upload_selection import is_replaced, select_files
+from wav2vec2.sharing.publishable_files import Secrets, find_private, is_replaced, select_files, without_tokens
 
 TOKEN = "hf_" + "aB3" * 12
 NOBODY = Secrets()

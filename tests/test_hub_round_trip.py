@@ -34,7 +34,7 @@ from wav2vec2 import (
 from wav2vec2.command_line.push import push
 from wav2vec2.metrics import metric_path
 from wav2vec2.sharing import loading_check
-from wav2vec2.sharing.loading_check import LoadingError, check_loading
+from wav2vec2.sharing.loading_check import LoadingError, ProbeAnswer, check_loading
 
 NAME = "tester/model"
 
@@ -205,7 +205,7 @@ def test_what_stock_cannot_load_is_found(published: Published, monkeypatch: pyte
     asked: list[str] = []
     original = loading_check._probe
 
-    def stock_alone(kind: str, *places: Path) -> dict[str, Any]:
+    def stock_alone(kind: str, *places: Path) -> ProbeAnswer:
         asked.append(kind)
         return original("stock", *places)
 

@@ -13,8 +13,7 @@ from typer.testing import CliRunner, Result
 from wav2vec2 import Wav2Vec2ForCTC
 from wav2vec2.command_line.app import app
 from wav2vec2.evaluation.evaluation import Evaluation
-from wav2vec2.evaluation.model_normaliser import normaliser_of, unwritable
-from wav2vec2.evaluation.normalisers import NORMALISERS
+from wav2vec2.evaluation.normalisers import NORMALISERS, normaliser_of, unwritable
 from wav2vec2.inference import Transcriber
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor

@@ -18,15 +18,14 @@ from wav2vec2.command_line.app import app
 from wav2vec2.evaluation.evaluation import Evaluation
 from wav2vec2.processing.audio_files import load_audio
 from wav2vec2.processing.manifests import Recording, read_manifest
-from wav2vec2.quickstart import time_estimate, whole_path
+from wav2vec2.quickstart import training_stages, whole_path
 from wav2vec2.quickstart.manifest_files import Corpus
 from wav2vec2.quickstart.own_recordings import RecordingsError, take_recordings
+from wav2vec2.quickstart.resumable_stages import StoppedError
 from wav2vec2.quickstart.sentences import PATTERNS, WORDS, draw_sentences, draw_words, vocabulary
 from wav2vec2.quickstart.speech_synthesis import recorded
-from wav2vec2.quickstart.spoken_corpus import make_corpus
-from wav2vec2.quickstart.stages import StoppedError
+from wav2vec2.quickstart.spoken_corpus import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES, make_corpus
 from wav2vec2.quickstart.training_stages import TrainingSize
-from wav2vec2.quickstart.voices import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES
 from wav2vec2.quickstart.whole_path import Quickstart, Settings, SettingsError, quickstart
 from wav2vec2.training import starting
 from wav2vec2.training.progress.training_log import read_log
@@ -377,11 +376,11 @@ def test_it_says_first_how_long_it_will_take(tmp_path: Path) -> None:
     """In proportion to what a step takes on this machine; not when most of it may be done."""
     said: list[str] = []
     fresh = Quickstart(Settings(), tmp_path / "fresh", said.append)
-    with patch.object(time_estimate, "seconds_of_a_step", lambda _: 0.06):
+    with patch.object(training_stages, "seconds_of_a_step", lambda _: 0.06):
         fresh.say_how_long()
-        quick = time_estimate.expected_minutes(TrainingSize())
-    with patch.object(time_estimate, "seconds_of_a_step", lambda _: 0.18):
-        assert time_estimate.expected_minutes(TrainingSize()) == pytest.approx(3 * quick)
+        quick = training_stages.expected_minutes(TrainingSize())
+    with patch.object(training_stages, "seconds_of_a_step", lambda _: 0.18):
+        assert training_stages.expected_minutes(TrainingSize()) == pytest.approx(3 * quick)
     assert said == [f"about {quick:.0f} minutes on this machine; what is done is kept if it is stopped"]
     (tmp_path / "fresh" / "stages").mkdir(parents=True)
     fresh.say_how_long()
@@ -389,4 +388,4 @@ def test_it_says_first_how_long_it_will_take(tmp_path: Path) -> None:
 
 
 def test_a_step_that_is_timed_takes_longer_with_more_audio() -> None:
-    assert 0 < time_estimate.seconds_of_a_step(1.0) < time_estimate.seconds_of_a_step(32.0)
+    assert 0 < training_stages.seconds_of_a_step(1.0) < training_stages.seconds_of_a_step(32.0)

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.word_errors import compare_words
-from wav2vec2.evaluation.confusions import confusions, worst
-from wav2vec2.evaluation.scoring import Counts, Edit, error_rates, score_utterances, total
+from wav2vec2.evaluation.scoring import Counts, Edit, confusions, error_rates, score_utterances, total, worst
 
 WER_REFERENCE = (
     Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")) / "wer_reference"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import wav2vec2
 from wav2vec2.command_line.app import app
-from wav2vec2.command_line.word_lists import read_hotwords, read_lexicon
+from wav2vec2.command_line.recogniser import read_hotwords, read_lexicon
 from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
@@ -166,9 +166,9 @@ def test_a_lexicon_with_spellings(tmp_path: Path) -> None:
 
 
 def test_speed_and_time_left_are_said(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wav2vec2.command_line import remaining_time
+    from wav2vec2.command_line import progress
 
-    monkeypatch.setattr(remaining_time, "_FIRST", 0.0)
+    monkeypatch.setattr(progress, "_FIRST", 0.0)
     long = write_noise(tmp_path / "long.wav", 100.0)
     plain = run(checkpoint, long, "--batch-seconds", "30").stderr
     assert "of 2 minutes of audio in " in plain

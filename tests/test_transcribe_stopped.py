@@ -14,7 +14,7 @@ import pytest
 from recognition_checkpoints import save_checkpoint, write_noise
 from typer.testing import CliRunner, Result
 
-from wav2vec2.command_line import transcript_output
+from wav2vec2.command_line import transcript_files
 from wav2vec2.command_line.app import app
 from wav2vec2.command_line.transcript_files import write_transcript
 from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
@@ -153,7 +153,7 @@ def test_a_full_disk_stops_the_run_at_the_first_file(
         written.append(path)
         write(path, content)
 
-    monkeypatch.setattr(transcript_output, "write_transcript", full)
+    monkeypatch.setattr(transcript_files, "write_transcript", full)
     result = run(checkpoint, tmp_path / "in", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert (

@@ -9,7 +9,7 @@ import pytest
 from recognition_checkpoints import save_checkpoint, write_noise
 from typer.testing import CliRunner, Result
 
-from wav2vec2.command_line import remaining_time
+from wav2vec2.command_line import progress
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference import Transcriber, Transcript
@@ -118,7 +118,7 @@ def test_what_cannot_be_tuned_is_said(workplace: Path, monkeypatch: pytest.Monke
 
 
 def test_how_long_it_takes_is_said(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remaining_time, "_FIRST", 0.0)
+    monkeypatch.setattr(progress, "_FIRST", 0.0)
     arguments = ("-m", workplace / "model", "-d", workplace / "dev.tsv", "--lm", workplace / "words.arpa", "--beam", 2)
     assert "tune: decoding, round 1 of 5 at most; 20% of the work in " in run(*arguments).stderr
 

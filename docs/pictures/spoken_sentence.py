@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.quickstart.speech_synthesis import SAMPLING_RATE, Order, Synthesiser
-from wav2vec2.quickstart.voices import TEST_VOICES
+from wav2vec2.quickstart.spoken_corpus import TEST_VOICES
 
 SENTENCE = "the sailor found the golden mirror"
 STRIDE, BANDS = 320, 64

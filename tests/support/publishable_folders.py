@@ -10,8 +10,8 @@ from wav2vec2 import CTCDecoder, NgramLanguageModel
 from wav2vec2.evaluation.bootstrap import Improvement, Interval, Resampling
 from wav2vec2.evaluation.evaluation import (
     FORMAT,
-    Comparison,
     Decoding,
+    DecodingComparison,
     ErrorRate,
     EvaluatedData,
     EvaluatedModel,
@@ -76,7 +76,7 @@ def evaluation(beam: bool = True, speakers: bool = True, weights: str = "ab" * 3
         normalizer_steps="lower case, no punctuation",
         resampling=Resampling(2000, 3, 0.95),
         decodings=[greedy, better] if beam else [greedy],
-        comparison=Comparison("beam", "greedy", gain, None) if beam else None,
+        comparison=DecodingComparison("beam", "greedy", gain, None) if beam else None,
         failures=[Failure("clip7", "not audio")],
         versions={"torch": "2.13.0", "transformers": "5.23.0"},
         hardware="a processor, 2 cores",

@@ -8,9 +8,8 @@ from unittest.mock import patch
 from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.quickstart import spoken_corpus
 from wav2vec2.quickstart.manifest_files import Corpus
-from wav2vec2.quickstart.spoken_corpus import CorpusSize
+from wav2vec2.quickstart.spoken_corpus import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES, CorpusSize
 from wav2vec2.quickstart.training_stages import TrainingSize
-from wav2vec2.quickstart.voices import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES
 from wav2vec2.quickstart.whole_path import Settings
 from wav2vec2.training import starting
 

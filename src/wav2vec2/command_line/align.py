@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from wav2vec2.command_line.progress_report import progress_report
-from wav2vec2.command_line.recogniser import STOPPED, Device, DtypeOption, Language, Model, Recogniser, told
-from wav2vec2.command_line.stopping import Stop, stoppable
+from wav2vec2.command_line import recogniser as options
+from wav2vec2.command_line.progress import progress_report
+from wav2vec2.command_line.recogniser import Recogniser
+from wav2vec2.command_line.stopping import STOPPED, Stop, stoppable, told
 from wav2vec2.command_line.transcript_files import (
     STANDARD_INPUT,
     files_for,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from wav2vec2.inference.transcriber import Transcriber
 
 
-class Format(StrEnum):
+class AlignmentFormat(StrEnum):
     """What can be written."""
 
     json = "json"
@@ -35,7 +36,7 @@ class Format(StrEnum):
 
 
 #: How the files of a format end, where that is not its name.
-_ENDINGS = {Format.textgrid: "TextGrid"}
+_ENDINGS = {AlignmentFormat.textgrid: "TextGrid"}
 
 
 class _Task(NamedTuple):
@@ -52,21 +53,21 @@ def align(
         str | None, typer.Argument(help="Its transcript: a UTF-8 text file, the words themselves, or - .")
     ] = None,
     *,
-    model: Model,
+    model: options.Model,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data", "-d", exists=True, dir_okay=False, help="Manifest (path, transcript) in place of the two."
         ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.json,
+    format: Annotated[AlignmentFormat, typer.Option("--format", "-f", help="What to write.")] = AlignmentFormat.json,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File, by default standard output; with --data a folder."),
     ] = None,
-    language: Language = None,
-    device: Device = None,
-    dtype: DtypeOption = None,
+    language: options.Language = None,
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
     again: Annotated[bool, typer.Option("--again", help="Of a manifest, redo what is finished.")] = False,
 ) -> None:
     """Find the time of every word of a transcript, and write it with its confidence.
@@ -108,8 +109,8 @@ def _one(audio: Path, text: str, output: Path | None) -> _Task:
     return _Task(audio, text, output)
 
 
-def _all(manifest: Path, folder: Path, format: Format, again: bool) -> list[_Task]:
-    """What a manifest asks for, without what is finished: written after audio and manifest were."""
+def _all(manifest: Path, folder: Path, format: AlignmentFormat, again: bool) -> list[_Task]:
+    """The tasks of a manifest without those that are finished, whose file is newer than audio and manifest."""
     from wav2vec2.processing.manifests import read_manifest
 
     recordings = list(read_manifest(manifest))
@@ -158,8 +159,8 @@ def read_transcript(text: str) -> str:
     return text
 
 
-def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: Format, stop: Stop) -> list[str]:
-    """Align and write each; what failed, a line each."""
+def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: AlignmentFormat, stop: Stop) -> list[str]:
+    """Align and write each recording; a line for each that failed."""
     failed: list[str] = []
     done = 0
     several = len(tasks) > 1
@@ -183,7 +184,9 @@ def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: Format, sto
     return failed
 
 
-def _attempt(transcriber: "Transcriber", task: _Task, format: Format, advance: Callable[[float], None]) -> str | None:
+def _attempt(
+    transcriber: "Transcriber", task: _Task, format: AlignmentFormat, advance: Callable[[float], None]
+) -> str | None:
     """What went wrong with a recording, if anything did. A file that cannot be written ends the run."""
     try:
         content, doubts = _aligned(transcriber, task, format, advance)
@@ -199,9 +202,9 @@ def _attempt(transcriber: "Transcriber", task: _Task, format: Format, advance: C
 
 
 def _aligned(
-    transcriber: "Transcriber", task: _Task, format: Format, advance: Callable[[float], None]
+    transcriber: "Transcriber", task: _Task, format: AlignmentFormat, advance: Callable[[float], None]
 ) -> tuple[str, str]:
-    """What is to be written, and which words are guesses."""
+    """What is to be written, and a sentence that names the words whose times are guesses."""
     from wav2vec2.inference.aligning import align_recording, part_name
     from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.subtitle_formats import render

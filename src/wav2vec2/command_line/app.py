@@ -10,12 +10,11 @@ from wav2vec2.command_line.align import align
 from wav2vec2.command_line.build_lm import build_lm
 from wav2vec2.command_line.card import card
 from wav2vec2.command_line.evaluate import evaluate
-from wav2vec2.command_line.finetune import finetune
-from wav2vec2.command_line.pretrain import pretrain
 from wav2vec2.command_line.push import push
 from wav2vec2.command_line.quickstart import quickstart
 from wav2vec2.command_line.report import report
 from wav2vec2.command_line.score import score
+from wav2vec2.command_line.training import finetune, pretrain
 from wav2vec2.command_line.transcribe import transcribe
 from wav2vec2.command_line.tune import tune
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wav2vec2.command_line.recogniser import told
+from wav2vec2.command_line.progress import work_progress
+from wav2vec2.command_line.stopping import told
 from wav2vec2.command_line.transcript_files import try_writing
-from wav2vec2.command_line.work_progress import work_progress
 
 if TYPE_CHECKING:
     from wav2vec2.language_models.ngram_language_model import NgramLanguageModel

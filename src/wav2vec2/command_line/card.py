@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2.command_line.stopping import told
+
 
 def card(
     folder: Annotated[Path, typer.Argument(help="Folder of the model; its README.md is written.")],
@@ -33,8 +35,7 @@ def card(
     Every figure is from the evaluation or the log; what was not measured or recorded is said not to be. Metadata that
     the Hub would refuse, paths of this machine and an evaluation of other weights are refused.
     """
-    from wav2vec2.sharing.card_files import write_card_from_files
-    from wav2vec2.sharing.model_card import CardFacts
+    from wav2vec2.sharing.model_card import CardFacts, write_card_from_files
 
     facts = CardFacts(
         license=licence,
@@ -46,9 +47,5 @@ def card(
         base_model=base_model,
         limitations=tuple(limitation or ()),
     )
-    try:
-        written = write_card_from_files(folder, facts, evaluation, run, data)
-    except (ValueError, OSError) as error:
-        typer.echo(f"card: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(str(written))
+    with told("card"):
+        typer.echo(str(write_card_from_files(folder, facts, evaluation, run, data)))

@@ -5,22 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wav2vec2.command_line.progress_report import progress_report
-from wav2vec2.command_line.recogniser import (
-    BatchSeconds,
-    Beam,
-    Device,
-    DtypeOption,
-    Hotwords,
-    Language,
-    Lexicon,
-    Lm,
-    Model,
-    Recogniser,
-    Window,
-    told,
-)
+from wav2vec2.command_line import recogniser as options
+from wav2vec2.command_line.progress import progress_report
+from wav2vec2.command_line.recogniser import Recogniser
 from wav2vec2.command_line.score import rate_line
+from wav2vec2.command_line.stopping import told
 
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation import Evaluation
@@ -29,25 +18,25 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Model,
+    model: options.Model,
     data: Annotated[
         Path, typer.Option("--data", "-d", exists=True, dir_okay=False, help="Manifest with path and transcript.")
     ],
-    lm: Lm = None,
-    beam: Beam = None,
-    hotwords: Hotwords = None,
-    lexicon: Lexicon = None,
+    lm: options.Lm = None,
+    beam: options.Beam = None,
+    hotwords: options.Hotwords = None,
+    lexicon: options.Lexicon = None,
     normalizer: Annotated[
         str, typer.Option(help="What is done to both texts: model (what its training did), none, casefold or basic.")
     ] = "model",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json, utterances.tsv, evaluation.html.")
     ] = None,
-    language: Language = None,
-    device: Device = None,
-    window: Window = None,
-    dtype: DtypeOption = None,
-    batch_seconds: BatchSeconds = None,
+    language: options.Language = None,
+    device: options.Device = None,
+    window: options.Window = None,
+    dtype: options.DtypeOption = None,
+    batch_seconds: options.BatchSeconds = None,
     resamples: Annotated[int, typer.Option(min=1, help="Resamples for the intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     model_name: Annotated[str | None, typer.Option(help="What the model is called in the results.")] = None,
@@ -85,9 +74,8 @@ def _evaluated(
 ) -> "Evaluated":
     from dataclasses import replace
 
-    from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, ways
-    from wav2vec2.evaluation.model_normaliser import normaliser_of, unwritable
-    from wav2vec2.evaluation.recording_names import named_recordings
+    from wav2vec2.evaluation.evaluation_run import evaluate_manifest, evaluated_model, named_recordings, ways
+    from wav2vec2.evaluation.normalisers import normaliser_of, unwritable
 
     recordings, tokenizer = named_recordings(data).values(), transcriber.processor.tokenizer
     treat = normaliser_of(setup.normalizer, tokenizer)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2.command_line.stopping import told
+
 
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder with model, processor and card (README.md).")],
@@ -28,13 +30,10 @@ def push(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    try:
+    with told("push"):
         done = push_folder(
             folder, name, private=True if private else None, revision=revision, message=message, clip=clip, say=say
         )
-    except (ValueError, OSError) as error:
-        typer.echo(f"push: {error}", err=True)
-        raise typer.Exit(1) from error
     for path, reason in done.left_out.items():
         say(f"not published: {path} ({reason})")
     if done.loaded is not None:

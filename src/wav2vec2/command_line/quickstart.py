@@ -31,7 +31,7 @@ def quickstart(
     """
     from transformers.utils import logging
 
-    from wav2vec2.quickstart.stages import StoppedError
+    from wav2vec2.quickstart.resumable_stages import StoppedError
     from wav2vec2.quickstart.whole_path import Settings
     from wav2vec2.quickstart.whole_path import quickstart as run
 

@@ -1,10 +1,9 @@
-"""The model that `transcribe`, `align` and `tune` are given: their common options, checked before anything is loaded.
+"""The model that `transcribe`, `align`, `evaluate` and `tune` are given: their common options, and what they say.
 
 What is wrong with an option is said with its name, at once; loading a large model takes a while.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,9 +13,6 @@ import typer
 
 if TYPE_CHECKING:
     from wav2vec2.inference.transcriber import Transcriber
-
-#: Exit code of what Ctrl-C has ended: 128 and the number of the signal.
-STOPPED = 130
 
 
 class Dtype(StrEnum):
@@ -52,21 +48,31 @@ BatchSeconds = Annotated[float | None, typer.Option(min=0.1, help="Seconds of au
 
 @dataclass(frozen=True)
 class Recogniser:
-    """What the options say; see `load`."""
+    """What the options say; `load` makes a transcriber of it. None stands for an option that was left out."""
 
+    #: Folder or Hub name of the checkpoint.
     model: str
+    #: Where to compute.
     device: str | None = None
+    #: Which language of a checkpoint with several.
     language: str | None = None
+    #: The language model, a file or a folder.
     lm: Path | None = None
+    #: How many texts beam search keeps.
     beam: int | None = None
+    #: Phrases to favour, or files of them, as they were given.
     hotwords: list[str] | None = None
+    #: The file with the only words there are.
     lexicon: Path | None = None
+    #: How many seconds of a long file the model looks at at once.
     window: float | None = None
+    #: What numbers to compute with.
     dtype: Dtype | None = None
+    #: How many seconds of audio a batch may have.
     batch_seconds: float | None = None
 
     def check(self) -> None:
-        """A ValueError or an OSError for what can be known to be wrong before the model is loaded."""
+        """Raise a ValueError or an OSError for what can be known to be wrong before the model is loaded."""
         from wav2vec2.inference.checkpoint_check import check_head_for_text, languages_of, reach
 
         if self.device is not None:
@@ -84,9 +90,10 @@ class Recogniser:
         from wav2vec2.inference.transcriber import Transcriber
 
         logging.disable_progress_bar()
-        windows: dict[str, Any] = {}
+        windows: dict[str, float] = {}
         if self.window is not None:  # of a short window, less than four seconds on either side are context
             windows = {"window_seconds": self.window, "context_seconds": min(4.0, self.window / 4)}
+        hotwords, lexicon = self._words()
         return Transcriber.from_pretrained(
             self.model,
             self.device,
@@ -94,18 +101,16 @@ class Recogniser:
             self.language,
             self.lm,
             self.beam,
+            hotwords=hotwords,
+            lexicon=lexicon,
             batch_seconds=self.batch_seconds,
-            **self._words(),
             **windows,
         )
 
-    def _words(self) -> dict[str, Any]:
-        from wav2vec2.command_line.word_lists import read_hotwords, read_lexicon
-
-        return {
-            "hotwords": read_hotwords(self.hotwords) if self.hotwords else None,
-            "lexicon": None if self.lexicon is None else read_lexicon(self.lexicon),
-        }
+    def _words(self) -> tuple[dict[str, float] | None, list[str] | dict[str, list[str]] | None]:
+        """Hotwords with their weights, and the lexicon, as the decoder takes them."""
+        hotwords = read_hotwords(self.hotwords) if self.hotwords else None
+        return hotwords, None if self.lexicon is None else read_lexicon(self.lexicon)
 
     def identity(self) -> dict[str, Any]:
         """All that the text depends on: the options, and when the files that they name were last changed."""
@@ -115,19 +120,51 @@ class Recogniser:
         return {name: None if value is None else str(value) for name, value in named.items()} | {"changed": changed}
 
 
-@contextmanager
-def told(command: str, stopped: str = "stopped") -> Iterator[None]:
-    """What goes wrong inside becomes one line on standard error and the exit code 1; Ctrl-C another, and 130."""
+def read_hotwords(values: Iterable[str]) -> dict[str, float]:
+    """Phrases with their weights: between commas, "mat, North Sea=5"; or a file, a phrase a line, a TAB, its weight."""
+    from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
+
+    found: dict[str, float] = {}
+    for value in values:
+        if Path(value).suffix and Path(value).is_file():
+            entries = [(line.partition("\t"), f"{value}, line {number}") for number, line in _lines(Path(value))]
+        elif Path(value).suffix in (".txt", ".tsv"):
+            raise FileNotFoundError(f"--hotwords {value}: no such file")
+        else:
+            entries = [(entry.partition("="), repr(entry)) for entry in value.split(",")]
+        for (phrase, _, weight), place in entries:
+            if not phrase.split():
+                raise ValueError(f"--hotwords: {place}: no phrase in it")
+            try:
+                found[" ".join(phrase.split())] = float(weight) if weight.strip() else HOTWORD_WEIGHT
+            except ValueError as error:
+                raise ValueError(f"--hotwords: {place}: {weight.strip()!r} is no weight") from error
+    return found
+
+
+def read_lexicon(path: Path) -> list[str] | dict[str, list[str]]:
+    """Words, one a line; or words with their spelling in tokens ("cat", a TAB, "k æ t"), as often as they have one."""
+    words: list[str] = []
+    spellings: dict[str, list[str]] = {}
+    for number, line in _lines(path):
+        word, tab, spelling = (part.strip() for part in line.partition("\t"))
+        if len(word.split()) != 1 or (tab and not spelling):
+            raise ValueError(f"--lexicon: {path}, line {number}: {line!r} is no word, nor a word, a TAB and its tokens")
+        words.append(word)
+        if spelling:
+            spellings.setdefault(word, []).append(spelling)
+    if spellings and len(set(words)) != len(spellings):
+        lacking = next(word for word in words if word not in spellings)
+        raise ValueError(f"--lexicon: {path}: some words have a spelling and others, such as {lacking!r}, have none")
+    return spellings or words
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        yield
-    except typer.Exit:
-        raise
-    except KeyboardInterrupt as stop:
-        typer.echo(f"{command}: {stopped}", err=True)
-        raise typer.Exit(STOPPED) from stop
-    except (ValueError, OSError, ImportError, RuntimeError, AssertionError) as error:
-        typer.echo(f"{command}: {error}", err=True)
-        raise typer.Exit(1) from error
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _files(place: Path) -> list[Path]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wav2vec2.command_line.stopping import told
+
 
 def report(
     folder: Annotated[Path, typer.Argument(help="Output folder of a run, finished or not.")],
@@ -12,10 +14,6 @@ def report(
     """Make report.html and report.png, one page each, from the log of a training run."""
     from wav2vec2.training.progress.report import write_report
 
-    try:
-        written = write_report(folder)
-    except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"report: {error}", err=True)
-        raise typer.Exit(1) from error
-    for path in written:
-        typer.echo(path)
+    with told("report"):
+        for path in write_report(folder):
+            typer.echo(path)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wav2vec2.command_line.stopping import told
+from wav2vec2.command_line.transcript_files import write_transcript
+
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation import ErrorRate
-    from wav2vec2.evaluation.scored_texts import ScoredTexts
 
 
 def score(
@@ -31,33 +33,20 @@ def score(
     Ids must be the same on both sides, each once.
     """
     from wav2vec2.evaluation.bootstrap import Resampling
-    from wav2vec2.evaluation.scored_texts import score_files, text_table
+    from wav2vec2.evaluation.text_tables import score_files, text_table
 
-    try:
+    with told("score"):
         scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))
         if table is not None:
-            table.parent.mkdir(parents=True, exist_ok=True)
-            table.write_text(text_table(scored), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        typer.echo(f"score: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(_json(scored) if as_json else _lines(scored))
-
-
-def _json(scored: "ScoredTexts") -> str:
-    content = {
-        "utterances": len(scored.ids),
-        "normalizer": scored.normalizer,
-        "resampling": asdict(scored.resampling),
-        "wer": asdict(scored.wer),
-        "cer": asdict(scored.cer),
-    }
-    return json.dumps(content, indent=2)
-
-
-def _lines(scored: "ScoredTexts") -> str:
-    head = f"{len(scored.ids)} utterances, normaliser {scored.normalizer}"
-    return "\n".join([head, rate_line("WER", scored.wer, "words"), rate_line("CER", scored.cer, "characters")])
+            write_transcript(table, text_table(scored))
+    if as_json:
+        content = {"utterances": len(scored.ids), "normalizer": scored.normalizer}
+        content |= {name: asdict(getattr(scored, name)) for name in ("resampling", "wer", "cer")}
+        typer.echo(json.dumps(content, indent=2))
+    else:
+        typer.echo(f"{len(scored.ids)} utterances, normaliser {scored.normalizer}")
+        typer.echo(rate_line("WER", scored.wer, "words"))
+        typer.echo(rate_line("CER", scored.cer, "characters"))
 
 
 def rate_line(name: str, rate: "ErrorRate", unit: str) -> str:

@@ -1,7 +1,8 @@
-"""Ctrl-C that waits for a place where nothing is lost.
+"""How a command ends early: an error becomes one line, and Ctrl-C can wait for a place where nothing is lost.
 
-Python would raise KeyboardInterrupt wherever it happens to be. Inside a library that calls back into Python, such as
-the one that reads audio, it is swallowed there, and a whole file is taken for one that is cut off.
+Python raises KeyboardInterrupt wherever it happens to be. Inside a library that calls back into Python, such as the one
+that reads audio, it is swallowed there, and a whole file is taken for one that is cut off. So `stoppable` remembers it,
+and the command asks for it where its work can be left.
 """
 
 import signal
@@ -11,6 +12,24 @@ from contextlib import contextmanager
 from types import FrameType
 
 import typer
+
+#: Exit code of what Ctrl-C has ended: 128 and the number of the signal.
+STOPPED = 130
+
+
+@contextmanager
+def told(command: str, stopped: str = "stopped") -> Iterator[None]:
+    """What goes wrong inside becomes one line on standard error and the exit code 1; Ctrl-C another, and 130."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt as stop:
+        typer.echo(f"{command}: {stopped}", err=True)
+        raise typer.Exit(STOPPED) from stop
+    except (ValueError, OSError, ImportError, RuntimeError, AssertionError) as error:
+        typer.echo(f"{command}: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 class Stop:

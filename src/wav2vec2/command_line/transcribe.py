@@ -8,32 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wav2vec2.command_line.progress_report import Report, progress_report
-from wav2vec2.command_line.recogniser import (
-    STOPPED,
-    BatchSeconds,
-    Beam,
-    Device,
-    DtypeOption,
-    Hotwords,
-    Language,
-    Lexicon,
-    Lm,
-    Model,
-    Recogniser,
-    Window,
-    told,
+from wav2vec2.command_line import recogniser as options
+from wav2vec2.command_line.progress import progress_report
+from wav2vec2.command_line.recogniser import Recogniser
+from wav2vec2.command_line.stopping import STOPPED, Stop, stoppable, told
+from wav2vec2.command_line.transcript_files import (
+    STANDARD_INPUT,
+    UNFINISHED,
+    PrintedTranscripts,
+    WrittenFiles,
+    is_finished,
+    missing_files,
+    transcript_files,
+    try_writing,
 )
-from wav2vec2.command_line.stopping import Stop, stoppable
 from wav2vec2.evaluation.figures_in_words import duration
 
 if TYPE_CHECKING:
+    from wav2vec2.evaluation.evaluation_run import RecognitionReport
     from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
 
 
-class Format(StrEnum):
+class TranscriptFormat(StrEnum):
     """What can be written."""
 
     txt = "txt"
@@ -57,21 +55,21 @@ _TIMES: dict[Times, Literal["word", "char"] | None] = {Times.word: "word", Times
 
 def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders of them; - is standard input.")],
-    model: Model,
+    model: options.Model,
     timestamps: Annotated[Times, typer.Option(help="Times of words, of characters as well, or none.")] = Times.word,
-    format: Annotated[Format, typer.Option("--format", "-f", help="What to write.")] = Format.txt,
+    format: Annotated[TranscriptFormat, typer.Option("--format", "-f", help="What to write.")] = TranscriptFormat.txt,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the files; by default standard output.")
     ] = None,
-    lm: Lm = None,
-    beam: Beam = None,
-    hotwords: Hotwords = None,
-    lexicon: Lexicon = None,
-    language: Language = None,
-    device: Device = None,
-    dtype: DtypeOption = None,
-    window: Window = None,
-    batch_seconds: BatchSeconds = None,
+    lm: options.Lm = None,
+    beam: options.Beam = None,
+    hotwords: options.Hotwords = None,
+    lexicon: options.Lexicon = None,
+    language: options.Language = None,
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
+    window: options.Window = None,
+    batch_seconds: options.BatchSeconds = None,
     again: Annotated[bool, typer.Option("--again", help="Redo files whose transcript is finished.")] = False,
 ) -> None:
     """Transcribe audio files of any length.
@@ -102,8 +100,6 @@ def transcribe(
 
 def _targets(audio: Sequence[Path], output: Path | None, format: str, again: bool) -> dict[Path, Path | None]:
     """The files that are to be done, each with its transcript. What is missing is said before anything is loaded."""
-    from wav2vec2.command_line.transcript_files import is_finished, missing_files, transcript_files, try_writing
-
     missing = missing_files(audio)
     if len(missing) == len(audio):
         raise FileNotFoundError(f"no such file: {', '.join(map(str, missing))}")
@@ -130,7 +126,6 @@ class _Run:
         several: bool,
         stop: Stop,
     ) -> None:
-        from wav2vec2.command_line.transcript_output import PrintedTranscripts, WrittenFiles
         from wav2vec2.inference.kept_parts import KeptInMemory
 
         self.transcriber, self.timestamps, self.stop = transcriber, timestamps, stop
@@ -146,7 +141,6 @@ class _Run:
 
     def keep_parts(self, recogniser: Recogniser) -> None:
         """Keep what is found of each file beside its transcript, if it has one."""
-        from wav2vec2.command_line.transcript_files import UNFINISHED
         from wav2vec2.inference.kept_parts import KeptInFiles
 
         if self.files:
@@ -175,7 +169,7 @@ class _Run:
                 typer.echo(f"  {fault}", err=True)
             raise typer.Exit(1)
 
-    def _transcribe(self, report: Report) -> None:
+    def _transcribe(self, report: "RecognitionReport") -> None:
         def advance(seconds: float) -> None:
             report.advance(seconds)
             self.stop.check()
@@ -201,7 +195,7 @@ class _Run:
             ) from error
 
     def _tell_stop(self) -> None:
-        """What is there after Ctrl-C, and what the same command does next time."""
+        """Say what is there after Ctrl-C, and what the same command does next time."""
         unfinished = {name: parts for name, parts in self.keeper.parts.items() if parts}
         typer.echo(f"transcribe: stopped; {self.done} of {len(self.inputs)} files are finished", err=True)
         for name, parts in unfinished.items():
@@ -215,7 +209,6 @@ class _Run:
 
 
 def _input(path: Path, stop: Stop) -> "AudioInput":
-    from wav2vec2.command_line.transcript_files import STANDARD_INPUT
     from wav2vec2.inference.audio_inputs import AudioInput
 
     if path == STANDARD_INPUT:

@@ -1,10 +1,16 @@
-"""Where the transcript of each file goes, and which are finished already."""
+"""Where the transcript of each file goes, which are finished already, and how they are written or printed."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
 
 from wav2vec2.files.replaced_file import replaced_file
+
+if TYPE_CHECKING:
+    from wav2vec2.inference.transcript import Transcript
 
 #: How standard input is written where a file is meant.
 STANDARD_INPUT = Path("-")
@@ -58,7 +64,7 @@ def missing_files(audio: Sequence[Path]) -> list[Path]:
 
 
 def try_writing(folder: Path) -> None:
-    """An OSError if nothing can be written into the folder, which may have to be made first. No trace is left."""
+    """Raise an OSError if nothing can be written into the folder, which may have to be made first. No trace is left."""
     made: list[Path] = []
     place = folder
     while not place.exists():
@@ -90,3 +96,41 @@ def write_transcript(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as stream:
         stream.write(content.encode("utf-8"))
+
+
+class WrittenFiles:
+    """A file for each transcript, by the name of its recording."""
+
+    def __init__(self, targets: Mapping[str, Path], format: str) -> None:
+        self._targets, self._format = targets, format
+
+    def add(self, transcript: "Transcript") -> None:
+        """Write one; an OSError where that is not possible."""
+        from wav2vec2.inference.transcript_formats import transcript_as
+
+        write_transcript(self._targets[transcript.path], transcript_as(transcript, self._format))
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class PrintedTranscripts:
+    """All transcripts on standard output; those of several recordings in one array, if they are JSON."""
+
+    def __init__(self, format: str, several: bool) -> None:
+        self._format, self._array, self._count = format, several and format == "json", 0
+
+    def add(self, transcript: "Transcript") -> None:
+        """Print one."""
+        from wav2vec2.inference.transcript_formats import transcript_as
+
+        content = transcript_as(transcript, self._format)
+        if self._array:
+            content = ("," if self._count else "[") + "\n" + content.rstrip("\n")
+        typer.echo(content, nl=False)
+        self._count += 1
+
+    def close(self) -> None:
+        """End what is printed, also where a run has ended early, so that it can be read."""
+        if self._array:
+            typer.echo("\n]" if self._count else "[]")

@@ -5,43 +5,32 @@ from typing import Annotated
 
 import typer
 
-from wav2vec2.command_line.progress_report import progress_report
-from wav2vec2.command_line.recogniser import (
-    BatchSeconds,
-    Beam,
-    Device,
-    DtypeOption,
-    Hotwords,
-    Language,
-    Lexicon,
-    Lm,
-    Model,
-    Recogniser,
-    told,
-)
+from wav2vec2.command_line import recogniser as options
+from wav2vec2.command_line.progress import progress_report, work_progress
+from wav2vec2.command_line.recogniser import Recogniser
+from wav2vec2.command_line.stopping import told
 from wav2vec2.command_line.transcript_files import try_writing
-from wav2vec2.command_line.work_progress import work_progress
 
 
 def tune(
-    model: Model,
+    model: options.Model,
     data: Annotated[
         Path,
         typer.Option(
             "--data", "-d", exists=True, dir_okay=False, help="Manifest with path and transcript; not the test set."
         ),
     ],
-    lm: Lm = None,
-    beam: Beam = None,
-    hotwords: Hotwords = None,
-    lexicon: Lexicon = None,
+    lm: options.Lm = None,
+    beam: options.Beam = None,
+    hotwords: options.Hotwords = None,
+    lexicon: options.Lexicon = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the decoder; by default the model's own.")
     ] = None,
-    language: Language = None,
-    device: Device = None,
-    dtype: DtypeOption = None,
-    batch_seconds: BatchSeconds = None,
+    language: options.Language = None,
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
+    batch_seconds: options.BatchSeconds = None,
 ) -> None:
     """Find the weights of the language model (alpha, beta) that make the fewest word errors on a development set.
 
@@ -64,7 +53,7 @@ def tune(
 
 
 def _tuned(recogniser: Recogniser, data: Path, folder: Path) -> list[str]:
-    """Tune, save and tell; what could not be used."""
+    """Find the weights, save the decoder and tell both; what could not be used is given back."""
     from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.tuning import check_tunable, hear, tune
     from wav2vec2.processing.manifests import read_manifest

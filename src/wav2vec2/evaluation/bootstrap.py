@@ -22,7 +22,7 @@ _AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made: so many resamples, from this seed, covering this share of them."""
+    """How intervals are made: from so many `resamples`, drawn by `seed`, covering the share `level` of them."""
 
     resamples: int = 2000
     seed: int = 0
@@ -38,7 +38,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Interval:
-    """Between these two lies the rate of all resamples but the extreme ones."""
+    """Between `low` and `high` lies the rate of all resamples but the extreme ones."""
 
     low: float
     high: float
@@ -46,10 +46,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Improvement:
-    """A second system beside a first on the same utterances: rate of the second minus that of the first.
+    """A second system beside a first on the same utterances.
 
-    `probability`: the share of resamples in which the second makes fewer errors, ties counted half, so that it is 0.5
-    for a system beside itself.
+    `probability` is the share of resamples in which the second makes fewer errors, ties counted half, so that it is 0.5
+    for a system beside itself. `difference` is the rate of the second minus that of the first, `interval` is where it
+    lies in all resamples but the extreme ones.
     """
 
     probability: float

@@ -5,6 +5,7 @@ Memory: the texts of all utterances; audio and the model's output come and go in
 
 import copy
 import datetime
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.evaluation.bootstrap import Resampling
 from wav2vec2.evaluation.evaluation import (
     FORMAT,
-    Comparison,
     Decoding,
+    DecodingComparison,
     EvaluatedData,
     EvaluatedModel,
     Evaluation,
@@ -25,28 +26,29 @@ from wav2vec2.evaluation.evaluation import (
     compare,
     error_rate,
 )
-from wav2vec2.evaluation.model_normaliser import MODEL, normaliser_of
-from wav2vec2.evaluation.normalisers import Normaliser
+from wav2vec2.evaluation.normalisers import MODEL, Normaliser, normaliser_of
 from wav2vec2.evaluation.provenance import hardware, sha256_of, versions, weight_files
-from wav2vec2.evaluation.recording_names import named_recordings, without_paths
 from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
+from wav2vec2.evaluation.text_tables import check_once
 from wav2vec2.inference.transcriber import Transcriber
-from wav2vec2.processing.manifests import Recording
+from wav2vec2.processing.manifests import Recording, read_manifest
 
 _GREEDY: dict[str, Setting] = {"search": "greedy"}
 
 
-class Report(Protocol):
-    """What is told of a run that takes a while."""
+class RecognitionReport(Protocol):
+    """What is told while recordings are recognised, which takes a while."""
 
     def advance(self, seconds: float) -> None:
         """So many more seconds of audio have been recognised."""
 
     def finished(self, line: str) -> None:
-        """One more file is finished."""
+        """One more file is finished; `line` says what of it."""
 
 
 class _Silence:
+    """A report to nobody."""
+
     def advance(self, seconds: float) -> None:
         pass
 
@@ -56,36 +58,47 @@ class _Silence:
 
 @dataclass(frozen=True)
 class DataNames:
-    """What the publisher of the data calls it. Without a name it is the manifest's."""
+    """What the publisher of the data calls it."""
 
+    #: The name of the data set; None takes that of the manifest.
     name: str | None = None
+    #: Its configuration, if it has several.
     config: str | None = None
+    #: Its split, such as test.
     split: str | None = None
+    #: Its version.
     revision: str | None = None
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How to evaluate: everything but the model and the manifest.
+    """How to evaluate: everything but the model and the manifest."""
 
-    `language_model` is the name of the file that the decoder's language model came from.
-    """
-
+    #: The name of what is done to references and hypotheses before their words are compared.
     normalizer: str = MODEL
+    #: How the intervals are made.
     resampling: Resampling = Resampling()
+    #: What the data is called in the results.
     names: DataNames = DataNames()
+    #: The name of the file that the decoder's language model came from.
     language_model: str | None = None
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One line of the manifest after evaluation: its texts and scores, by the name of the decoding."""
+class EvaluatedUtterance:
+    """One line of the manifest after evaluation."""
 
+    #: Its name, which tells nothing of this machine.
     id: str
+    #: Who speaks, if that is known.
     speaker: str | None
+    #: How long it is.
     seconds: float
+    #: What was said, as the manifest has it.
     reference: str
+    #: What was recognised, by the name of the decoding.
     hypotheses: dict[str, str]
+    #: The errors, by the name of the decoding.
     scores: dict[str, UtteranceScore]
 
 
@@ -94,16 +107,20 @@ class Evaluated:
     """The figures, and the utterances they come from in the order of the manifest."""
 
     evaluation: Evaluation
-    utterances: list[Utterance]
+    utterances: list[EvaluatedUtterance]
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """All recordings transcribed in one way: texts and durations by id, why others failed, wall-clock seconds."""
+    """All recordings transcribed in one way."""
 
+    #: What was recognised, by the id of the recording.
     texts: dict[str, str]
+    #: How long each recording is, by its id.
     durations: dict[str, float]
+    #: Why others could not be read, by their ids.
     reasons: dict[str, str]
+    #: How long all of it took by the clock.
     seconds: float
 
 
@@ -112,7 +129,7 @@ def evaluate_manifest(
     model: EvaluatedModel,
     manifest: Path,
     setup: Setup | None = None,
-    report: Report | None = None,
+    report: RecognitionReport | None = None,
 ) -> Evaluated:
     """Evaluate greedy search and, where the transcriber has a decoder, beam search as well, on the same recordings.
 
@@ -130,23 +147,25 @@ def evaluate_manifest(
     if not kept:
         first = next(iter(reasons.values()), "it has no lines")
         raise ValueError(f"{manifest}: none of its {len(recordings)} recordings could be evaluated: {first}")
-    utterances = _scored(kept, passes, treat)
-    failures = [Failure(name, reasons[name]) for name in recordings if name in reasons]
+    utterances, names, how = _scored(kept, passes, treat), setup.names, setup.resampling
+    known = [one.speaker for one in utterances if one.speaker is not None]
+    speakers = known if len(known) == len(utterances) else None
     settings = {"greedy": _GREEDY, "beam": beam_settings(transcriber.decoder, setup.language_model)}
-    decodings = [_decoding(way, settings[way], utterances, one, setup.resampling) for way, one in passes.items()]
     evaluation = Evaluation(
         format=FORMAT,
         model=model,
-        data=_data(manifest, setup.names),
+        data=EvaluatedData(
+            names.name or manifest.stem, names.config, names.split, names.revision, manifest.name, sha256_of(manifest)
+        ),
         utterances=len(utterances),
         hours=sum(one.seconds for one in utterances) / 3600,
-        speakers=_number_of_speakers(utterances),
+        speakers=None if speakers is None else len(set(speakers)),
         normalizer=treat.name,
         normalizer_steps=treat.steps,
-        resampling=setup.resampling,
-        decodings=decodings,
-        comparison=_comparison(utterances, setup.resampling),
-        failures=failures,
+        resampling=how,
+        decodings=[_decoding(way, settings[way], utterances, speakers, one, how) for way, one in passes.items()],
+        comparison=_comparison(utterances, speakers, how),
+        failures=[Failure(name, reasons[name]) for name in recordings if name in reasons],
         versions=versions(),
         hardware=hardware(transcriber.model.device),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -156,7 +175,7 @@ def evaluate_manifest(
 
 
 def evaluated_model(checkpoint: str, transcriber: Transcriber, language: str | None = None) -> EvaluatedModel:
-    """What is to be known of a model: of a folder its last name alone, of a model on the Hub its whole name."""
+    """Which model was measured. Of a folder its last name alone is told, of a model on the Hub its whole name."""
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
     model = transcriber.model
     parameters = sum(tensor.numel() for tensor in model.parameters())
@@ -193,8 +212,36 @@ def beam_settings(decoder: CTCDecoder | None, language_model: str | None) -> dic
     }
 
 
+def named_recordings(manifest: Path) -> dict[str, Recording]:
+    """The recordings of a manifest with transcripts, by names that tell nothing of this machine.
+
+    A name is the column `id`, else the path relative to the manifest. Of paths outside of the manifest's folder, the
+    beginning that they have in common is left out.
+    """
+    recordings = list(read_manifest(manifest))
+    if any(one.transcript is None for one in recordings):
+        raise ValueError(f"{manifest}: has no column `transcript`, so there is nothing to compare with")
+    outside = [one.path.parent for one in recordings if not one.path.is_relative_to(manifest.parent)]
+    common = Path(os.path.commonpath(outside)) if outside else manifest.parent
+    names = []
+    for one in recordings:
+        above = manifest.parent if one.path.is_relative_to(manifest.parent) else common
+        names.append(one.others.get("id") or one.path.relative_to(above).as_posix())
+    check_once(manifest.name, names)
+    return dict(zip(names, recordings, strict=True))
+
+
+def without_paths(reason: str, name: str, path: Path, manifest: Path) -> str:
+    """The reason for a failure, with the name of the recording where its path was."""
+    for spelling in dict.fromkeys((str(path), str(path.absolute()), str(path.resolve()))):
+        reason = reason.replace(spelling, name)
+    for folder in (manifest.parent.absolute(), manifest.parent.resolve(), Path.home()):
+        reason = reason.replace(f"{folder}{os.sep}", "")
+    return reason
+
+
 def _transcribed(
-    transcriber: Transcriber, recordings: Mapping[str, Recording], manifest: Path, report: Report
+    transcriber: Transcriber, recordings: Mapping[str, Recording], manifest: Path, report: RecognitionReport
 ) -> _Pass:
     texts, durations, reasons = dict[str, str](), dict[str, float](), dict[str, str]()
     started = time.perf_counter()
@@ -208,14 +255,14 @@ def _transcribed(
     return _Pass(texts, durations, reasons, time.perf_counter() - started)
 
 
-def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], treat: Normaliser) -> list[Utterance]:
+def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], treat: Normaliser) -> list[EvaluatedUtterance]:
     references = [one.transcript or "" for one in kept.values()]
     scores = {
         way: score_utterances(references, [one.texts[name] for name in kept], treat) for way, one in passes.items()
     }
     durations = next(iter(passes.values())).durations
     return [
-        Utterance(
+        EvaluatedUtterance(
             name,
             recording.speaker,
             durations[name],
@@ -227,21 +274,15 @@ def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], treat: N
     ]
 
 
-def _speakers(utterances: Sequence[Utterance]) -> list[str] | None:
-    """The speaker of each utterance, if all are known."""
-    known = [one.speaker for one in utterances if one.speaker is not None]
-    return known if len(known) == len(utterances) else None
-
-
-def _number_of_speakers(utterances: Sequence[Utterance]) -> int | None:
-    speakers = _speakers(utterances)
-    return None if speakers is None else len(set(speakers))
-
-
 def _decoding(
-    name: str, settings: dict[str, Setting], utterances: Sequence[Utterance], transcribed: _Pass, how: Resampling
+    name: str,
+    settings: dict[str, Setting],
+    utterances: Sequence[EvaluatedUtterance],
+    speakers: Sequence[str] | None,
+    transcribed: _Pass,
+    how: Resampling,
 ) -> Decoding:
-    scores, speakers = [one.scores[name] for one in utterances], _speakers(utterances)
+    scores = [one.scores[name] for one in utterances]
     return Decoding(
         name,
         settings,
@@ -253,13 +294,10 @@ def _decoding(
     )
 
 
-def _comparison(utterances: Sequence[Utterance], how: Resampling) -> Comparison | None:
+def _comparison(
+    utterances: Sequence[EvaluatedUtterance], speakers: Sequence[str] | None, how: Resampling
+) -> DecodingComparison | None:
     if "beam" not in utterances[0].scores:
         return None
     beam, greedy = ([one.scores[way] for one in utterances] for way in ("beam", "greedy"))
-    return compare(("beam", "greedy"), beam, greedy, _speakers(utterances), how)
-
-
-def _data(manifest: Path, names: DataNames) -> EvaluatedData:
-    name = names.name or manifest.stem
-    return EvaluatedData(name, names.config, names.split, names.revision, manifest.name, sha256_of(manifest))
+    return compare(("beam", "greedy"), beam, greedy, speakers, how)

@@ -41,7 +41,7 @@ def _counted(number: int, unit: str) -> str:
 
 
 def times_as_fast(real_time_factor: float) -> str:
-    """How many seconds of speech a second of computing recognises, in two digits; a factor says it upside down.
+    """How many seconds of speech a second of computing recognises, in two digits; a real-time factor is the inverse.
 
     >>> times_as_fast(0.0773), times_as_fast(0.0017), times_as_fast(1.9)
     ('13', '590', '0.53')
@@ -50,7 +50,7 @@ def times_as_fast(real_time_factor: float) -> str:
 
 
 def setting_text(value: object) -> str:
-    """A setting without the noise of binary fractions.
+    """A setting as text, without the noise of binary fractions.
 
     >>> setting_text(0.1 + 0.2), setting_text(12.0), setting_text("greedy"), setting_text(3)
     ('0.3', '12.0', 'greedy', '3')

@@ -9,23 +9,31 @@ jiwer has it), so 0 where nothing was heard. Characters are those of the words w
 counted.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING
 
 from wav2vec2.evaluation.normalisers import Normaliser, normaliser
+
+if TYPE_CHECKING:
+    from jiwer import AlignmentChunk, WordOutput
 
 Texts = Sequence[list[str]]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a cheapest edit does: units that are right, replaced, left out, put in. Units are words or characters."""
+    """What a cheapest edit does to the units of a reference, which are words or characters."""
 
+    #: Units that are right.
     hits: int = 0
+    #: Units that are replaced by another.
     substitutions: int = 0
+    #: Units that are left out.
     deletions: int = 0
+    #: Units that are put in.
     insertions: int = 0
 
     @property
@@ -35,7 +43,7 @@ class Counts:
 
     @property
     def errors(self) -> int:
-        """Levenshtein's distance."""
+        """How many edits it takes: Levenshtein's distance."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
@@ -62,7 +70,7 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 @dataclass(frozen=True)
-class ErrorRates:
+class CorpusErrors:
     """Errors of a corpus in words and in characters."""
 
     words: Counts
@@ -81,14 +89,14 @@ class ErrorRates:
 
 @dataclass(frozen=True)
 class Edit:
-    """One step of an alignment: a word of the reference, the one heard for it. None: there is none on that side."""
+    """One step of an alignment: a word of the reference and the one heard for it; None where there is none."""
 
     reference: str | None
     hypothesis: str | None
 
     @property
     def kind(self) -> str:
-        """hit, substitution, deletion or insertion."""
+        """What the step is called: hit, substitution, deletion or insertion."""
         if self.reference is None:
             return "insertion"
         if self.hypothesis is None:
@@ -107,20 +115,21 @@ class UtteranceScore:
 
 def error_rates(
     references: Sequence[str], hypotheses: Sequence[str], normalizer: str | Normaliser = "none"
-) -> ErrorRates:
+) -> CorpusErrors:
     """The errors of a corpus, and nothing more: cheap enough for every evaluation of a training run.
 
     >>> error_rates(["a cat sat", ""], ["a bat", "hm"]).words
     Counts(hits=1, substitutions=1, deletions=1, insertions=1)
     """
     pairs = _words(references, hypotheses, normalizer)
-    return ErrorRates(_counts(_aligned(*pairs)), _counts(_aligned(*map(_characters, pairs))))
+    counted = [_aligned(*pairs), _aligned(*map(_characters, pairs))]
+    return CorpusErrors(*(Counts(one.hits, one.substitutions, one.deletions, one.insertions) for one in counted))
 
 
 def score_utterances(
     references: Sequence[str], hypotheses: Sequence[str], normalizer: str | Normaliser = "none"
 ) -> list[UtteranceScore]:
-    """The alignment and the counts of each utterance. They sum up to what `error_rates` gives."""
+    """The alignment and the counts of each utterance; the counts sum up to what `error_rates` gives."""
     words = _words(references, hypotheses, normalizer)
     by_word, by_character = _aligned(*words), _aligned(*map(_characters, words))
     return [
@@ -142,18 +151,14 @@ def _characters(texts: Texts) -> Texts:
     return [list(" ".join(words)) for words in texts]
 
 
-def _aligned(references: Texts, hypotheses: Texts) -> Any:
-    """jiwer's answer; its own splitting, which knows no white space but the blank, is replaced by none."""
+def _aligned(references: Texts, hypotheses: Texts) -> "WordOutput":
+    """jiwer's answer for texts that are split already: its own splitting knows no white space but the blank."""
     import jiwer
 
     return jiwer.process_words(references, hypotheses, list, list)
 
 
-def _counts(output: Any) -> Counts:
-    return Counts(output.hits, output.substitutions, output.deletions, output.insertions)
-
-
-def _of_chunks(chunks: Any) -> Counts:
+def _of_chunks(chunks: "Iterable[AlignmentChunk]") -> Counts:
     lengths = dict.fromkeys(("equal", "substitute", "delete", "insert"), 0)
     for chunk in chunks:
         inserted = chunk.type == "insert"
@@ -162,11 +167,31 @@ def _of_chunks(chunks: Any) -> Counts:
     return Counts(*lengths.values())
 
 
-def _edits(reference: list[str], hypothesis: list[str], chunks: Any) -> Iterable[Edit]:
+def _edits(reference: list[str], hypothesis: list[str], chunks: "Iterable[AlignmentChunk]") -> Iterable[Edit]:
     for chunk in chunks:
         said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
         heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
         yield from (Edit(*pair) for pair in zip_longest(said, heard))
+
+
+def confusions(scores: Iterable[UtteranceScore]) -> Counter[Edit]:
+    """How often each word was taken for which other, left out or put in.
+
+    `most_common` begins with the most frequent; equally frequent errors come in the order in which they appeared.
+
+    >>> confusions(score_utterances(["a man", "a man"], ["the man", "the man"])).most_common()
+    [(Edit(reference='a', hypothesis='the'), 2)]
+    """
+    return Counter(edit for score in scores for edit in score.edits if edit.kind != "hit")
+
+
+def worst(scores: Sequence[UtteranceScore], count: int) -> list[int]:
+    """The numbers of the utterances with most word errors, of equals the one with the higher rate first.
+
+    Utterances without an error are not among them.
+    """
+    wrong = [number for number, score in enumerate(scores) if score.words.errors]
+    return sorted(wrong, key=lambda number: (-scores[number].words.errors, -scores[number].words.rate))[:count]
 
 
 def count_columns(unit: str) -> tuple[str, ...]:
@@ -175,5 +200,5 @@ def count_columns(unit: str) -> tuple[str, ...]:
 
 
 def count_values(counts: Counts) -> tuple[str, ...]:
-    """Reference units, and the three kinds of errors."""
+    """The units of the reference and the three kinds of errors, as a table of utterances has them."""
     return tuple(map(str, (counts.reference, counts.substitutions, counts.deletions, counts.insertions)))

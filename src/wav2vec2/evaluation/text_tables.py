@@ -1,17 +1,41 @@
-"""Files of texts with ids, for references and hypotheses.
+"""Files of texts with ids, references and hypotheses: read, matched by their ids, and scored.
 
 Three forms are told apart by what is in them: `id TAB text` lines; tables whose first line names the columns, as
-manifests do (see `text_headers`); and `text (id)` lines, the "trn" form of NIST's sclite.
+manifests do; and `text (id)` lines, the "trn" form of NIST's sclite.
+
+A header that is taken for an utterance is an utterance too many, always right, and the rate is wrong without a word. So
+a first line that could be either is refused, with what would be clear.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wav2vec2.evaluation.text_headers import Header, header_of
+from wav2vec2.evaluation.bootstrap import Resampling
+from wav2vec2.evaluation.evaluation import ErrorRate, error_rate
+from wav2vec2.evaluation.scoring import UtteranceScore, count_columns, count_values, score_utterances
+from wav2vec2.files.tab_separated import table
 
+#: Ids that a message names.
 _SHOWN = 20
+
+#: What columns of ids are called, the best first: where a row has several, the first that is not empty is its id.
+_IDS = (
+    "id", "utterance_id", "utt_id", "utterance", "utt", "uid", "key", "segment", "segment_id",
+    "path", "file", "file_name", "filename", "audio", "audio_path", "audio_filepath", "wav", "clip",
+)  # fmt: skip
+
+#: What columns of texts are called.
+_TEXTS = (
+    "transcript", "transcription", "text", "sentence", "reference", "hypothesis", "prediction",
+    "normalized_text", "raw_transcription", "raw_text", "ref", "hyp",
+)  # fmt: skip
+
+_CLEAR = "name the columns in the first line, `id` and `text` of the two that count"
+
+#: What a row of any of the three forms says: the id, the text, and the speaker where it is known.
+Row = tuple[str, str, str | None]
 
 
 class TextTableError(ValueError):
@@ -20,11 +44,64 @@ class TextTableError(ValueError):
 
 @dataclass(frozen=True)
 class TextTable:
-    """Texts by id, and the speakers of those whose speaker the file tells."""
+    """Texts by id, the speakers of those whose speaker the file tells, and whether a header named the columns."""
 
     texts: dict[str, str]
     speakers: dict[str, str] = field(default_factory=dict)
     has_header: bool = False
+
+
+@dataclass(frozen=True)
+class TableHeader:
+    """The columns of a table by their names, and which of them are ids (the best first) and the text."""
+
+    columns: tuple[str, ...]
+    ids: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class ScoredTexts:
+    """The rates of a corpus, and its utterances in the order of the references."""
+
+    #: The name of what was done to both texts before their words were compared.
+    normalizer: str
+    #: How the intervals of the rates were made.
+    resampling: Resampling
+    #: Errors in words.
+    wer: ErrorRate
+    #: Errors in characters.
+    cer: ErrorRate
+    #: The ids of the utterances.
+    ids: list[str]
+    #: The texts that are right, as they were given.
+    references: list[str]
+    #: The texts that were recognised, as they were given.
+    hypotheses: list[str]
+    #: The alignment and the counts of each utterance.
+    scores: list[UtteranceScore]
+
+
+def score_files(
+    references: Path, hypotheses: Path, normalizer: str = "none", how: Resampling | None = None
+) -> ScoredTexts:
+    """Match the texts of two files by their ids and count; ids on one side alone, or twice, are a `TextTableError`."""
+    how, said, recognised = how or Resampling(), read_texts(references), read_texts(hypotheses)
+    if not (said.has_header or recognised.has_header):
+        _check_first_rows(said.texts, recognised.texts)
+    ids, right, heard = paired(said.texts, recognised.texts)
+    scores = score_utterances(right, heard, normalizer)
+    speakers = [said.speakers[name] for name in ids] if len(said.speakers) == len(ids) else None
+    wer = error_rate([one.words for one in scores], speakers, how)
+    cer = error_rate([one.characters for one in scores], speakers, how)
+    return ScoredTexts(normalizer, how, wer, cer, ids, right, heard, scores)
+
+
+def text_table(scored: ScoredTexts) -> str:
+    """One line for each utterance: its texts as they were given, its errors as they were counted."""
+    header = ["id", "reference", "hypothesis", *count_columns("words"), *count_columns("characters")]
+    rows = zip(scored.ids, scored.references, scored.hypotheses, scored.scores, strict=True)
+    return table([header, *([*texts, *count_values(one.words), *count_values(one.characters)] for *texts, one in rows)])
 
 
 def read_texts(path: Path) -> TextTable:
@@ -35,7 +112,10 @@ def read_texts(path: Path) -> TextTable:
         raise TextTableError(f"{path}: is not UTF-8 text ({error.reason})") from error
     header = None
     if any("\t" in line for line in lines):
-        header = _header(path, lines)
+        try:
+            header = _header_of(lines)
+        except ValueError as error:
+            raise TextTableError(f"{path}: {error}") from error
         rows = list(_tab_rows(path, lines) if header is None else _named_rows(path, header, lines[1:]))
     else:
         rows = list(_trn_rows(path, lines))
@@ -74,17 +154,44 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-Row = tuple[str, str, str | None]
+def _header_of(lines: Sequence[str]) -> TableHeader | None:
+    """The header of a table with TABs, None if it has none and its lines are `id TAB text`.
+
+    What is neither is a ValueError: a third column without a header, a header without a column of texts or with two.
+    """
+    columns = tuple(lines[0].split("\t"))
+    known = {name.strip().casefold(): name for name in reversed(columns)}
+    ids, texts = (tuple(known[name] for name in names if name in known) for names in (_IDS, _TEXTS))
+    if ids and texts:
+        if len(texts) > 1 and not {"path", "transcript"} <= set(columns):  # those two make it a manifest
+            raise ValueError(f"the header has several columns of texts ({', '.join(texts)}): leave one of them")
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"a column stands twice in the header ({', '.join(columns)})")
+        return TableHeader(columns, ids, texts[0])
+    if longer := next((line for line in lines if line.count("\t") > 1), None):
+        raise ValueError(f"more than two columns, and no header that says which is the text: {longer[:80]!r}; {_CLEAR}")
+    if ids or (texts and _no_number(columns[0])):
+        raise ValueError(f"the first line may be a header or an utterance: {lines[0][:80]!r}; {_CLEAR}")
+    return None
 
 
-def _header(path: Path, lines: list[str]) -> Header | None:
-    try:
-        return header_of(lines)
-    except ValueError as error:
-        raise TextTableError(f"{path}: {error}") from error
+def _check_first_rows(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> None:
+    """Raise ValueError if both tables begin with the same two words, unlike any id below: a header of unknown names."""
+    if not references:
+        return
+    first, *others = references.items()
+    same = first == next(iter(hypotheses.items()), None)
+    unlike = _no_number(first[0]) and not any(_no_number(name) for name, _ in others)
+    if same and others and unlike and len(first[1].split()) == 1:
+        raise ValueError(f"both files begin with {' TAB '.join(first)!r}, which looks like a header; {_CLEAR}")
 
 
-def _named_rows(path: Path, header: Header, lines: list[str]) -> Iterator[Row]:
+def _no_number(name: str) -> bool:
+    """Whether a name has no digit and is no file: names of columns are like that, ids of utterances are not."""
+    return not any(character.isdigit() or character in "./\\" for character in name)
+
+
+def _named_rows(path: Path, header: TableHeader, lines: list[str]) -> Iterator[Row]:
     count = len(header.columns)
     for line in lines:
         values = line.split("\t")

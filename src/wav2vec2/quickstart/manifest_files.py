@@ -15,11 +15,15 @@ SHORTEST, LONGEST = 0.1, 16.0
 
 @dataclass(frozen=True)
 class Utterance:
-    """A recording: its file, its length in seconds, who speaks, what is said; None if that is not known."""
+    """A recording of the corpus."""
 
+    #: The audio file.
     path: Path
+    #: How long it is.
     seconds: float
+    #: Who speaks; None if that is not known.
     speaker: str | None
+    #: What is said; None if that is not known.
     text: str | None
 
 
@@ -31,22 +35,22 @@ class Corpus:
 
     @property
     def audio(self) -> Path:
-        """What is pretrained on."""
+        """The manifest of what is pretrained on."""
         return self.folder / "pretrain.tsv"
 
     @property
     def labelled(self) -> Path:
-        """What is fine-tuned on."""
+        """The manifest of what is fine-tuned on."""
         return self.folder / "train.tsv"
 
     @property
     def development(self) -> Path:
-        """What checkpoints and the weights of the language model are chosen by."""
+        """The manifest of what checkpoints and the weights of the language model are chosen by."""
         return self.folder / "dev.tsv"
 
     @property
     def test(self) -> Path:
-        """What is measured on, and used for nothing else."""
+        """The manifest of what is measured on, and used for nothing else."""
         return self.folder / "test.tsv"
 
     def texts(self) -> list[str]:
@@ -64,7 +68,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
 
 
 def minutes_of(utterances: Iterable[Utterance]) -> float:
-    """How long they are together."""
+    """How many minutes the recordings have together."""
     return sum(one.seconds for one in utterances) / 60
 
 

@@ -32,16 +32,23 @@ class RecordingsError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """The transcribed recordings, apart, and how they were parted."""
+    """The transcribed recordings, parted by what they are used for."""
 
+    #: To learn from.
     training: list[Utterance]
+    #: To choose by.
     development: list[Utterance]
+    #: To measure on.
     test: list[Utterance]
+    #: How they were parted, in words.
     how: str
 
 
 def take_recordings(folder: Path, audio: Path, transcripts: Path, seed: int) -> list[str]:
-    """Write the manifests of a corpus from a folder of audio and a manifest with transcripts; what there is."""
+    """Write the manifests of a corpus from a folder of audio and a manifest with transcripts.
+
+    What there is then, and what could not be used, is given back in sentences.
+    """
     labelled, faults = _labelled(audio, transcripts, folder)
     split = split_recordings(labelled, seed)
     everything, unreadable = _audio_of(audio, folder)
@@ -88,7 +95,7 @@ def split_recordings(labelled: Sequence[Utterance], seed: int) -> Split:
 def _by_speaker(
     labelled: Sequence[Utterance], chance: random.Random, wanted: float
 ) -> tuple[list[Utterance], list[Utterance], str] | None:
-    """Whole speakers to measure on; None where that cannot be."""
+    """Test set, rest and how they were parted, with whole speakers to measure on; None where that cannot be."""
     speakers = sorted({one.speaker for one in labelled if one.speaker is not None})
     if len(speakers) < 3 or any(one.speaker is None for one in labelled):
         return None
@@ -154,11 +161,7 @@ def _labelled(audio: Path, transcripts: Path, folder: Path) -> tuple[list[Uttera
 
 def _located(recording: Recording, audio: Path) -> Path:
     """Where it is: beside the manifest, or, where nothing is there, in the folder with audio."""
-    return recording.path if recording.path.exists() else _in_folder(recording, audio)
-
-
-def _in_folder(recording: Recording, audio: Path) -> Path:
-    parts = recording.path.parts
+    parts = () if recording.path.exists() else recording.path.parts
     for first in range(len(parts)):
         if (found := audio.joinpath(*parts[first:])).exists() and parts[first] != recording.path.anchor:
             return found
@@ -178,7 +181,7 @@ def _audio_of(audio: Path, folder: Path) -> tuple[list[Utterance], list[str]]:
 
 
 def _told(what: str, faults: Sequence[str]) -> list[str]:
-    """How many, and the first of them."""
+    """A sentence that says how many faults there are, and the first of them; none if there are none."""
     faults = list(dict.fromkeys(faults))
     if not faults:
         return []

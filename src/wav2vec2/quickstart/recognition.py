@@ -8,7 +8,7 @@ from typing import Any
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.decoder_files import DECODER_FILE
-from wav2vec2.evaluation.evaluation import Decoding, ErrorRate, Evaluation
+from wav2vec2.evaluation.evaluation import Decoding, Evaluation
 from wav2vec2.evaluation.evaluation_files import save_evaluation
 from wav2vec2.evaluation.evaluation_run import DataNames, Setup, evaluate_manifest, evaluated_model
 from wav2vec2.files.replaced_file import replaced_file
@@ -34,11 +34,17 @@ _NORMALISER = "basic"
 class DataDescription:
     """What the data is called where figures are published, and what the card says of it."""
 
+    #: The name of the data set.
     name: str
+    #: Its version, if it has one.
     revision: str | None
+    #: What the audio is, in a sentence.
     sentence: str
+    #: Under which licence the model may be used, as the Hub names it.
     licence: str
+    #: Codes of ISO 639.
     languages: tuple[str, ...]
+    #: What the model should not be used for, in sentences.
     limitations: tuple[str, ...]
 
 
@@ -83,7 +89,7 @@ def measure(model: Path, corpus: Corpus, data: DataDescription, output: Path) ->
 
 
 def evaluation_lines(found: Evaluation) -> list[str]:
-    """The figures with all that they are of."""
+    """The error rates in sentences, with the data, the normaliser and the intervals that belong to them."""
     speakers = "unknown speakers" if found.speakers is None else f"{found.speakers} speakers"
     lines = [f"{found.utterances} recordings, {60 * found.hours:.1f} minutes, {speakers}: {found.data.name}, test"]
     lines += [_rate_line(one) for one in found.decodings]
@@ -95,13 +101,10 @@ def evaluation_lines(found: Evaluation) -> list[str]:
 
 def _rate_line(one: Decoding) -> str:
     way = "greedy" if one.name == "greedy" else "with the language model"
-    return f"{way}: WER {one.wer.rate:.1%} ({_intervals(one.wer)}), CER {one.cer.rate:.1%}"
-
-
-def _intervals(rate: ErrorRate) -> str:
-    both = ((rate.interval, "other utterances"), (rate.speaker_interval, "other speakers"))
-    told = [f"{100 * one.low:.1f} to {100 * one.high:.1f} for {of}" for one, of in both if one is not None]
-    return ", ".join(told) or "too few for an interval"
+    both = ((one.wer.interval, "other utterances"), (one.wer.speaker_interval, "other speakers"))
+    told = [f"{100 * found.low:.1f} to {100 * found.high:.1f} for {of}" for found, of in both if found is not None]
+    intervals = ", ".join(told) or "too few for an interval"
+    return f"{way}: WER {one.wer.rate:.1%} ({intervals}), CER {one.cer.rate:.1%}"
 
 
 def transcribe_one(model: Path, corpus: Corpus, output: Path) -> list[str]:

@@ -40,14 +40,21 @@ _SILENCE, _LOUDNESS, _NOISE = (0.05, 0.25), (0.015, 0.06), (25.0, 40.0)
 
 @dataclass(frozen=True)
 class Order:
-    """What one process says: a voice as espeak takes it, texts, the files they go to, the seed of noise and gain."""
+    """What one process says, all of it in one voice."""
 
+    #: The voice as espeak takes it.
     espeak_name: str
+    #: Words a minute.
     rate: int
+    #: How high, from 0 to 100.
     pitch: int
+    #: How far the pitch goes up and down, from 0 to 100.
     liveliness: int
+    #: Noise and loudness follow from it.
     seed: int
+    #: What is said.
     texts: Sequence[str]
+    #: The file that each text goes to.
     files: Sequence[str]
 
 
@@ -82,7 +89,7 @@ class Synthesiser:
             raise OSError(f"espeak could not say {text!r}")
         return resample(np.frombuffer(b"".join(self._pieces), np.int16), self.rate, SAMPLING_RATE)
 
-    def _take(self, samples: Any, count: int, events: Any) -> int:
+    def _take(self, samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: int | None) -> int:
         if samples and count > 0:
             self._pieces.append(ctypes.string_at(samples, count * ctypes.sizeof(ctypes.c_short)))
         return 0  # go on

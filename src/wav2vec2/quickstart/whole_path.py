@@ -16,10 +16,9 @@ from wav2vec2.quickstart.recognition import (
     transcribe_one,
     write_model_card,
 )
+from wav2vec2.quickstart.resumable_stages import ResumableStages, Say, StoppedError
 from wav2vec2.quickstart.spoken_corpus import CorpusSize, make_corpus
-from wav2vec2.quickstart.stages import Say, Stages, StoppedError
-from wav2vec2.quickstart.time_estimate import expected_minutes
-from wav2vec2.quickstart.training_stages import TrainingSize, finetuning_run, pretraining_run
+from wav2vec2.quickstart.training_stages import TrainingSize, expected_minutes, finetuning_run, pretraining_run
 
 #: What the sizes are made for, in minutes on two cores.
 MINUTES = 6.0
@@ -42,13 +41,19 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a quickstart depends on. With one's own recordings, `audio` and `transcripts` say where they are."""
+    """What a quickstart depends on."""
 
+    #: Every random choice follows from it.
     seed: int = 1
+    #: How long it may take on two cores: scales the updates of both trainings.
     minutes: float = MINUTES
+    #: The folder with one's own recordings; None makes a spoken corpus.
     audio: str | None = None
+    #: The manifest with what is said in some of them.
     transcripts: str | None = None
+    #: How much is spoken where there are no recordings.
     corpus: CorpusSize = field(default_factory=CorpusSize)
+    #: How long both trainings are before they are scaled.
     training: TrainingSize = field(default_factory=TrainingSize)
 
     def __post_init__(self) -> None:
@@ -58,7 +63,7 @@ class Settings:
             raise SettingsError(f"minutes={self.minutes:g}, seed={self.seed}: must be above 0, and at least 0")
 
     def data(self) -> DataDescription:
-        """What the data is called."""
+        """What the data is called, and what the card says of it."""
         if self.audio is not None:
             return DataDescription(
                 "own recordings", None, "own recordings, a part of them kept from training", "unknown", (), ()
@@ -77,16 +82,16 @@ class Quickstart:
         self.settings, self.output, self.say = settings, output, say
         self.corpus = Corpus(output / "corpus")
         self.model = output / "model"
-        self.stages = Stages(output / "stages", say)
+        self.stages = ResumableStages(output / "stages", say)
 
     def say_how_long(self) -> None:
-        """Before anything is done, unless much is done already."""
+        """Say how long all of it will take, unless a part is done already."""
         if not self.stages.folder.is_dir():
             minutes = expected_minutes(self.training_size())
             self.say(f"about {minutes:.0f} minutes on this machine; what is done is kept if it is stopped")
 
     def run(self) -> None:
-        """Every stage that is not done yet."""
+        """Carry out every stage that is not done yet."""
         steps = (
             ("recordings", self.make_recordings),
             ("pretraining", self.pretrain),
@@ -141,19 +146,19 @@ class Quickstart:
         ]
 
     def build_language_model(self) -> list[str]:
-        """Texts -> n-grams, and how much they count."""
+        """Train n-grams on the texts, and find how much they should count."""
         return build_language_model(self.output / "finetuning" / "model", self.corpus, self.model)
 
     def measure(self) -> list[str]:
-        """How often it is wrong."""
+        """Measure on the test set how often the model is wrong."""
         return measure(self.model, self.corpus, self.settings.data(), self.output / "evaluation")
 
     def transcribe(self) -> list[str]:
-        """What it hears, and when."""
+        """Transcribe a recording, with the times of its words."""
         return transcribe_one(self.model, self.corpus, self.output / "transcripts")
 
     def write_card(self) -> list[str]:
-        """What others have to know of it."""
+        """Write the model card: what others have to know of the model."""
         runs = {name: self.output / name for name in ("pretraining", "finetuning")}
         lines = write_model_card(self.model, self.settings.data(), self.output / "evaluation", runs)
         reports = ", ".join(str(folder / "report.html") for folder in runs.values())
@@ -162,7 +167,7 @@ class Quickstart:
         return [*lines, f"reports: {reports}, {self.output / 'evaluation' / 'evaluation.html'}"]
 
     def training_size(self) -> TrainingSize:
-        """As long as the time that is given."""
+        """Both runs, scaled to the time that is given."""
         return self.settings.training.scaled(self.settings.minutes / MINUTES)
 
     def _finished(self, name: str) -> None:
@@ -191,15 +196,21 @@ def prepare_folder(settings: Settings, output: Path, fresh: bool) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     wanted = json.loads(json.dumps(asdict(settings)))
     if file.is_file():
-        refuse_other_settings(_saved(file), wanted, output)
+        _refuse_other_settings(file, wanted, output)
         return
     output.mkdir(parents=True, exist_ok=True)
     with replaced_file(file) as stream:
         stream.write((json.dumps(wanted, indent=1) + "\n").encode("utf-8"))
 
 
-def refuse_other_settings(saved: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
-    """What was begun with some settings cannot go on with others."""
+def _refuse_other_settings(file: Path, wanted: dict[str, Any], output: Path) -> None:
+    """What was begun with some settings, which the file holds, cannot go on with others."""
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        saved = None
+    if not isinstance(saved, dict):
+        raise SettingsError(f"{file}: cannot be read as the settings of a quickstart; --fresh starts over")
     differing = [name for name in wanted if saved.get(name) != wanted[name]]
     if differing:
         told = "; ".join(f"{name}: {saved.get(name)} there, {wanted[name]} asked for" for name in differing)
@@ -207,13 +218,3 @@ def refuse_other_settings(saved: dict[str, Any], wanted: dict[str, Any], output:
             f"--output: {output} holds a quickstart with other settings ({told}). --fresh starts over, another "
             "--output keeps it"
         )
-
-
-def _saved(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{file}: cannot be read as the settings of a quickstart; --fresh starts over")
-    return content

@@ -13,7 +13,38 @@ from typing import Any
 
 import yaml
 
-from wav2vec2.sharing.hub_vocabulary import FIELDS, LANGUAGES, LICENCES
+# The words that the Hub knows, as of November 2026. huggingface_hub has no such lists, and the Hub's own check, which
+# `push` asks, needs the network: these find a misspelled word before, without it. A licence that is newer than the list
+# is refused here until it is added; `other`, with license_name and license_link, stands for any.
+_FIELDS = """
+language license license_name license_link library_name tags datasets metrics base_model base_model_relation
+pipeline_tag model-index model_name new_version thumbnail widget inference co2_eq_emissions extra_gated_prompt
+extra_gated_fields extra_gated_heading extra_gated_description extra_gated_button_content extra_gated_eu_disallowed
+"""
+_LICENCES = """
+apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m afl-3.0
+artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl
+lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl open-mdw
+openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma unknown other
+"""
+_TWO_LETTERS = """
+aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es
+et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj
+kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv
+ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm sn so sq sr ss st su sv sw ta te tg th
+ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+
+#: The fields of a model's metadata.
+_KNOWN_FIELDS = frozenset(_FIELDS.split())
+#: The identifiers of licences, https://huggingface.co/docs/hub/repositories-licenses.
+_KNOWN_LICENCES = frozenset(_LICENCES.split())
+#: ISO 639-1, and the Hub's own words; codes of three letters (639-2, 639-3) are too many to list.
+_KNOWN_LANGUAGES = frozenset(_TWO_LETTERS.split()) | {"multilingual", "code"}
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 _PARTS: dict[str, tuple[set[str], set[str]]] = {
@@ -46,8 +77,8 @@ def metadata_problems(card: str) -> list[str]:
         return [str(error)]
     found = []
     for name in data:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(str(name), FIELDS, 1)
+        if name not in _KNOWN_FIELDS:
+            near = difflib.get_close_matches(str(name), _KNOWN_FIELDS, 1)
             found.append(f"{name}: no such field" + (f"; {near[0]}?" if near else ""))
     for check in (_licence, _languages, _library, _datasets, _lists, _model_index):
         found += check(data)
@@ -58,8 +89,8 @@ def _licence(data: Mapping[str, Any]) -> Iterator[str]:
     licence = data.get("license")
     if licence is None:
         yield "license: missing; say under which licence others may use the model, such as apache-2.0 or cc-by-4.0"
-    elif not isinstance(licence, str) or licence not in LICENCES:
-        near = difflib.get_close_matches(str(licence).lower(), LICENCES, 1)
+    elif not isinstance(licence, str) or licence not in _KNOWN_LICENCES:
+        near = difflib.get_close_matches(str(licence).lower(), _KNOWN_LICENCES, 1)
         hint = f"{near[0]}?" if near else "or other, with license_name and license_link"
         yield f"license: {licence!r} is no identifier of the Hub; {hint}"
     elif licence == "other" and not data.get("license_name"):
@@ -76,11 +107,11 @@ def _languages(data: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def is_language(code: Any) -> bool:
+def is_language(code: object) -> bool:
     """Whether it is a code that the Hub takes: ISO 639-1, -2 or -3, or one of its own words."""
     if not isinstance(code, str):
         return False
-    return code in LANGUAGES or re.fullmatch(r"[a-z]{3}", code) is not None
+    return code in _KNOWN_LANGUAGES or re.fullmatch(r"[a-z]{3}", code) is not None
 
 
 def _library(data: Mapping[str, Any]) -> Iterator[str]:
@@ -125,7 +156,7 @@ def _model_index(data: Mapping[str, Any]) -> Iterator[str]:
                 yield from _result(result, f"{place}.results[{position}]")
 
 
-def _result(result: Any, place: str) -> Iterator[str]:
+def _result(result: object, place: str) -> Iterator[str]:
     if not isinstance(result, dict):
         yield f"{place}: must have task, dataset and metrics"
         return
@@ -143,7 +174,7 @@ def _result(result: Any, place: str) -> Iterator[str]:
         yield from _part(metric, "metric", f"{place}.metrics[{number}]")
 
 
-def _part(part: Any, kind: str, place: str) -> Iterator[str]:
+def _part(part: object, kind: str, place: str) -> Iterator[str]:
     needed, allowed = _PARTS[kind]
     if not isinstance(part, dict):
         yield f"{place}: must have {', '.join(sorted(needed))}"

@@ -1,6 +1,14 @@
-"""How to use a model: the code blocks of its card. They run as they are, with a file `speech.wav`."""
+"""How to use a model: the code blocks of its card, for this package and for Transformers alone ("stock").
 
-from wav2vec2.sharing.installation import install_command, package
+They run as they are, with a file `speech.wav`.
+"""
+
+from importlib.metadata import PackageNotFoundError, metadata
+
+from wav2vec2.evaluation.provenance import versions
+
+#: Stands for the address of the repository where the package's metadata names none.
+_UNKNOWN = "<repository>"
 
 _OWN = "With the package that wrote this card, {package} (`{install}`)"
 _OWN_CTC = """{own}: files of any length, times of words{lm}.
@@ -66,5 +74,21 @@ def usage_section(architecture: str, name: str, with_decoder: bool) -> str:
     for_ctc = architecture.endswith("ForCTC")
     blocks = (_OWN_CTC, _STOCK_CTC) if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
     search = ", and beam search with the decoder that is saved here" if with_decoder else ""
-    own = _OWN.format(package=package(), install=install_command())
+    package = f"wav2vec2 {versions().get('wav2vec2', '(not installed: its version is not known)')}"
+    own = _OWN.format(package=package, install=install_command())
     return "\n".join(block.format(name=name, lm=search, own=own) for block in blocks).rstrip()
+
+
+def install_command() -> str:
+    """From the repository. The bare name would install whatever somebody else publishes under it.
+
+    >>> install_command().startswith("pip install git+")
+    True
+    """
+    try:
+        urls = metadata("wav2vec2").get_all("Project-URL") or []
+    except PackageNotFoundError:  # run from a source folder that was never installed
+        urls = []
+    named = dict(url.split(", ", 1) for url in urls)
+    address = next((named[label] for label in ("Repository", "Source") if label in named), _UNKNOWN)
+    return f"pip install git+{address}"

@@ -5,8 +5,9 @@ Both come from the one `Evaluation`; nothing is computed here but percentages.
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from wav2vec2.evaluation.bootstrap import Interval
 from wav2vec2.evaluation.evaluation import Decoding, ErrorRate, Evaluation
 from wav2vec2.evaluation.figures_in_words import length, setting_text, times_as_fast
 from wav2vec2.evaluation.provenance import sha256_of
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 
 _RATES = (("wer", "WER", "words"), ("cer", "CER", "characters"))
 _SPEED = "times as fast as speech"
-
-
-def percent(rate: float) -> float:
-    """A rate as the percentage that stands in the metadata: 0.0512345 -> 5.1235."""
-    return round(100 * rate, 4)
 
 
 def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
@@ -39,7 +35,7 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
             dataset_revision=data.revision,
             metric_type=metric,
             metric_name=f"{name}, {_way(decoding)}",
-            metric_value=percent(getattr(decoding, metric).rate),
+            metric_value=round(100 * getattr(decoding, metric).rate, 4),
             metric_args={"normalizer": evaluation.normalizer, "decoder": _settings(decoding)},
         )
         for decoding in evaluation.decodings
@@ -48,7 +44,7 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
 
 
 def results_section(evaluation: Evaluation | None) -> str:
-    """The measured figures with all they depend on; that there are none, if there are none."""
+    """The measured figures with all they depend on, or a sentence which says that nothing was measured."""
     if evaluation is None:
         return "Nothing: no evaluation was made of these weights. How often they are wrong is not known."
     parts = [
@@ -107,12 +103,12 @@ def _errors_table(evaluation: Evaluation) -> str:
 
 def _how(evaluation: Evaluation) -> str:
     how = evaluation.resampling
+    weights = ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
     lines = [
         f"- Normaliser of references and transcripts: `{evaluation.normalizer}` ({evaluation.normalizer_steps}).",
         *(f"- Decoder {_way(one)}: {_settings(one)}." for one in evaluation.decodings),
         f"- Intervals: bootstrap, {how.resamples} resamples, seed {how.seed}; of one test set, not of other domains.",
-        f"- Weights measured: {_names(evaluation)}; {evaluation.model.parameters} parameters in "
-        f"{evaluation.model.precision}.",
+        f"- Weights measured: {weights}; {evaluation.model.parameters} parameters in {evaluation.model.precision}.",
         f"- Measured on {evaluation.date}, on {evaluation.hardware}, in {evaluation.seconds:.0f} s, with "
         + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
         + ".",
@@ -128,7 +124,7 @@ def _how(evaluation: Evaluation) -> str:
 
 
 def _sums(evaluation: Evaluation) -> str:
-    """As `sha256sum` prints and checks them, in a block: too long for a sentence."""
+    """The SHA-256 of each file as `sha256sum` prints and checks it; in a block, since it is too long for a sentence."""
     files = {**evaluation.model.weights, evaluation.data.manifest: evaluation.data.manifest_sha256}
     lines = [f"{sha}  {name}" for name, sha in files.items()]
     return "\n".join(["SHA-256 of the weights and of the manifest:", "", "```text", *lines, "```"])
@@ -143,16 +139,12 @@ def weights_problems(folder: Path, card: str) -> list[str]:
     return problems
 
 
-def _names(evaluation: Evaluation) -> str:
-    return ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
-
-
-def _interval(interval: Any) -> str:
+def _interval(interval: Interval | None) -> str:
     return "not measured" if interval is None else f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 
 def _way(decoding: Decoding) -> str:
-    """Greedy, or beam search with or without a language model."""
+    """What a way of decoding is called: greedy, or beam search with or without a language model."""
     if decoding.name != "beam":
         return decoding.name
     return "beam search + LM" if decoding.settings.get("language_model") else "beam search"

@@ -1,19 +1,20 @@
 """Would others be able to use it? The files that are to be published, loaded fresh by two processes of their own.
 
-One uses this package, one stock Transformers; both are offline, with an empty cache and no token. Their inputs, logits
-and texts have to be equal. Only what will be published is there for them: a model that needs another file fails here
-and not at its users'.
+One uses this package, one Transformers alone ("stock"); both are offline, with an empty cache and no token. Their
+inputs, logits and texts have to be equal. Only what will be published is there for them: a model that needs another
+file fails here and not at its users'.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,29 @@ class LoadingError(ValueError):
 class Loaded:
     """What both processes agreed on."""
 
+    #: The class of the model.
     architecture: str
+    #: What the `Transcriber` makes of the clip with the decoder that is published; None for models without text.
     text: str | None
-    """Of the clip, by the `Transcriber` with the decoder that is published; None for models without text."""
+    #: The largest difference between both packages' outputs, relative to the largest output.
     difference: float
-    """The largest difference between both packages' outputs, relative to the largest output."""
+    #: What could not be tried; empty if nothing.
     note: str
-    """What could not be tried; empty if nothing."""
+
+
+class ProbeAnswer(NamedTuple):
+    """What one process made of the clip; see `loading_probe`."""
+
+    #: What went into the model (1, S).
+    inputs: NDArray[np.float32]
+    #: What came out of it (1, T, V or C).
+    outputs: NDArray[np.float32]
+    #: The text of greedy search, by the tokenizer; None for models without text.
+    text: str | None
+    #: The text that the `Transcriber` finds, of this package alone.
+    transcript: str | None
+    #: What could not be tried; empty if nothing.
+    note: str
 
 
 def check_loading(folder: Path, files: Iterable[str], clip: Path | None = None) -> Loaded:
@@ -84,8 +101,6 @@ def read_clip(path: Path) -> NDArray[np.float32]:
 
 def _stage(folder: Path, files: Iterable[str], staged: Path) -> Path:
     """The published files alone, as links where the system has them, else as copies."""
-    import shutil
-
     staged.mkdir()
     for name in files:
         target = staged / name
@@ -97,7 +112,7 @@ def _stage(folder: Path, files: Iterable[str], staged: Path) -> Path:
     return staged
 
 
-def _probe(kind: str, staged: Path, work: Path, folder: Path) -> dict[str, Any]:
+def _probe(kind: str, staged: Path, work: Path, folder: Path) -> ProbeAnswer:
     """The answer of one process; what it died of is a `LoadingError`."""
     who = {"own": "this package", "stock": "stock Transformers"}[kind]
     answer = work / f"{kind}.npz"
@@ -119,7 +134,8 @@ def _probe(kind: str, staged: Path, work: Path, folder: Path) -> dict[str, Any]:
         lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
         raise LoadingError(f"{who} cannot use it: {_told(_last_error(lines), staged, folder)}")
     with np.load(answer) as content:
-        return {"inputs": content["inputs"], "outputs": content["outputs"], **json.loads(str(content["facts"]))}
+        facts = json.loads(str(content["facts"]))
+        return ProbeAnswer(content["inputs"], content["outputs"], facts["text"], facts["transcript"], facts["note"])
 
 
 def _environment(work: Path) -> dict[str, str]:
@@ -144,9 +160,9 @@ def _told(error: object, staged: Path, folder: Path) -> str:
     return str(error).replace(str(staged), str(folder))
 
 
-def _compare(architecture: str, own: dict[str, Any], stock: dict[str, Any]) -> Loaded:
-    outputs, expected = own["outputs"], stock["outputs"]
-    if own["inputs"].shape != stock["inputs"].shape or not np.allclose(own["inputs"], stock["inputs"], atol=1e-5):
+def _compare(architecture: str, own: ProbeAnswer, stock: ProbeAnswer) -> Loaded:
+    outputs, expected = own.outputs, stock.outputs
+    if own.inputs.shape != stock.inputs.shape or not np.allclose(own.inputs, stock.inputs, atol=1e-5):
         raise LoadingError("this package and stock Transformers prepare the audio differently; see preprocessor_config")
     if outputs.shape != expected.shape:
         raise LoadingError(f"outputs of shape {outputs.shape} here, {expected.shape} from stock Transformers")
@@ -158,6 +174,6 @@ def _compare(architecture: str, own: dict[str, Any], stock: dict[str, Any]) -> L
             f"outputs differ from stock Transformers' by {difference:.2g} of the largest, more than {TOLERANCE:g}: "
             "is a field of config.json known here alone?"
         )
-    if stock["text"] is not None and own["text"] != stock["text"]:
-        raise LoadingError(f"the clip is {own['text']!r} here and {stock['text']!r} in stock Transformers")
-    return Loaded(architecture, own["transcript"], difference, stock["note"])
+    if stock.text is not None and own.text != stock.text:
+        raise LoadingError(f"the clip is {own.text!r} here and {stock.text!r} in stock Transformers")
+    return Loaded(architecture, own.transcript, difference, stock.note)

@@ -1,4 +1,6 @@
-"""What a fresh process makes of a model folder and a clip. Run as a file, so that stock sees nothing of this package.
+"""What a fresh process makes of a model folder and a clip, with this package or with Transformers alone ("stock").
+
+Run as a file, so that Transformers alone sees nothing of this package:
 
     python loading_probe.py own|stock FOLDER CLIP.npy ANSWER.npz
 
@@ -9,7 +11,13 @@ The clip is float32 at 16 kHz. The answer holds `inputs` (1, S), `outputs` (1, T
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedModel, ProcessorMixin
+
+    Parts = tuple[type[PreTrainedModel], ProcessorMixin | FeatureExtractionMixin, str]
 
 RATE = 16_000
 
@@ -36,8 +44,8 @@ def architecture_of(folder: Path) -> str:
     return str(names[0])
 
 
-def own_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
-    """Model and processor (of a model without text: feature extractor) of this package."""
+def own_parts(folder: Path, name: str) -> "Parts":
+    """Model class and processor of this package, and no note; the feature extractor for models without text."""
     from wav2vec2 import modeling
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
     from wav2vec2.processing.processor import Wav2Vec2Processor
@@ -46,8 +54,11 @@ def own_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
     return getattr(modeling, name), loader.from_pretrained(folder), ""
 
 
-def stock_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
-    """The same of Transformers by its Auto classes. Phonemes need a library there that may not be installed."""
+def stock_parts(folder: Path, name: str) -> "Parts":
+    """Model class and processor of Transformers by its Auto classes, and a note on what could not be tried.
+
+    Phonemes need a library there that may not be installed.
+    """
     import transformers
 
     model = getattr(transformers, AUTO_CLASSES[name])
@@ -60,8 +71,8 @@ def stock_parts(folder: Path, name: str) -> tuple[Any, Any, str]:
         return model, transformers.AutoFeatureExtractor.from_pretrained(folder), note
 
 
-def outputs_of(model: Any, inputs: Any) -> Any:
-    """Logits; of models without them the hidden states, projected where pretraining projects them."""
+def outputs_of(model: "PreTrainedModel", inputs: "BatchFeature") -> "Tensor":
+    """The logits of a model; if it has none, its hidden states, projected where pretraining projects them."""
     import torch
 
     with torch.inference_mode():

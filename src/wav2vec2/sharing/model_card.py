@@ -1,11 +1,12 @@
 """The model card, written from the evaluation and the facts of the run. What was not measured is said not to be.
 
-Every figure comes from an argument; this file adds words. `training.evaluation` makes the evaluation, the first line of
-a run's `log.jsonl` holds the facts.
+Every figure comes from an argument; this file adds words. `evaluation.evaluation_run` makes the evaluation, the first
+line of a run's `log.jsonl` holds the facts.
 """
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -18,11 +19,14 @@ from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.sharing.card_metadata import metadata_problems
 from wav2vec2.sharing.card_usage import usage_section
 from wav2vec2.sharing.evaluation_tables import eval_results, results_section, weights_problems
-from wav2vec2.sharing.privacy import Secrets, private_lines
+from wav2vec2.sharing.publishable_files import Secrets, private_lines
 
 #: Stands for the name on the Hub until `push` knows it.
 REPOSITORY = "USER/NAME"
 CARD = "README.md"
+
+#: Files that a run, an evaluation and a checkpoint leave in their folders.
+_LOG, _CURVES, _EVALUATION, _CONFIG = "log.jsonl", "report.png", "evaluation.json", "config.json"
 
 #: What is told of a run, in this order: key of the facts, what it is called, how it is written.
 _FACTS: tuple[tuple[str, str, str], ...] = (
@@ -55,21 +59,54 @@ class CardError(ValueError):
 class CardFacts:
     """What nobody can measure and the author has to say."""
 
+    #: Of the weights: an identifier of the Hub, such as apache-2.0; the licence of the data limits it.
     license: str
-    """Of the weights: an identifier of the Hub, such as apache-2.0; the licence of the data limits it."""
+    #: Codes of ISO 639, such as en or swh.
     languages: Sequence[str] = ()
-    """Codes of ISO 639, such as en or swh."""
+    #: What the card is headed with; None takes the name of the repository or of the folder.
     title: str | None = None
+    #: Names on the Hub of what it was trained on.
     datasets: Sequence[str] = ()
-    """Names on the Hub of what it was trained on."""
+    #: Name on the Hub of the checkpoint that it was trained from.
     base_model: str | None = None
-    """Name on the Hub of the checkpoint that it was trained from."""
+    #: What the licence is called, for license="other".
     license_name: str | None = None
+    #: Where the licence can be read, for license="other".
     license_link: str | None = None
-    """Both for license="other"."""
+    #: Sentences on what it should not be used for, beside those that always hold.
     limitations: Sequence[str] = ()
-    """Sentences on what it should not be used for, beside those that always hold."""
+    #: Words by which the Hub finds it, beside those that every card has.
     tags: Sequence[str] = ()
+
+
+def write_card_from_files(
+    folder: Path, facts: CardFacts, evaluation: Path | None = None, run: Path | None = None, data: str | None = None
+) -> Path:
+    """Write the card of a model folder; the evaluation and the picture of the run's curves are put beside it.
+
+    `data` says in a sentence what the audio is. The card is refused, or written whole.
+    """
+    for path, needed in ((folder / _CONFIG, True), (evaluation, False), (run and run / _LOG, False)):
+        if path is not None and not path.is_file():
+            what = "is no folder of a model: it has no config.json" if needed else "no such file"
+            raise CardError(f"{folder if needed else path}: {what}")
+    measured = None if evaluation is None else json.loads(evaluation.read_text(encoding="utf-8"))
+    told = {} if run is None else facts_of_log(run / _LOG)
+    if measured is not None and "parameters" in told:
+        parameters, trained = measured["model"]["parameters"], told["parameters"]
+        if abs(parameters - trained) > 0.1 * parameters:  # low-rank additions, which the run counts, are hundredths
+            raise CardError(
+                f"the evaluation is of a model of {parameters:,} parameters, the run of one of {trained:,}: they are "
+                "not of the same model"
+            )
+    if data is not None:
+        told["data"] = data
+    if run is not None and (run / _CURVES).is_file():
+        shutil.copyfile(run / _CURVES, folder / _CURVES)
+    written = write_card(folder, facts, measured, told)
+    if evaluation is not None and evaluation.resolve() != (folder / _EVALUATION).resolve():
+        shutil.copyfile(evaluation, folder / _EVALUATION)
+    return written
 
 
 def write_card(
@@ -86,8 +123,9 @@ def write_card(
     token, and an evaluation of other weights than the folder's are a `CardError`.
     """
     folder = Path(folder)
-    measured = evaluation if evaluation is None or isinstance(evaluation, Evaluation) else _read(evaluation)
-    text = card_text(folder, facts, measured, run or {}, repository)
+    if evaluation is not None and not isinstance(evaluation, Evaluation):
+        evaluation = Evaluation.from_json(json.dumps(evaluation))
+    text = card_text(folder, facts, evaluation, run or {}, repository)
     machine = replace(Secrets.of_this_machine(), names=())  # words of a text may be names; `push` knows the publisher
     problems = metadata_problems(text) + [str(one) for one in private_lines(text, CARD, machine)]
     problems += weights_problems(folder, text)
@@ -102,7 +140,7 @@ def card_text(
     folder: Path, facts: CardFacts, evaluation: Evaluation | None, run: Mapping[str, Any], repository: str
 ) -> str:
     """The whole card of a checkpoint folder."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["an unknown class"])[0]
     title = facts.title or (repository.split("/")[-1] if repository != REPOSITORY else folder.resolve().name)
     template = Template(files("wav2vec2.sharing").joinpath("model_card_template.md").read_text(encoding="utf-8"))
@@ -153,10 +191,6 @@ def training_section(run: Mapping[str, Any], facts: CardFacts) -> str:
     table = "\n".join(lines) if len(lines) > 2 else ""
     after = f"\n\nNot recorded: {', '.join(missing)}." if missing else ""
     return f"{before}{table}{after}".strip()
-
-
-def _read(content: Mapping[str, Any]) -> Evaluation:
-    return Evaluation.from_json(json.dumps(content))
 
 
 def _metadata(facts: CardFacts, evaluation: Evaluation | None, architecture: str, title: str) -> str:

@@ -13,9 +13,15 @@ from wav2vec2.sharing.card_metadata import metadata_problems
 from wav2vec2.sharing.evaluation_tables import weights_problems
 from wav2vec2.sharing.loading_check import Loaded, check_loading
 from wav2vec2.sharing.model_card import CARD, REPOSITORY
-from wav2vec2.sharing.privacy import Secrets, find_private, without_tokens
+from wav2vec2.sharing.publishable_files import (
+    Secrets,
+    UploadSelection,
+    find_private,
+    is_record,
+    select_files,
+    without_tokens,
+)
 from wav2vec2.sharing.upload import Target, UploadError, attempt, upload
-from wav2vec2.sharing.upload_selection import Selection, is_record, select_files
 
 LoadingCheck = Callable[[Path, Iterable[str], Path | None], Loaded]
 
@@ -28,15 +34,18 @@ class PushError(ValueError):
 class Pushed:
     """What is on the Hub now."""
 
+    #: Where it can be seen.
     url: str
+    #: The commit that the branch stands at.
     commit: str
+    #: False if everything was there already: then there is no new commit.
     changed: bool
-    """False if everything was there already: then there is no new commit."""
+    #: The names of the files that are published.
     files: list[str]
+    #: What was not published, and why.
     left_out: dict[str, str] = field(default_factory=dict)
-    """What was not published, and why."""
+    #: What fresh processes made of it before it was sent.
     loaded: Loaded | None = None
-    """What fresh processes made of it before it was sent."""
 
 
 def push_folder(
@@ -56,6 +65,8 @@ def push_folder(
     in HF_TOKEN, or of `hf auth login`. A folder that is not ready is a `PushError`, a Hub that does not take it an
     `UploadError`; after either, what was published before is as it was. `USER/NAME` in the card becomes `name`.
     """
+    from huggingface_hub import HfApi
+
     folder = Path(folder)
     token = _token(name)
     secrets = Secrets.of_this_machine(token, name)
@@ -65,13 +76,19 @@ def push_folder(
         loaded = check(folder, selection.files, clip)
         card = _card(folder, name)
         target = Target(name, revision or "main", private)
-        return _sent(folder, selection, target, card, message or f"Upload {folder.resolve().name}", loaded, say)
+        attempt(lambda: validate_on_hub(card), target)
+        files = {path: card.encode("utf-8") if path == CARD else None for path in selection.files}
+        say(f"sending them to {name}")
+        api = HfApi(library_name="wav2vec2")
+        done = upload(api, target, folder, files, message or f"Upload {folder.resolve().name}")
     except (ValueError, UploadError) as error:
         kind = UploadError if isinstance(error, UploadError) else PushError
         raise kind(without_tokens(str(error), secrets)) from None
+    url = f"{api.endpoint}/{name}" + ("" if target.branch == "main" else f"/tree/{target.branch}")
+    return Pushed(url, done.commit, done.changed, selection.files, selection.left_out, loaded)
 
 
-def ready_files(folder: Path, name: str, secrets: Secrets) -> Selection:
+def ready_files(folder: Path, name: str, secrets: Secrets) -> UploadSelection:
     """What of the folder can be published. All that forbids it is one `PushError`."""
     try:
         selection = select_files(folder)
@@ -91,26 +108,6 @@ def ready_files(folder: Path, name: str, secrets: Secrets) -> Selection:
     if problems:
         raise PushError("not published, because of\n  " + "\n  ".join(problems))
     return selection
-
-
-def _sent(
-    folder: Path,
-    selection: Selection,
-    target: Target,
-    card: str,
-    message: str,
-    loaded: Loaded,
-    say: Callable[[str], None],
-) -> Pushed:
-    from huggingface_hub import HfApi
-
-    api = HfApi(library_name="wav2vec2")
-    attempt(lambda: validate_on_hub(card), target)
-    files = {path: card.encode("utf-8") if path == CARD else None for path in selection.files}
-    say(f"sending them to {target.name}")
-    done = upload(api, target, folder, files, message)
-    url = f"{api.endpoint}/{target.name}" + ("" if target.branch == "main" else f"/tree/{target.branch}")
-    return Pushed(url, done.commit, done.changed, selection.files, selection.left_out, loaded)
 
 
 def validate_on_hub(card: str) -> None:
@@ -140,7 +137,7 @@ def _card(folder: Path, name: str) -> str:
 
 
 def _token(name: str) -> str:
-    """The token; without one, or offline, or with a name that cannot be, there is no point in starting."""
+    """The token to write with; a `PushError` without one, offline, or for a name that cannot be on the Hub."""
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id

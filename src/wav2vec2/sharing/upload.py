@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wav2vec2.sharing.upload_selection import is_replaced
+from wav2vec2.sharing.publishable_files import is_replaced
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -30,17 +30,19 @@ class UploadError(OSError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to: a repository of a user or an organisation, and a branch."""
+    """Where to: the repository `name` of a user or an organisation, and a `branch`.
+
+    `private=None` leaves a repository that exists as it is, and makes a new one as the namespace's settings say.
+    """
 
     name: str
     branch: str = "main"
     private: bool | None = None
-    """None leaves a repository that exists as it is, and makes a new one as the namespace's settings say."""
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """The commit, and whether this push made it."""
+    """The `commit` that the branch stands at, and whether this push `changed` anything."""
 
     commit: str
     changed: bool
@@ -125,7 +127,7 @@ def _operations(folder: Path, files: Mapping[str, bytes | None], stale: list[str
 
 
 def _check_published(api: "HfApi", target: Target, oid: str, files: Mapping[str, bytes | None]) -> None:
-    """The branch stands at the commit, and all files are in it."""
+    """An `UploadError` unless the branch stands at the commit, and all files are in it."""
     after = attempt(lambda: api.model_info(target.name, revision=target.branch), target)
     missing = sorted(files.keys() - {sibling.rfilename for sibling in after.siblings or []})
     if after.sha != oid or missing:
@@ -149,7 +151,7 @@ def _network_errors() -> tuple[type[Exception], ...]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Past "Error while uploading ..." to what happened."""
+    """What happened: the error behind one that only says "Error while uploading ..."."""
     seen = error
     while _status_of(seen) is None and isinstance(seen, RuntimeError) and seen.__cause__ is not None:
         seen = seen.__cause__

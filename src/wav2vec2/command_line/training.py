@@ -1,9 +1,9 @@
-"""What `wav2vec2 pretrain` and `wav2vec2 finetune` share: read the recipe, show it or run it, tell what is wrong."""
+"""`wav2vec2 pretrain` and `wav2vec2 finetune`: read the recipe, show the run or start it, tell what is wrong."""
 
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -35,8 +35,62 @@ DryRun = Annotated[
 Traceback = Annotated[bool, typer.Option("--traceback", help="After an error, show where in the code it happened.")]
 
 
-def execute(
-    kind: "type[T]", recipe: str, overrides: list[str], dry_run: bool, traceback: bool, start: "Callable[[T], Any]"
+def pretrain(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    resume: Resume = True,
+    dry_run: DryRun = False,
+    traceback: Traceback = False,
+) -> None:
+    """Pretrain a model on audio without transcripts.
+
+    A recipe says what is trained and how; shipped ones need only your audio:
+
+        wav2vec2 pretrain tiny_cpu data.train.0.path=FOLDER
+
+    Paths are relative to the current directory. On several GPUs, the same run:
+
+        accelerate launch -m wav2vec2 pretrain tiny_cpu data.train.0.path=FOLDER
+    """
+    from wav2vec2.training.settings.run_config import PretrainRun
+
+    def start(run: PretrainRun) -> None:
+        from wav2vec2.training import pretraining
+
+        pretraining.pretrain(run, resume=resume)
+
+    _execute(PretrainRun, recipe, overrides or [], dry_run, traceback, start)
+
+
+def finetune(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    resume: Resume = True,
+    dry_run: DryRun = False,
+    traceback: Traceback = False,
+) -> None:
+    """Fine-tune a pretrained model on audio with transcripts.
+
+    A recipe says what is trained and how; shipped ones need only your audio and its transcripts:
+
+        wav2vec2 finetune ctc_tiny_cpu data.train.0.path=train.tsv
+
+    Paths are relative to the current directory. On several GPUs, the same run:
+
+        accelerate launch -m wav2vec2 finetune ctc_tiny_cpu data.train.0.path=train.tsv
+    """
+    from wav2vec2.training.settings.run_config import FinetuneRun
+
+    def start(run: FinetuneRun) -> None:
+        from wav2vec2.training import finetuning
+
+        finetuning.finetune(run, resume=resume)
+
+    _execute(FinetuneRun, recipe, overrides or [], dry_run, traceback, start)
+
+
+def _execute(
+    kind: "type[T]", recipe: str, overrides: list[str], dry_run: bool, traceback: bool, start: "Callable[[T], None]"
 ) -> None:
     """Read the run and start it. Errors go to standard error in one message, and the exit code is 1; that of a run
     that was stopped by a signal says by which."""
@@ -56,7 +110,7 @@ def execute(
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if traceback:
             raise
-        tell(kind.__name__.removesuffix("Run").lower(), error, reading or getattr(error, "on_all_processes", False))
+        _tell(kind.__name__.removesuffix("Run").lower(), error, reading or getattr(error, "on_all_processes", False))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:  # before the first update or after the last: in between, a run saves first
         typer.echo("stopped; the same command goes on from the last checkpoint, if there is one", err=True)
@@ -65,7 +119,7 @@ def execute(
         raise typer.Exit(code)
 
 
-def tell(command: str, error: Exception, on_all_processes: bool) -> None:
+def _tell(command: str, error: Exception, on_all_processes: bool) -> None:
     """The message of an error; of one that all processes of a launch have, the first process says it for all.
 
     The others wait before they leave: a launcher ends all processes as soon as one of them has failed, and the first

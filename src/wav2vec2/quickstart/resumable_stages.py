@@ -21,15 +21,19 @@ class StoppedError(RuntimeError):
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a stage took, in seconds of the clock and of the processors, and what it has to say."""
+    """What is kept of a stage."""
 
+    #: What it took by the clock.
     wall_seconds: float = 0.0
+    #: What it took of all processors together.
     cpu_seconds: float = 0.0
+    #: False as long as it was only interrupted.
     done: bool = False
+    #: What it has to say.
     lines: list[str] = field(default_factory=list)
 
 
-class Stages:
+class ResumableStages:
     """Runs stages one after the other and keeps their records in `folder`."""
 
     def __init__(self, folder: Path, say: Say) -> None:
@@ -85,7 +89,7 @@ class Stages:
 
 
 class _Clock:
-    """Measures from where it was made."""
+    """Measures the time since it was made."""
 
     def __init__(self) -> None:
         self._wall, self._processors = time.perf_counter(), _processor_seconds()

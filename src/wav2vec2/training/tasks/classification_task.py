@@ -19,7 +19,7 @@ from torch import Tensor
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
 
 #: A label that no loss sees.

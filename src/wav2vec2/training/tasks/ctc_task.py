@@ -19,7 +19,7 @@ from wav2vec2.configuration.frame_arithmetic import frames_needed, output_length
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.training.data.audio_clips import ClipFacts
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
 
 #: What pads labels: no loss sees it.

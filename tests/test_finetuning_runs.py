@@ -22,8 +22,12 @@ from wav2vec2 import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav
 from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.training import finetuning
-from wav2vec2.training.checks.validation import DataProblemsError, clip_sources, examine
+from wav2vec2.training.checks.clips import clip_sources
+from wav2vec2.training.checks.examination import examine
+from wav2vec2.training.checks.report import DataProblemsError
+from wav2vec2.training.data import source_reading
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.finetuning import prepare_finetuning
@@ -263,7 +267,24 @@ def test_bad_files_of_two_sources_of_one_name_are_all_listed(lacking: tuple[Path
     listed = (tmp_path / "run" / "dropped.tsv").read_text(encoding="utf-8").splitlines()[1:]
     assert [line.split("\t")[0] for line in listed] == ["1:manifest.tsv/tones1.wav", "2:manifest.tsv/tones1.wav"]
     train, _ = clip_sources(TrainingData(run_of(values).data, 1, with_text=True))
-    assert list(train.ids) == [f"{number}:manifest.tsv/tones{clip}.wav" for number in (1, 2) for clip in range(3)]
+    assert list(map(train.id, range(6))) == [f"{n}:manifest.tsv/tones{clip}.wav" for n in (1, 2) for clip in range(3)]
+
+
+def test_every_manifest_is_parsed_once(
+    lacking: tuple[Path, Path], tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vocabulary, checks and training see the same tables, also where clips are left out for their text."""
+    parsed: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        parsed.append(path)
+        return read_manifest(path)
+
+    monkeypatch.setattr(source_reading, "read_manifest", counted)
+    choices = {"text__vocabulary": str(lacking[1]), "text__on_unknown": "skip"}
+    prepared = prepare_finetuning(run_of(short_recipe(tmp_path / "run", lacking[0], tones, **choices)))
+    assert parsed == [lacking[0], tones]
+    assert prepared.data.summary.left_out == {"with characters that have no token": 1}
 
 
 def test_what_an_evaluation_leaves_out_stands_beside_its_figures(tones: Path, tmp_path: Path) -> None:

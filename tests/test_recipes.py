@@ -7,10 +7,9 @@ import pytest
 
 from wav2vec2.configuration import presets
 from wav2vec2.training.settings.model_choice import preset_config
-from wav2vec2.training.settings.recipe_files import find_recipe, shipped_recipes
+from wav2vec2.training.settings.recipe_files import find_recipe, listing, shipped_recipes
 from wav2vec2.training.settings.recipes import RunConfigError, read_run, resolve
 from wav2vec2.training.settings.run_config import FinetuneRun, ModelSection, PretrainRun, to_dict
-from wav2vec2.training.settings.run_listing import listing
 from wav2vec2.training.settings.strict_yaml import read_file
 
 PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wav2vec2.training.settings.recipe_files import merged
+from wav2vec2.training.settings.recipe_files import listing, merged, scalar
 from wav2vec2.training.settings.recipes import (
     RunConfigError,
     check_run,
@@ -27,7 +27,6 @@ from wav2vec2.training.settings.run_config import (
     Source,
     to_dict,
 )
-from wav2vec2.training.settings.run_listing import listing, scalar
 from wav2vec2.training.settings.strict_yaml import RecipeSyntaxError, parse
 from wav2vec2.training.settings.typed_values import ABSENT
 

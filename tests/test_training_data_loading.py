@@ -22,7 +22,7 @@ from wav2vec2.training.data import audio_clips
 from wav2vec2.training.data.audio_clips import Skipped, TrainingDataError, clip_seed, crop_start
 from wav2vec2.training.data.bad_files import BadFiles, TooManyBadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.settings.run_config import DataSection, Source
 
 #: Some are longer than the crop of 1 s, two shorter than the least of 0.2 s.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from logged_runs import TIMING_FIELDS, without_timing
 
 from wav2vec2.training.progress import progress_display as display
-from wav2vec2.training.progress.time_left import TimeLeft
-from wav2vec2.training.progress.training_log import TIMING_FIELDS, TrainingLog, read_log, without_timing
+from wav2vec2.training.progress.progress_display import TimeLeft
+from wav2vec2.training.progress.training_log import TrainingLog, read_log
 
 
 def figures(update: int) -> dict[str, Any]:

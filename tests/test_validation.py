@@ -12,10 +12,13 @@ import pytest
 from validated_speech import changed, config_of, kinds, letters, manifest, report_of, section, sentences
 
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.training.checks.validation import DataProblemsError, clip_sources, source_of_files, validate
-from wav2vec2.training.checks.validation_text import spell, text_findings
+from wav2vec2.training.checks.clips import ClipSource, clip_sources
+from wav2vec2.training.checks.examination import examine
+from wav2vec2.training.checks.report import DataProblemsError
+from wav2vec2.training.checks.texts import spell, text_findings
 from wav2vec2.training.data.audio_clips import Clip
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.data.clip_tables import ClipList
 
 
 def clean(folder: Path) -> tuple[Path, Path]:
@@ -105,16 +108,15 @@ def test_a_user_is_told_everything_in_one_message_before_the_first_update(tmp_pa
         TrainingData(section(manifest(tmp_path, "train", ours), manifest(tmp_path, "valid", theirs)), 1, with_text=True)
     )
     tokenizer = letters()
-    with pytest.raises(DataProblemsError) as caught:
-        validate(*sources, tokenizer, Wav2Vec2FeatureExtractor(), config_of(tokenizer, pad_token_id=5))
-    assert {finding.kind for finding in caught.value.report.problems} == {
+    report = examine(*sources, tokenizer, Wav2Vec2FeatureExtractor(), config_of(tokenizer, pad_token_id=5))
+    assert {finding.kind for finding in report.problems} == {
         "wrong_case",
         "wrong_blank",
         "wrong_rate",
         "target_too_long",
         "duplicate",
     }
-    message = str(caught.value)
+    message = str(DataProblemsError(report))
     for said in (
         "24 of 24 (100.0 %) transcripts have characters that are not in the vocabulary",
         "pad_token_id is 5",
@@ -165,10 +167,10 @@ def test_a_hundred_thousand_lines_take_seconds() -> None:
     words = np.array(["".join(generator.choice(list("abcdefgh"), 5)) for _ in range(500)])
     texts = [" ".join(words[generator.integers(0, 500, 12)]) for _ in range(100_000)]
     clips = [Clip(f"clip{number}", b"", 5.0, transcript=text) for number, text in enumerate(texts)]
-    source, tokenizer = source_of_files(clips), letters()
+    source, tokenizer = ClipSource("train", [ClipList(clips)]), letters()
     began = time.perf_counter()
     spelled = spell(source, tokenizer)
-    found: list[Any] = list(text_findings("train", source, spelled, tokenizer, on_unknown="error", max_bad_share=0.01))
+    found: list[Any] = list(text_findings(source, spelled, tokenizer, on_unknown="error", max_bad_share=0.01))
     seconds = time.perf_counter() - began
     assert found == []
     assert spelled.labels.sum() == sum(map(len, texts))

@@ -15,9 +15,9 @@ from wav2vec2.processing.audio_files import load_audio
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.resampling import resample
 from wav2vec2.processing.vocabulary import build_vocabulary
-from wav2vec2.training.checks.validation import clip_sources
-from wav2vec2.training.checks.validation_headers import chosen
-from wav2vec2.training.checks.voice_measures import likeness, measure
+from wav2vec2.training.checks.clips import clip_sources
+from wav2vec2.training.checks.headers import chosen
+from wav2vec2.training.checks.sound import likeness, measure
 from wav2vec2.training.data.batch_loading import TrainingData
 
 SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -14,17 +14,21 @@ from validated_speech import LETTERS, changed, config_of, kinds, letters, manife
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.training.checks.validation import ClipSource, Finding, clip_sources, examine, source_of_files
-from wav2vec2.training.checks.validation_lengths import frames_of, length_findings
-from wav2vec2.training.checks.validation_text import spell, text_findings
+from wav2vec2.training.checks.clips import ClipSource, clip_sources
+from wav2vec2.training.checks.examination import examine
+from wav2vec2.training.checks.lengths import frames_of, length_findings
+from wav2vec2.training.checks.report import Finding
+from wav2vec2.training.checks.texts import spell, text_findings
 from wav2vec2.training.data.audio_clips import Clip
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.data.clip_tables import ClipList
 from wav2vec2.training.settings.run_config import FinetuneDataSection, Source
 
 
 def source_of(texts: list[str | None], seconds: float = 3.0) -> ClipSource:
     """Clips with these texts, without audio."""
-    return source_of_files([Clip(f"clip{n}", b"", seconds, transcript=text) for n, text in enumerate(texts)])
+    clips = [Clip(f"clip{n}", b"", seconds, transcript=text) for n, text in enumerate(texts)]
+    return ClipSource("train", [ClipList(clips)])
 
 
 def found_in(
@@ -33,7 +37,7 @@ def found_in(
     """The findings about texts alone."""
     tokenizer, source = letters(tokens, **settings), source_of(texts)
     spelled = spell(source, tokenizer)
-    return list(text_findings("train", source, spelled, tokenizer, on_unknown=on_unknown, max_bad_share=0.01))
+    return list(text_findings(source, spelled, tokenizer, on_unknown=on_unknown, max_bad_share=0.01))
 
 
 def test_unknown_characters_are_counted_one_by_one() -> None:
@@ -134,7 +138,7 @@ def test_targets_that_are_too_long_are_those_torch_cannot_align() -> None:
         Clip(str(n), b"", (400 + 320 * (int(frames) - 1)) / 16000, transcript=text)
         for n, (text, frames) in enumerate(zip(texts, lengths, strict=True))
     ]
-    source = source_of_files(clips)
+    source = ClipSource("train", [ClipList(clips)])
     spelled = spell(source, tokenizer)
     assert frames_of(source.seconds, config).tolist() == lengths.tolist()
     impossible = {
@@ -147,7 +151,7 @@ def test_targets_that_are_too_long_are_those_torch_cannot_align() -> None:
             torch.tensor([len(text)]),
         ).isfinite()
     }
-    found = [one for one in length_findings("train", source, spelled, config, 1.0) if one.kind == "target_too_long"]
+    found = [one for one in length_findings(source, spelled, config, 1.0) if one.kind == "target_too_long"]
     assert 20 < len(impossible) < 130
     assert found[0].count == len(impossible) and {one.id for one in found[0].examples} <= impossible
 
@@ -159,7 +163,7 @@ def test_unknown_characters_do_not_make_targets_too_long() -> None:
         source = source_of([text], seconds=1.0)  # 49 frames
         spelled = spell(source, tokenizer)
         assert (spelled.labels[0], spelled.repeats[0]) == spelling
-        kinds_found = {finding.kind for finding in length_findings("train", source, spelled, config, 1.0)}
+        kinds_found = {finding.kind for finding in length_findings(source, spelled, config, 1.0)}
         assert ("target_too_long" in kinds_found) is (sum(spelling) > 49)
 
 
@@ -228,5 +232,5 @@ def test_sources_of_several_manifests_are_numbered_through(tmp_path: Path) -> No
     data = replace(section(one), train=[Source(str(one)), Source(str(two))])
     train, valid = clip_sources(TrainingData(data, 1, with_text=True))
     assert valid is None
-    assert [record.id for record in train][3:6] == ["train.tsv/t03.wav", "other.tsv/u00.wav", "other.tsv/u01.wav"]
-    assert train[5].sample_rate == 8000 and train[5].audio() == tmp_path / "b" / "u01.wav"
+    assert list(map(train.id, range(3, 6))) == ["train.tsv/t03.wav", "other.tsv/u00.wav", "other.tsv/u01.wav"]
+    assert train.rates[5] == 8000 and train.audio(5) == tmp_path / "b" / "u01.wav"

@@ -15,7 +15,7 @@ import pytest
 import worker_probe
 from worker_probe import Slow, batches_of, data_of
 
-from wav2vec2.training.data.shared_pickle import SharedPickle
+from wav2vec2.training.data.worker_processes import SharedPickle
 
 TESTS = Path(worker_probe.__file__).parent
 
@@ -110,7 +110,7 @@ def test_a_pickle_is_written_once_and_shared() -> None:
     }
     shared: Any = SharedPickle(value)
     code = (
-        "import sys, os, pickle\nfrom wav2vec2.training.data.shared_pickle import read_pickle\n"
+        "import sys, os, pickle\nfrom wav2vec2.training.data.worker_processes import read_pickle\n"
         "value = read_pickle(int(sys.argv[1]))\n"
         "try:\n    value['seconds'][0] = 1\nexcept ValueError:\n    print(value['seconds'].sum(), value['names'])\n"
     )

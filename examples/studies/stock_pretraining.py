@@ -17,7 +17,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
 
 

@@ -1,5 +1,6 @@
-"""Folders of runs that never ran: logs with the curves that real runs have."""
+"""Logs of runs: folders of runs that never ran, with the curves that real ones have, and what two runs must share."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,25 @@ def finetuning_run(folder: Path, last: int = 2000, every: int = 20) -> None:
                     "blank_share": 1 - 0.4 * done,
                 }
                 log.evaluation(update, rates | {"samples": texts})
+
+
+#: What depends on the machine and the moment. All else of a line is the same when a run is killed and resumed.
+TIMING_FIELDS = frozenset(
+    {
+        "wall_seconds",
+        "audio_seconds_per_second",
+        "data_wait_share",
+        "matmul_peak_tflops",
+        "peak_fraction",
+        "peak_memory_gib",
+    }
+)
+
+
+def without_timing(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What two runs of the same seed and data have in common: no timing fields, no lines about a later start."""
+    return [
+        {name: value for name, value in line.items() if name not in TIMING_FIELDS}
+        for line in lines
+        if line.get("kind") != "resume"
+    ]

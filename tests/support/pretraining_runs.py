@@ -16,6 +16,7 @@ import torch
 import warm_processes
 from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from logged_runs import without_timing
 from safetensors import safe_open
 from safetensors.torch import load_file
 from small_models import CALM, SMALL
@@ -23,7 +24,7 @@ from torch import Tensor
 from training_audio import RATE
 
 from wav2vec2.training import model_making, pretraining, starting
-from wav2vec2.training.progress.training_log import read_log, without_timing
+from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import PretrainRun

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.training.checks.validation import ValidationReport, clip_sources, examine
+from wav2vec2.training.checks.clips import clip_sources
+from wav2vec2.training.checks.examination import examine
+from wav2vec2.training.checks.report import ValidationReport
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.run_config import FinetuneDataSection, Source
 

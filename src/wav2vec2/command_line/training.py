@@ -95,8 +95,8 @@ def _execute(
     """Read the run and start it. Errors go to standard error in one message, and the exit code is 1; that of a run
     that was stopped by a signal says by which."""
     from wav2vec2.training.saving.interruption import exit_code, left_early
+    from wav2vec2.training.settings.recipe_files import listing
     from wav2vec2.training.settings.recipes import resolve
-    from wav2vec2.training.settings.run_listing import listing
 
     reading = True
     try:

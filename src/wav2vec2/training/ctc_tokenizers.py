@@ -13,8 +13,8 @@ from wav2vec2.processing.text_normalization import TextNormalization
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
 from wav2vec2.processing.unknown_characters import letter_case
 from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, build_vocabulary
-from wav2vec2.training.checks.validation_clips import ClipSource, clip_sources
-from wav2vec2.training.checks.validation_text import spell
+from wav2vec2.training.checks.clips import ClipSource, clip_sources
+from wav2vec2.training.checks.texts import spell
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.run_config import FinetuneModelSection, FinetuneRun, TextSection

@@ -14,10 +14,10 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
-from wav2vec2.training.checks.validation import examine
-from wav2vec2.training.checks.validation_clips import clip_sources
-from wav2vec2.training.checks.validation_report import DataProblemsError, ValidationReport
-from wav2vec2.training.checks.validation_text import spell
+from wav2vec2.training.checks.clips import clip_sources
+from wav2vec2.training.checks.examination import examine
+from wav2vec2.training.checks.report import DataProblemsError, ValidationReport
+from wav2vec2.training.checks.texts import spell
 from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choose_tokenizer, lenient, strict
 from wav2vec2.training.data.audio_clips import Skipped
 from wav2vec2.training.data.bad_files import BadFiles
@@ -93,8 +93,7 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     if main:
         write_findings(run, chosen, skipped)
     if run.text.on_unknown == "skip":
-        used, scored = CanBeSpelled(processor.tokenizer), CanBeSpelled(spelling)
-        data = TrainingData(run.data, run.run.seed, with_text=True, can_be_spelled=used, can_be_scored=scored)
+        data = data.without_unknown(CanBeSpelled(processor.tokenizer), CanBeSpelled(spelling))
     task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run))
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
@@ -209,7 +208,7 @@ def clips_to_skip(
             continue
         found = spell(source, tokenizer)
         odd = dict.fromkeys(sorted(found.with_unknown), "characters without a token") if other.strict else {}
-        yield from (Skipped(source.ids[index], reason) for index, reason in {**odd, **found.refused}.items())
+        yield from (Skipped(source.id(index), reason) for index, reason in {**odd, **found.refused}.items())
 
 
 def write_findings(run: FinetuneRun, chosen: ChosenTokenizer, skipped: list[Skipped]) -> None:

@@ -1,4 +1,4 @@
-"""A clip of audio as training knows it: where it is, what was read of it, and the seed that all its randomness is from.
+"""A clip of audio as training knows it: where it is, what was read of it, and the seed of all that is random about it.
 
 Shapes: S samples of a clip.
 """
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_files import load_audio
 
-#: What every model of the family hears.
+#: Samples a second that every model of the family hears.
 SAMPLING_RATE = 16000
 
-#: The "update" of clips that are evaluated, which no update of a training run has.
+#: The number of the "update" of clips that are evaluated, which no update of a training run has.
 EVALUATION = -1
 
 #: Headers are off by this much at most (the padding of an MP3 encoder); a file that is further off is another file.
@@ -29,35 +29,51 @@ class TrainingDataError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """What to load: a file, or the bytes of one, from second `start` on for `seconds`. `id` is what reports call it."""
+    """A clip that can be loaded."""
 
+    #: What reports call it.
     id: str
+    #: The file, or its encoded bytes.
     audio: Path | bytes
+    #: How long the clip is.
     seconds: float
+    #: The second of the file at which it begins.
     start: float = 0.0
+    #: Who speaks, if that is known.
     speaker: str | None = None
+    #: What is said, if that is known.
     transcript: str | None = None
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is known of a loaded clip beside its samples, of which there are `length`."""
+    """What is known of a loaded clip beside its samples."""
 
+    #: What reports call it.
     id: str
+    #: How many samples it has.
     length: int
+    #: The seed of all that is random about it, such as masks and distractors.
     seed: int
+    #: What is said, if that is known.
     transcript: str | None = None
+    #: Who speaks, if that is known.
     speaker: str | None = None
 
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A decoded clip: `samples` (S,) at 16 kHz, one channel, and the seed that masks and distractors are drawn from."""
+    """A decoded clip."""
 
+    #: What reports call it.
     id: str
+    #: One channel (S,) at 16 kHz.
     samples: NDArray[np.float32]
+    #: The seed of all that is random about it, such as masks and distractors.
     seed: int
+    #: What is said, if that is known.
     transcript: str | None = None
+    #: Who speaks, if that is known.
     speaker: str | None = None
 
     @property
@@ -68,7 +84,7 @@ class LoadedClip:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that could not be used, and why."""
+    """A clip that could not be used, and the reason."""
 
     id: str
     reason: str
@@ -78,8 +94,8 @@ class Skipped:
 class LengthLimits:
     """Which clips are used, and how much of them: the same limits for every source of a run.
 
-    Without text, a clip longer than `longest` seconds is cropped; with text it is left out, since no one knows which
-    words a crop holds.
+    Clips below `shortest` seconds are left out. A clip above `longest` seconds is cropped where `crop` says so; with
+    transcripts it is left out, since no one knows which words a crop holds.
     """
 
     shortest: float

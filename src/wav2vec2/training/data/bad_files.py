@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from wav2vec2.files.tab_separated import table
 from wav2vec2.training.data.audio_clips import Skipped
 
 #: So many clips must have failed before their share says anything.
@@ -25,7 +26,6 @@ class BadFiles:
         self.most = most
         self.tried = 0
         self.bad = 0
-        self._known: set[str] | None = None
 
     @property
     def share(self) -> float:
@@ -48,21 +48,17 @@ class BadFiles:
 
     def _list(self, skipped: Sequence[Skipped]) -> None:
         """Append those not in the list yet. Other processes may append to the same file: it is read again each time."""
-        known = self._read()
-        fresh = {one.id: one for one in skipped if _plain(one.id) not in known}
+        known: set[str] = set()
+        if self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            known = {line.split("\t")[0] for line in lines}
+        fresh = {one.id: one for one in skipped if " ".join(one.id.split()) not in known}
         if not fresh:
             return
-        lines = [f"{_plain(one.id)}\t{_plain(one.reason)}\n" for one in fresh.values()]
-        if not known:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write("".join(lines) if self.path.stat().st_size else "id\treason\n" + "".join(lines))
-
-    def _read(self) -> set[str]:
-        if not self.path.is_file():
-            return set()
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return {line.split("\t")[0] for line in lines}
+            head = [] if self.path.stat().st_size else [("id", "reason")]
+            stream.write(table([*head, *((one.id, one.reason) for one in fresh.values())]))
 
     def _message(self, skipped: Sequence[Skipped]) -> str:
         examples = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:_EXAMPLES])
@@ -72,8 +68,3 @@ class BadFiles:
             f"data.max_bad_share={self.most:g} allows{shown}. All are listed in {self.path}: repair or "
             "remove them, check that the disk is reachable, or raise data.max_bad_share"
         )
-
-
-def _plain(text: str) -> str:
-    """Text that stays in one cell of the list."""
-    return " ".join(text.split())

@@ -1,5 +1,6 @@
 """From the sources of a recipe to the micro-batches of one process, decoded ahead of time by worker processes."""
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -8,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wav2vec2.training.data.audio_clips import (
     EVALUATION,
     SAMPLING_RATE,
+    Clip,
     LengthLimits,
     Skipped,
     TrainingDataError,
 )
 from wav2vec2.training.data.bad_files import BadFiles, TooManyBadFiles
-from wav2vec2.training.data.clip_selection import Selection, TableClips, select
-from wav2vec2.training.data.clip_tables import ClipTable
-from wav2vec2.training.data.data_summary import DataSummary, SourceSummary
+from wav2vec2.training.data.clip_selection import DataSummary, Selection, SourceSummary, select
+from wav2vec2.training.data.clip_tables import ClipTable, TableClips
 from wav2vec2.training.data.durations import cache_folder
 from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
 from wav2vec2.training.data.micro_batches import (
@@ -31,8 +33,7 @@ from wav2vec2.training.data.micro_batches import (
     UpdatePlan,
 )
 from wav2vec2.training.data.source_reading import kind_of, read_source
-from wav2vec2.training.data.stream_pools import StreamedBatches
-from wav2vec2.training.data.streams import DatasetStream, ExampleStream, TableStream
+from wav2vec2.training.data.streams import DatasetStream, ExampleStream, StreamedBatches, TableStream
 from wav2vec2.training.data.worker_processes import loaded, prepared_context
 from wav2vec2.training.settings.run_config import DataSection, Source
 
@@ -41,14 +42,32 @@ __all__ = ["BadFiles", "Batch", "Collate", "TooManyBadFiles", "TrainingData"]
 #: A clip with less than the receptive field of one frame (400 samples) has nothing in it for a model.
 _ONE_FRAME = 400 / SAMPLING_RATE
 
+#: Makes the plan of a run from its next update, and from where the run stands in its streams.
+Plan = Callable[[int, dict[str, Any]], UpdatePlan]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The clips of a global batch by their index in it; `indices` (n,) are their numbers among all `clips`."""
+
+    clips: TableClips
+    indices: NDArray[np.int64]
+
+    def __call__(self, index: int) -> Clip:
+        return self.clips(int(self.indices[index]))
+
 
 @dataclass(frozen=True)
 class MapUpdates:
-    """The plan of a run over clips of known length, from `start` on."""
+    """The plan of a run over clips of known length."""
 
+    #: Which clips each update is made of.
     batches: GlobalBatches
+    #: All clips of the run, numbered through.
     clips: TableClips
-    counted: Any
+    #: Seconds (n,) that one use of each clip gives.
+    counted: NDArray[np.float64]
+    #: The first update.
     start: int
 
     def __call__(self) -> Iterator[PlannedUpdate]:
@@ -81,26 +100,16 @@ class StreamUpdates:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The plan of an evaluation: one "update" of all clips."""
+    """The plan of an evaluation: one "update" of the clips with the numbers `indices`, each giving so many seconds as
+    `counted` (n,) says."""
 
     clips: TableClips
-    indices: Any
-    counted: Any
+    indices: NDArray[np.int64]
+    counted: NDArray[np.float64]
 
     def __call__(self) -> Iterator[PlannedUpdate]:
         """All clips at once."""
         yield PlannedUpdate(EVALUATION, self.counted[self.indices], _Chosen(self.clips, self.indices))
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The clips of a global batch by their index in it."""
-
-    clips: TableClips
-    indices: Any
-
-    def __call__(self, index: int) -> Any:
-        return self.clips(int(self.indices[index]))
 
 
 class TrainingData:
@@ -111,32 +120,56 @@ class TrainingData:
     Where several processes start on one machine, let one of them come first: the others then find its durations cached.
     """
 
-    def __init__(
-        self,
-        section: DataSection,
-        seed: int,
-        *,
-        with_text: bool = False,
-        can_be_spelled: Callable[[str], bool] | None = None,
-        can_be_scored: Callable[[str], bool] | None = None,
-    ) -> None:
-        """`can_be_spelled` says of a transcript whether its clip is trained on (worker processes get a copy of it),
-        `can_be_scored` whether it is evaluated."""
+    def __init__(self, section: DataSection, seed: int, *, with_text: bool = False) -> None:
         self.section = section
         self.seed = seed
         self.with_text = with_text
-        self.can_be_spelled, self.can_be_scored = can_be_spelled, can_be_scored
+        self.can_be_spelled: Callable[[str], bool] | None = None
+        self.can_be_scored: Callable[[str], bool] | None = None
         self.limits = LengthLimits(section.min_seconds, section.max_seconds, crop=not with_text)
-        self.problems: list[Skipped] = []
-        #: What the sources were read as, in their order, for whoever looks into the data before the run.
-        self.train_tables: list[ClipTable | DatasetStream] = []
-        self.valid_tables: list[ClipTable] = []
-        self._folder = cache_folder(section.cache)
-        self._plan = self._streamed() if any(one.streaming for one in section.train) else self._mapped()
-        self.valid_left_out: dict[str, int] = {}
-        self.valid = self._evaluation() if section.valid else None
+        # with text, clips of an evaluation may be as short as one frame
+        self.valid_limits = replace(self.limits, shortest=_ONE_FRAME if with_text else self.limits.shortest)
+        self._tables: dict[tuple[str, int], ClipTable] = {}
+        self._streams: dict[int, DatasetStream] = {}
+        self._choose()
         if section.workers:
             prepared_context()  # so that it has imported everything by the time that it is needed
+
+    def without_unknown(
+        self, can_be_spelled: Callable[[str], bool], can_be_scored: Callable[[str], bool]
+    ) -> "TrainingData":
+        """The same data, without the clips whose transcripts have characters that are not known. No source is read
+        again.
+
+        `can_be_spelled` says of a transcript whether its clip is trained on (worker processes get a copy of it),
+        `can_be_scored` whether it is evaluated.
+        """
+        other = copy.copy(self)
+        other.can_be_spelled, other.can_be_scored = can_be_spelled, can_be_scored
+        other._choose()
+        return other
+
+    def _choose(self) -> None:
+        """Read the sources, unless that has been done, and choose among their clips."""
+        streamed = any(one.streaming for one in self.section.train)
+        self._plan, self.summary = self._streamed() if streamed else self._mapped()
+        self.valid_left_out: dict[str, int] = {}
+        self.valid = self._evaluation() if self.section.valid else None
+
+    @property
+    def train_tables(self) -> list[ClipTable | DatasetStream]:
+        """What the sources of training were read as, for whoever looks into the data before the run."""
+        return [self._streams.get(n) or self._tables["train", n] for n in range(len(self.section.train))]
+
+    @property
+    def valid_tables(self) -> list[ClipTable]:
+        """What the sources of evaluations were read as."""
+        return [self._tables["valid", n] for n in range(len(self.section.valid))]
+
+    @property
+    def problems(self) -> list[Skipped]:
+        """The clips whose headers could not be read."""
+        return [problem for table in self._tables.values() for problem in table.problems]
 
     @property
     def hours(self) -> float | None:
@@ -162,9 +195,7 @@ class TrainingData:
         the iterator to end its workers.
         """
         plan = self._plan(start_update, position)
-        loading = Loading(
-            collate, self.limits, self.seed, processes, process, self.section.seconds_per_batch, evaluation=False
-        )
+        loading = Loading(collate, self.limits, self.seed, processes, process, self.section.seconds_per_batch)
         return loaded(MicroBatches(plan, loading), self.section.workers)
 
     def evaluation_batches(
@@ -179,23 +210,28 @@ class TrainingData:
         loading = Loading(collate, self.valid_limits, self.seed, processes, process, seconds_per_batch, evaluation=True)
         return loaded(MicroBatches(self.valid, loading), self.section.workers)
 
-    def _label(self, source: Source, sources: list[Source]) -> str:
+    def _label(self, where: str, number: int) -> str:
         """What goes before the ids of a source where there are several, since names of files repeat."""
-        if len(sources) == 1:
+        names = [Path(source.path).name for source in self._sources(where)]
+        if len(names) == 1:
             return ""
-        name = Path(source.path).name
-        repeated = sum(Path(one.path).name == name for one in sources) > 1
-        return f"{sources.index(source) + 1}:{name}/" if repeated else f"{name}/"
+        return f"{number + 1}:{names[number]}/" if names.count(names[number]) > 1 else f"{names[number]}/"
+
+    def _sources(self, where: str) -> list[Source]:
+        return self.section.train if where == "train" else self.section.valid
 
     def _read(
-        self, source: Source, sources: list[Source], limits: LengthLimits, usable: Callable[[str], bool] | None
+        self, where: str, number: int, limits: LengthLimits, usable: Callable[[str], bool] | None
     ) -> tuple[ClipTable, Selection]:
-        try:
-            table = read_source(source, self._folder, self._label(source, sources), with_text=self.with_text)
-        except TrainingDataError as error:
-            where = "train" if sources is self.section.train else "valid"
-            raise TrainingDataError(f"data.{where}.{sources.index(source)}: {error}") from error
-        self.problems.extend(table.problems)
+        """The table of a source, from memory if it was read before, and its usable clips."""
+        source = self._sources(where)[number]
+        if (where, number) not in self._tables:
+            folder, label = cache_folder(self.section.cache), self._label(where, number)
+            try:
+                self._tables[where, number] = read_source(source, folder, label, with_text=self.with_text)
+            except TrainingDataError as error:
+                raise TrainingDataError(f"data.{where}.{number}: {error}") from error
+        table = self._tables[where, number]
         selection = select(table, limits, with_text=self.with_text, can_be_spelled=usable)
         if not len(selection.usable):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items())
@@ -204,28 +240,25 @@ class TrainingData:
             raise TrainingDataError(f"{source.path}: none of its clips can be used: {reasons}{first}; {allowed}")
         return table, selection
 
-    def _mapped(self) -> Any:
-        """Plan over sources whose clips are all known: shares, copies, rounds."""
+    def _mapped(self) -> tuple[Plan, DataSummary]:
+        """The plan over sources whose clips are all known: shares, copies, rounds."""
         section = self.section
-        read = [self._read(source, section.train, self.limits, self.can_be_spelled) for source in section.train]
-        self.train_tables.extend(table for table, _ in read)
-        clips = TableClips([table for table, _ in read])
+        read = [self._read("train", number, self.limits, self.can_be_spelled) for number in range(len(section.train))]
+        clips, usable = _numbered_through(read)
         counted = self.limits.counted(clips.seconds)
-        usable = [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
         self._require_room(float(counted[np.concatenate(usable)].max()), "the longest clip has")
         audio = [float(counted[one].sum()) for one in usable]
         hours = [selection.hours for _, selection in read]
         shares = self._shares(hours)
         copies = [round(share * sum(audio) / own, 9) for share, own in zip(shares, audio, strict=True)]
-        sources = [SourceShare(*one) for one in zip(usable, copies, strict=True)]
         batches = GlobalBatches(
             counted,
-            sources,
+            [SourceShare(*one) for one in zip(usable, copies, strict=True)],
             seed=self.seed,
             seconds_per_update=section.seconds_per_update,
             bucket_updates=section.bucket_updates,
         )
-        self.summary = DataSummary(
+        summary = DataSummary(
             [
                 SourceSummary(source.path, kind_of(source), len(one), own, share, times)
                 for source, one, own, share, times in zip(section.train, usable, hours, shares, copies, strict=True)
@@ -233,14 +266,10 @@ class TrainingData:
             _left_out([selection for _, selection in read]),
             batches.batches_per_round / batches.epochs_per_round,
         )
-
-        def plan(start_update: int, position: dict[str, Any]) -> UpdatePlan:
-            return MapUpdates(batches, clips, counted, start_update)
-
-        return plan
+        return lambda start, position: MapUpdates(batches, clips, counted, start), summary
 
     def _require_room(self, seconds: float, whose: str) -> None:
-        """An update has at least one clip."""
+        """Refuse updates without room for one clip of so many seconds."""
         if seconds > self.section.seconds_per_update:
             raise TrainingDataError(
                 f"data.seconds_per_update={self.section.seconds_per_update:g} has no room for one clip: {whose} "
@@ -248,37 +277,34 @@ class TrainingData:
             )
 
     def _shares(self, hours: list[float]) -> list[float]:
+        """The share of each source in the audio of an epoch."""
         try:
             return shares_of(hours, [source.weight for source in self.section.train], self.section.balance)
         except ValueError as error:
             raise TrainingDataError(str(error)) from error
 
-    def _streamed(self) -> Any:
-        """Plan over streams; a source of known clips among them becomes a stream of its shuffled clips."""
+    def _streamed(self) -> tuple[Plan, DataSummary]:
+        """The plan over streams; a source of known clips among them becomes a stream of its shuffled clips."""
         section, streams, summaries = self.section, list[ExampleStream](), list[SourceSummary]()
         self._require_room(section.max_seconds, "a clip of a stream may have data.max_seconds, which is")
         selections = []
-        for source in section.train:
-            kind, label = kind_of(source), self._label(source, section.train)
-            count, hours = None, source.hours
+        for number, source in enumerate(section.train):
+            kind, count, hours = kind_of(source), None, source.hours
             if source.streaming:
                 if kind in ("folder", "manifest"):
                     raise TrainingDataError(f"{source.path}: only a data set or parquet can be a stream, not a {kind}")
-                stream = DatasetStream(source, kind, label, with_text=self.with_text)
-                stream.check()
-                streams.append(stream)
-                self.train_tables.append(stream)
+                if number not in self._streams:
+                    stream = DatasetStream(source, kind, self._label("train", number), with_text=self.with_text)
+                    stream.check()
+                    self._streams[number] = stream
+                streams.append(self._streams[number])
             else:
-                table, selection = self._read(source, section.train, self.limits, self.can_be_spelled)
+                table, selection = self._read("train", number, self.limits, self.can_be_spelled)
                 selections.append(selection)
-                self.train_tables.append(table)
                 count, hours = len(selection.usable), selection.hours
                 streams.append(TableStream(source.path, table, selection.usable, self.seed))
             summaries.append(SourceSummary(source.path, kind, count, hours, 1.0, None))
         shares = self._stream_shares([one.hours for one in summaries])
-        self.summary = DataSummary(
-            [replace(one, share=share) for one, share in zip(summaries, shares, strict=True)], _left_out(selections)
-        )
         batches = StreamedBatches(
             streams,
             shares,
@@ -289,14 +315,12 @@ class TrainingData:
             with_text=self.with_text,
             can_be_spelled=self.can_be_spelled,
         )
-
-        def plan(start_update: int, position: dict[str, Any]) -> UpdatePlan:
-            return StreamUpdates(batches, start_update, position)
-
-        return plan
+        sources = [replace(one, share=share) for one, share in zip(summaries, shares, strict=True)]
+        summary = DataSummary(sources, _left_out(selections))
+        return lambda start, position: StreamUpdates(batches, start, position), summary
 
     def _stream_shares(self, hours: list[float | None]) -> list[float]:
-        """Weights need no hours; the power of the hours does."""
+        """The share of each stream in the audio. Weights need no hours; the power of the hours does."""
         weighted = all(source.weight is not None for source in self.section.train)
         if len(hours) > 1 and not weighted and None in hours:
             raise TrainingDataError("of a stream among several sources, give `weight` (of all sources) or `hours`")
@@ -304,18 +328,20 @@ class TrainingData:
 
     def _evaluation(self) -> Evaluation:
         """All validation clips; without text, those under `min_seconds` are left out as in training."""
-        sources = self.section.valid
-        if any(source.streaming for source in sources):
+        if any(source.streaming for source in self.section.valid):
             raise TrainingDataError("data.valid: an evaluation is over all of its clips, so none can be a stream")
-        shortest = _ONE_FRAME if self.with_text else self.limits.shortest
-        self.valid_limits = LengthLimits(shortest, self.limits.longest, self.limits.crop)
         chosen = replace(self.valid_limits, longest=math.inf) if self.with_text else self.valid_limits
-        read = [self._read(source, sources, chosen, self.can_be_scored) for source in sources]
-        self.valid_tables.extend(table for table, _ in read)
-        clips = TableClips(self.valid_tables)
-        usable = [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
+        numbers = range(len(self.section.valid))
+        read = [self._read("valid", number, chosen, self.can_be_scored) for number in numbers]
+        clips, usable = _numbered_through(read)
         self.valid_left_out = _left_out([selection for _, selection in read])
         return Evaluation(clips, np.concatenate(usable), self.valid_limits.counted(clips.seconds))
+
+
+def _numbered_through(read: list[tuple[ClipTable, Selection]]) -> tuple[TableClips, list[NDArray[np.int64]]]:
+    """The tables of all sources as one, and the numbers that the usable clips of each source have in it."""
+    clips = TableClips([table for table, _ in read])
+    return clips, [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
 
 
 def _left_out(selections: list[Selection]) -> dict[str, int]:

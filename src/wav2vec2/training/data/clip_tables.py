@@ -1,28 +1,47 @@
-"""The clips of a source as a table: lengths known at once, everything else only when a clip is asked for."""
+"""The clips of a source as a table: lengths are known at once, everything else is read when a clip is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.training.data.audio_clips import Clip, Skipped
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+T = TypeVar("T")
+
 
 class ClipTable(Protocol):
-    """n clips. `seconds` (n,) is NaN where a header could not be read, which `problems` then lists."""
+    """n clips of one source. A column is None where the source says nothing of the kind."""
 
+    #: Seconds (n,), NaN where a header could not be read.
     seconds: NDArray[np.float64]
+    #: The clips whose headers could not be read, and why.
     problems: list[Skipped]
 
     @property
-    def has_text(self) -> bool:
-        """Whether there are transcripts at all."""
+    def transcripts(self) -> Sequence[str | None] | None:
+        """The column of transcripts."""
+
+    @property
+    def speakers(self) -> Sequence[str | None] | None:
+        """The column of speakers."""
+
+    @property
+    def rates(self) -> Sequence[int | None] | None:
+        """The column of sampling rates that a manifest claims, which need not be those of the files."""
+
+    @property
+    def paths(self) -> Sequence[Path | None] | None:
+        """The column of files; an entry is None where the audio is no file of its own."""
 
     def transcript(self, index: int) -> str | None:
-        """The transcript of one clip, without its audio."""
+        """The transcript of one clip, read without its audio."""
 
     def clip(self, index: int) -> Clip:
         """All of one clip but its samples."""
@@ -32,18 +51,20 @@ class ClipTable(Protocol):
 class FileTable:
     """Audio files, with what a manifest says of them."""
 
+    #: Where the files are.
     paths: list[Path]
+    #: What reports call the clips.
     ids: list[str]
+    #: Seconds (n,), NaN where a header could not be read.
     seconds: NDArray[np.float64]
+    #: The clips whose headers could not be read, and why.
     problems: list[Skipped] = field(default_factory=list)
+    #: Who speaks, if the manifest says so.
     speakers: Sequence[str | None] | None = None
+    #: What is said, if the manifest says so.
     transcripts: Sequence[str | None] | None = None
-    rates: Sequence[int | None] = ()  # that a manifest says, which need not be those of the files
-
-    @property
-    def has_text(self) -> bool:
-        """Whether there are transcripts at all."""
-        return self.transcripts is not None
+    #: Sampling rates that the manifest claims, which need not be those of the files.
+    rates: Sequence[int | None] | None = None
 
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip."""
@@ -56,21 +77,52 @@ class FileTable:
         return Clip(self.ids[index], self.paths[index], seconds, speaker=speaker, transcript=self.transcript(index))
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a data set hold what; None where there is none."""
+
+    #: Column with the encoded audio, or with where it lies.
+    audio: str
+    #: Column with transcripts.
+    text: str | None = None
+    #: Column with names or numbers of speakers.
+    speaker: str | None = None
+    #: Column with durations in seconds.
+    seconds: str | None = None
+
+
 @dataclass
 class DatasetTable:
     """A map-style data set of `datasets`, whose rows are read from its memory-mapped files as they are needed."""
 
-    rows: Any
-    columns: "Columns"
+    #: The data set, its audio left encoded.
+    rows: "Dataset"
+    #: Which of its columns hold what.
+    columns: Columns
+    #: What goes before the id of every clip.
     label: str
+    #: Seconds (n,), NaN where a header could not be read.
     seconds: NDArray[np.float64]
+    #: The clips whose headers could not be read, and why.
     problems: list[Skipped] = field(default_factory=list)
-    _texts: Any = None
+    #: Nothing is known of these.
+    rates: None = None
+    paths: None = None
+    #: The rows without their audio, once a transcript was asked for.
+    _texts: "Dataset | None" = None
 
     @property
-    def has_text(self) -> bool:
-        """Whether there are transcripts at all."""
-        return self.columns.text is not None
+    def transcripts(self) -> list[str | None] | None:
+        """The column of transcripts, read anew each time."""
+        return self._column(self.columns.text)
+
+    @property
+    def speakers(self) -> list[str | None] | None:
+        """The column of speakers, read anew each time."""
+        return self._column(self.columns.speaker)
+
+    def _column(self, name: str | None) -> list[str | None] | None:
+        return None if name is None else [as_text(value) for value in self.rows[name][:]]
 
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip, read without its audio."""
@@ -85,14 +137,60 @@ class DatasetTable:
         return clip_of_row(self.rows[index], self.columns, self.label, index, float(self.seconds[index]))
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a data set hold what."""
+class ClipList:
+    """Clips that are in memory already, such as the first ones of a stream."""
 
-    audio: str
-    text: str | None = None
-    speaker: str | None = None
-    seconds: str | None = None
+    rates: None = None
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._clips = clips
+        self.seconds = np.array([clip.seconds for clip in clips], np.float64)
+        self.problems: list[Skipped] = []
+
+    @property
+    def transcripts(self) -> list[str | None]:
+        """The column of transcripts."""
+        return [clip.transcript for clip in self._clips]
+
+    @property
+    def speakers(self) -> list[str | None]:
+        """The column of speakers."""
+        return [clip.speaker for clip in self._clips]
+
+    @property
+    def paths(self) -> list[Path | None]:
+        """The column of files."""
+        return [clip.audio if isinstance(clip.audio, Path) else None for clip in self._clips]
+
+    def transcript(self, index: int) -> str | None:
+        """The transcript of one clip."""
+        return self._clips[index].transcript
+
+    def clip(self, index: int) -> Clip:
+        """One clip."""
+        return self._clips[index]
+
+
+class TableClips:
+    """The tables of several sources as one, whose clips are numbered through."""
+
+    def __init__(self, tables: Sequence[ClipTable]) -> None:
+        self.tables = list(tables)
+        self.first = np.cumsum([0, *(len(table.seconds) for table in tables)])
+        self.seconds = np.concatenate([np.empty(0), *(table.seconds for table in tables)])
+
+    def __call__(self, index: int) -> Clip:
+        """The clip with this number."""
+        table = int(np.searchsorted(self.first, index, side="right")) - 1
+        return self.tables[table].clip(int(index - self.first[table]))
+
+    def column(self, of: Callable[[ClipTable], Sequence[T | None] | None]) -> list[T | None]:
+        """A column of all tables, one after the other, with None for the clips of a table that does not have it."""
+        found: list[T | None] = []
+        for table in self.tables:
+            values = of(table)
+            found += [None] * len(table.seconds) if values is None else values
+        return found
 
 
 def clip_of_row(row: dict[str, Any], columns: Columns, label: str, number: int, seconds: float) -> Clip:

@@ -8,7 +8,6 @@ an entry counts only while both are what they were.
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.recordings import audio_duration
-from wav2vec2.training.data.audio_clips import Skipped
 
 #: Headers read at once: most of the time of each is waiting for the disk.
 _THREADS = 8
@@ -41,18 +40,18 @@ def cache_folder(configured: str | None) -> Path:
 class DurationCache:
     """Seconds by name, as one file for each source of a run.
 
-    The file is written under another name and then renamed, so that processes that start together never read half of
-    one. Its first line is the hash of the rest: a damaged file is reported, ignored and written anew.
+    Processes that start together may write it together; none of them ever reads half a file. Its first line is the
+    hash of the rest: a damaged file is reported, ignored and written anew.
     """
 
     def __init__(self, folder: Path, source: str) -> None:
-        """`source` is what the durations are of, a path or the fingerprint of a data set."""
+        """`source` is what the durations are of: a path, or the fingerprint of a data set."""
         self.path = folder / f"{hashlib.sha256(source.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
         self._entries: dict[str, tuple[int, int, float]] | None = None
         self._changed = False
 
     def get(self, name: str, stamp: Stamp) -> float | None:
-        """The seconds of `name` while it is what it was, else None."""
+        """The seconds of `name`, None if they are not known or the file has changed since."""
         entry = self._loaded().get(name)
         return entry[2] if entry is not None and (entry[0], entry[1]) == stamp else None
 
@@ -68,21 +67,12 @@ class DurationCache:
         body = json.dumps(self._loaded()).encode("ascii")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body)
+            with replaced_file(self.path, shared=True) as stream:
+                stream.write(hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body)
         except OSError as error:
             warnings.warn(f"{self.path}: durations could not be kept for the next start ({error})", stacklevel=2)
         else:
             self._changed = False
-
-    def _write(self, content: bytes) -> None:
-        descriptor, partial = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".partial")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-            os.replace(partial, self.path)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
 
     def _loaded(self) -> dict[str, tuple[int, int, float]]:
         if self._entries is None:
@@ -146,11 +136,6 @@ def header_seconds(source: Path | bytes, read: Callable[[Path | bytes], float] =
         raise
     except Exception as error:
         return reason_of(error)
-
-
-def as_skipped(reasons: dict[int, str], name: Callable[[int], str]) -> list[Skipped]:
-    """What `file_durations` could not read, under the names of its clips."""
-    return [Skipped(name(index), reason) for index, reason in sorted(reasons.items())]
 
 
 def reason_of(error: Exception) -> str:

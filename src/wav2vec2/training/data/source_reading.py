@@ -1,27 +1,44 @@
-"""Reading the sources of a recipe: a folder of audio, a manifest, parquet shards, a data set, each as a table of clips.
+"""The sources of a recipe (a folder of audio, a manifest, parquet shards, a data set), each read as a table of clips.
 
-Nothing is decoded here: lengths come from the manifest, the cache of durations, or the headers of the files.
+Nothing is decoded here: lengths come from the manifest, the cache of durations, or the headers of the files. The
+library `datasets` would decode audio by torchcodec alone, which cannot be imported on many machines; so its audio
+columns are cast to `Audio(decode=False)`, which gives the bytes of the file, and the decoding is ours, as everywhere.
 """
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
-from wav2vec2.training.data.audio_clips import TrainingDataError
-from wav2vec2.training.data.clip_tables import ClipTable, FileTable
-from wav2vec2.training.data.dataset_reading import SAVED, read_dataset
-from wav2vec2.training.data.durations import DurationCache, as_skipped, file_durations
+from wav2vec2.training.data.audio_clips import Skipped, TrainingDataError
+from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable, encoded_audio
+from wav2vec2.training.data.durations import DurationCache, file_durations, read_headers
 
 if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
     from wav2vec2.training.settings.run_config import Source
 
 #: What the name of a data set on the Hub looks like.
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+#: Names under which published data sets have what we need, in the order we look for them.
+_TEXT_COLUMNS = ("transcript", "text", "sentence", "transcription", "normalized_text", "raw_transcription")
+_SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
+_SECONDS_COLUMNS = ("duration", "seconds", "duration_seconds")
+
+#: Files that `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write.
+_SAVED = ("state.json", "dataset_dict.json")
+
+#: Rows read at a time while durations are read from the headers in their bytes.
+_ROWS_AT_ONCE = 64
 
 
 def kind_of(source: "Source") -> str:
@@ -43,8 +60,8 @@ def kind_of(source: "Source") -> str:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """One look through the folder: whichever of audio and parquet comes first decides, both are ambiguous."""
-    if any((path / name).is_file() for name in SAVED):
+    """What the files below a folder are; a folder with both audio files and parquet is ambiguous."""
+    if any((path / name).is_file() for name in _SAVED):
         return "dataset"
     found = set()
     for _, _, names in os.walk(path):
@@ -68,7 +85,7 @@ def read_source(source: "Source", folder: Path, label: str = "", *, with_text: b
     elif kind == "manifest":
         table = _read_manifest(source, folder, label, with_text=with_text)
     else:
-        table = read_dataset(source, kind, folder, label, with_text=with_text)
+        table = _read_dataset(source, kind, folder, label, with_text=with_text)
     if not len(table.seconds):
         raise TrainingDataError(f"{source.path}: empty, there is not one clip in it")
     return table
@@ -89,7 +106,7 @@ def _read_folder(where: Path, folder: Path, label: str) -> FileTable:
     paths = [Path(name) for name in found]
     ids = [label + Path(os.path.relpath(name, where)).as_posix() for name in found]
     seconds, reasons = file_durations(paths, DurationCache(folder, str(where.resolve())))
-    return FileTable(paths, ids, seconds, as_skipped(reasons, ids.__getitem__))
+    return FileTable(paths, ids, seconds, [Skipped(ids[index], why) for index, why in sorted(reasons.items())])
 
 
 def _read_manifest(source: "Source", folder: Path, label: str, *, with_text: bool) -> FileTable:
@@ -103,14 +120,14 @@ def _read_manifest(source: "Source", folder: Path, label: str, *, with_text: boo
     ids = [label + _relative(one.path, where.parent) for one in recordings]
     seconds = np.array([np.nan if one.duration is None else one.duration for one in recordings], np.float64)
     unknown = np.flatnonzero(np.isnan(seconds))
-    table = FileTable(paths, ids, seconds, [], [one.speaker for one in recordings])
+    problems = []
     if len(unknown):
         cache = DurationCache(folder, str(where.resolve()))
         seconds[unknown], reasons = file_durations([paths[index] for index in unknown], cache)
-        table.problems = as_skipped(reasons, lambda number: ids[unknown[number]])
-    table.rates = [one.sample_rate for one in recordings]
-    table.transcripts = _transcripts(source, recordings, with_text=with_text)
-    return table
+        problems = [Skipped(ids[unknown[number]], why) for number, why in sorted(reasons.items())]
+    texts = _transcripts(source, recordings, with_text=with_text)
+    speakers, rates = [one.speaker for one in recordings], [one.sample_rate for one in recordings]
+    return FileTable(paths, ids, seconds, problems, speakers, texts, rates)
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -120,6 +137,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _transcripts(source: "Source", recordings: list[Recording], *, with_text: bool) -> list[str | None] | None:
+    """The transcripts in a manifest, None if there is not one."""
     column = source.text_column
     if column is None or column == "transcript":
         texts = [one.transcript for one in recordings]
@@ -132,3 +150,131 @@ def _transcripts(source: "Source", recordings: list[Recording], *, with_text: bo
             )
         return None
     return texts
+
+
+def open_dataset(source: "Source", kind: str, *, with_text: bool) -> "tuple[Dataset | IterableDataset, Columns]":
+    """The data set of a source (an `IterableDataset` for a stream), its audio left encoded, and its columns."""
+    try:
+        library = import_module("datasets")  # imported by runs alone that use it
+    except ImportError as error:
+        raise TrainingDataError(
+            'this source needs the `datasets` library, which is not installed: pip install "wav2vec2[train]"'
+        ) from error
+    try:
+        opened = _opened(library, source, kind)
+    except TrainingDataError:
+        raise
+    except Exception as error:
+        here = "" if Path(source.path).exists() or kind == "parquet" else "no file or folder of this name, and "
+        raise TrainingDataError(f"{source.path}: {here}the data set cannot be opened ({error})") from error
+    if isinstance(opened, dict):
+        opened = _split_of(opened, source)
+    names = opened.column_names
+    if names is None:  # a stream that does not say its columns has those of its first example
+        names = next(iter(opened.iter(batch_size=1)), {})
+    columns = _find_columns(source, list(names), opened.features or {}, with_text=with_text)
+    if isinstance((opened.features or {}).get(columns.audio), library.Audio):
+        opened = opened.cast_column(columns.audio, library.Audio(decode=False))
+    return opened, columns
+
+
+def _opened(library: ModuleType, source: "Source", kind: str) -> Any:
+    """What the library makes of a source: a data set, or a dictionary of its splits."""
+    path = Path(source.path)
+    if kind == "parquet":
+        split = source.split or "train"
+        files = {split: _parquet_files(source.path)}
+        return library.load_dataset("parquet", data_files=files, split=split, streaming=source.streaming)
+    if path.is_dir() and any((path / name).is_file() for name in _SAVED):
+        saved = library.load_from_disk(source.path)
+        if not source.streaming:
+            return saved
+        if isinstance(saved, dict):
+            return {name: split.to_iterable_dataset() for name, split in saved.items()}
+        return saved.to_iterable_dataset()
+    return library.load_dataset(
+        source.path, source.name, split=source.split, streaming=source.streaming, revision=source.revision
+    )
+
+
+def _parquet_files(path: str) -> list[str]:
+    """The shards that a path means (a file, a folder, or a pattern with *), in order."""
+    where = Path(path)
+    if where.is_dir():
+        found = sorted(str(one) for one in where.rglob("*.parquet"))
+    elif "*" in path:
+        anchor = Path(where.anchor)
+        found = sorted(str(one) for one in anchor.glob(str(where.relative_to(anchor))))
+    else:
+        found = [path] if where.is_file() else []
+    if not found:
+        raise TrainingDataError(f"{path}: no parquet file there")
+    return found
+
+
+def _split_of(opened: "dict[str, Dataset]", source: "Source") -> "Dataset":
+    """The split that the source names, or the only one that there is."""
+    if source.split is not None:
+        if source.split not in opened:
+            raise TrainingDataError(f"{source.path}: no split {source.split!r}; there are {', '.join(opened)}")
+        return opened[source.split]
+    if len(opened) == 1:
+        return next(iter(opened.values()))
+    raise TrainingDataError(f"{source.path}: has several splits, name one with `split`: {', '.join(opened)}")
+
+
+def _find_columns(source: "Source", names: list[str], features: Mapping[str, Any], *, with_text: bool) -> Columns:
+    """Which columns hold what. What is needed and is not there is an error that names the columns that are."""
+
+    def first(wanted: tuple[str, ...]) -> str | None:
+        return next((name for name in wanted if name in names), None)
+
+    present = f"its columns are: {', '.join(names) or 'none'}"
+    if source.audio_column not in names:
+        raise TrainingDataError(
+            f"{source.path}: no column {source.audio_column!r} with audio (set `audio_column`); {present}"
+        )
+    if source.text_column is not None and source.text_column not in names:
+        raise TrainingDataError(f"{source.path}: no column {source.text_column!r}; {present}")
+    text = source.text_column or first(_TEXT_COLUMNS)
+    if with_text and text is None:
+        raise TrainingDataError(f"{source.path}: no column with transcripts (set `text_column`); {present}")
+    seconds = first(_SECONDS_COLUMNS)
+    if seconds is not None and "float" not in str(getattr(features.get(seconds), "dtype", "")):
+        seconds = None  # whole numbers may as well be milliseconds or samples
+    return Columns(source.audio_column, text, first(_SPEAKER_COLUMNS), seconds)
+
+
+def _read_dataset(source: "Source", kind: str, folder: Path, label: str, *, with_text: bool) -> DatasetTable:
+    """A map-style data set as a table of clips, its durations from a column of seconds, the cache, or the headers."""
+    rows, columns = open_dataset(source, kind, with_text=with_text)
+    if columns.seconds is not None:
+        seconds = np.asarray(rows.select_columns([columns.seconds])[:][columns.seconds], np.float64)
+        if np.isfinite(seconds).all():
+            return DatasetTable(rows, columns, label, seconds)
+    table = DatasetTable(rows, columns, label, np.full(len(rows), np.nan))
+    cache = DurationCache(folder, f"data set {rows._fingerprint} {columns.audio}")
+    missing = []
+    for index in range(len(rows)):
+        known = cache.get(str(index), (0, 0))
+        if known is None:
+            missing.append(index)
+        else:
+            table.seconds[index] = known
+    for index, found in read_headers(_encoded_rows(rows, columns.audio, missing)):
+        if isinstance(found, str):
+            table.problems.append(Skipped(f"{label}row {index}", found))
+        else:
+            table.seconds[index] = found
+            cache.put(str(index), (0, 0), found)
+    cache.save()
+    return table
+
+
+def _encoded_rows(rows: "Dataset", column: str, wanted: list[int]) -> Iterator[tuple[int, Path | bytes]]:
+    """(row, its encoded audio) of the wanted rows, a few in memory at a time."""
+    audio = rows.select_columns([column])
+    for begin in range(0, len(wanted), _ROWS_AT_ONCE):
+        piece = wanted[begin : begin + _ROWS_AT_ONCE]
+        for index, value in zip(piece, audio[piece][column], strict=True):
+            yield index, encoded_audio(value)[0]

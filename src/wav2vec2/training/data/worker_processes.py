@@ -6,14 +6,19 @@ held locked stays locked. A worker has neither Transformers nor a model, and not
 """
 
 import atexit
+import mmap
 import multiprocessing
 import os
+import pickle
 import signal
+import struct
 import sys
+import tempfile
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, reduction
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import Any
 
@@ -21,11 +26,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from wav2vec2.training.data.micro_batches import Batch, MicroBatches
-from wav2vec2.training.data.shared_pickle import SharedPickle
 from wav2vec2.training.saving.interruption import SIGNALS
 
 #: Micro-batches that each worker makes ahead.
 _AHEAD = 4
+
+#: Where a piece of a shared pickle begins: a multiple of this many bytes, as arrays like it.
+_ALIGNMENT = 64
 
 #: What the fork server imports, once for all workers.
 _NEEDED = ("wav2vec2.training.data.worker_processes", "wav2vec2.training.data.batch_loading")
@@ -81,13 +88,13 @@ class _Closing:
         self._iterator = iterator
 
     def __call__(self) -> None:
-        """At once: nobody needs what they are making. The DataLoader would give each of them five seconds."""
+        """End them at once: nobody needs what they are making. The DataLoader would give each of them five seconds."""
         for worker in self._iterator._workers:
             worker.kill()
         self._iterator._shutdown_workers()
 
 
-def prepared_context() -> Any:
+def prepared_context() -> BaseContext:
     """The fork server where there is one (POSIX), else new processes. It imports while the caller goes on."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -141,20 +148,68 @@ def _main_program_hidden(hidden: bool) -> Iterator[None]:
 
 
 def _as_it_is(batch: Any) -> Any:
-    """Instead of the DataLoader's own conversion."""
+    """Takes the place of the DataLoader's own conversion of what a worker has made, which is a `Batch` already."""
     return batch
 
 
 def _begin_worker(number: int) -> None:
-    """One thread of arithmetic; deaf to signals; and gone as soon as the training process is, however that ended."""
+    """Make a worker compute in one thread, hear no signal, and end as soon as the training process has, however that
+    ended."""
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(0)
+
     torch.set_num_threads(1)
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(0)
+class SharedPickle:
+    """An object that many processes read: pickled once into a file without a name, not once for each of them.
+
+    This itself, pickled for the start of another process, is a descriptor of the file; what comes out there is the
+    object. The arrays in it are not read at all, but mapped: all processes share the pages of the file.
+    """
+
+    def __init__(self, value: Any) -> None:
+        buffers: list[pickle.PickleBuffer] = []
+        self._objects = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        pieces = [memoryview(self._objects), *(buffer.raw() for buffer in buffers)]
+        self.file = tempfile.TemporaryFile(prefix="wav2vec2-")  # noqa: SIM115 (it lives as long as this)
+        self.file.write(struct.pack(f"<{len(pieces) + 1}q", len(pieces), *(piece.nbytes for piece in pieces)))
+        for piece in pieces:
+            self.file.write(bytes(-self.file.tell() % _ALIGNMENT))
+            self.file.write(piece)
+        self.file.flush()
+
+    def names(self, module: str) -> bool:
+        """Whether something in the object is defined in this module, so that whoever reads it must import that."""
+        return module.encode() in self._objects
+
+    def __reduce__(self) -> Any:
+        return _received, (reduction.DupFd(self.file.fileno()),)
+
+
+def _received(descriptor: Any) -> Any:
+    """In the other process: the object behind the descriptor that was sent there."""
+    number = descriptor.detach()
+    try:
+        return read_pickle(number)
+    finally:
+        os.close(number)
+
+
+def read_pickle(descriptor: int) -> Any:
+    """The object in the file of a `SharedPickle`; its arrays cannot be changed."""
+    content = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    (count,) = struct.unpack_from("<q", content)
+    at, pieces = 8 * (count + 1), []
+    for length in struct.unpack_from(f"<{count}q", content, 8):
+        at += -at % _ALIGNMENT
+        pieces.append(content[at : at + length])
+        at += length
+    return pickle.loads(pieces[0], buffers=pieces[1:])

@@ -1,4 +1,10 @@
-"""Trackers that a run may write to besides its log: tensorboard and trackio. They get numbers, nothing else."""
+"""Trackers that a run may write to besides its log: tensorboard and trackio. They get numbers, nothing else.
+
+These are not the trackers of Accelerate (`Accelerator(log_with=...)`), for two reasons. `init_trackers` hands one
+name to all trackers, which would be the folder of tensorboard's files and the project of trackio at once, so that the
+two could not keep the places that they have. And a log can be written without an Accelerator, by whoever continues a
+run or tests one.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,10 +12,10 @@ from typing import Any, Protocol
 
 
 class Tracker(Protocol):
-    """Somewhere else where figures go."""
+    """A program that draws the figures of runs."""
 
     def log(self, update: int, values: Mapping[str, float]) -> None:
-        """The figures at an update."""
+        """Hand over the figures at an update, by their names."""
 
     def close(self) -> None:
         """Write out what is left."""
@@ -25,7 +31,7 @@ class TensorboardTracker:
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def log(self, update: int, values: Mapping[str, float]) -> None:
-        """One scalar per name."""
+        """Each figure becomes one scalar."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, update)
 
@@ -44,7 +50,7 @@ class TrackioTracker:
         trackio.init(project="wav2vec2", name=folder.resolve().name, resume="allow" if begin_at else "never")
 
     def log(self, update: int, values: Mapping[str, float]) -> None:
-        """All of them as one step."""
+        """All figures together are one step."""
         self._trackio.log(dict(values), step=update)
 
     def close(self) -> None:

@@ -1,9 +1,17 @@
-"""What whoever watches a run sees, on standard error: a bar on a terminal, a line per logged update elsewhere."""
+"""What whoever watches a run sees on standard error, and how long the run will still take.
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+On a terminal that is a bar; elsewhere, as in a file or a pipe, a line for each logged update.
+"""
 
-import typer
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wav2vec2.evaluation.figures_in_words import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: What a line shows of the figures, in this order, and how.
 _SHOWN = {
@@ -21,25 +29,61 @@ _SHOWN = {
     "data_wait_share": "waiting {:.1%}",
 }
 
-
-#: Of a sample text, so many characters.
+#: Of a sample text, so many characters are shown.
 _SAMPLE = 200
+
+#: The first update starts workers and chooses kernels: it says nothing of the others. So many seconds after it, the
+#: mean of the others says enough.
+_FIRST_SECONDS = 5.0
+
+
+class TimeLeft:
+    """How long a run will still take, from how long its updates took so far, evaluations and checkpoints included.
+
+    >>> now = iter([0.0, 3.0, 12.0])
+    >>> left = TimeLeft(100, clock=lambda: next(now))
+    >>> left.advance(1), left.advance(2), left.advance(5), left.words
+    (False, False, True, '5 minutes left')
+    """
+
+    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._clock = total, clock
+        self._first: tuple[int, float] | None = None
+        self.seconds: float | None = None
+
+    def advance(self, update: int) -> bool:
+        """Take note that so many updates are done. Returns whether the time left has just become known."""
+        now = self._clock()
+        if self._first is None:
+            self._first = update, now
+            return False
+        first, begun = self._first
+        if self._total is None or update <= first or now - begun < _FIRST_SECONDS:
+            return False
+        known = self.seconds is not None
+        self.seconds = (now - begun) / (update - first) * max(self._total - update, 0)
+        return not known
+
+    @property
+    def words(self) -> str:
+        """The time left in words, as "5 minutes left"; empty as long as it is not known."""
+        return "" if self.seconds is None else f"{duration(self.seconds)} left"
 
 
 class ProgressDisplay(Protocol):
-    """How far a run is. `left` says how long it will still take, empty while nobody knows."""
+    """Shows how far a run is. `left` says how long it will still take; it is empty while nobody knows."""
 
     def advance(self, update: int, left: str) -> None:
-        """So many updates are done."""
+        """Show that so many updates are done."""
 
     def figures(self, kind: str, update: int, figures: Mapping[str, Any], left: str) -> None:
-        """The figures of a line of the log."""
+        """Show the figures of a line of the log, whose kind is "training" or "evaluation"."""
 
     def note(self, text: str) -> None:
-        """A sentence."""
+        """Show a sentence."""
 
     def close(self) -> None:
-        """It is over."""
+        """Leave the terminal as it was."""
 
 
 def summary(figures: Mapping[str, Any]) -> str:
@@ -59,7 +103,7 @@ def summary(figures: Mapping[str, Any]) -> str:
 
 
 def sample_lines(figures: Mapping[str, Any]) -> list[str]:
-    """What the evaluation made of some clips.
+    """The texts that an evaluation wrote for some clips, beside what was said in them.
 
     >>> sample_lines({"samples": [{"reference": "the cat", "hypothesis": "a cat"}]})
     ['  reference: the cat', '  hypothesis: a cat']
@@ -69,7 +113,7 @@ def sample_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def progress_display(total_updates: int | None, begin_at: int = 0) -> ProgressDisplay:
-    """A bar if standard error is a terminal, else lines."""
+    """A bar if standard error is a terminal, else lines. The run begins after update `begin_at`."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -90,7 +134,8 @@ class _Lines:
             self.note(line)
 
     def note(self, text: str) -> None:
-        typer.echo(text, err=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
     def close(self) -> None:
         pass
@@ -99,7 +144,7 @@ class _Lines:
 class _Bar:
     """One line: the counter, a bar and the time left, which are never cut, and of the figures what fits behind them."""
 
-    def __init__(self, console: Any, total: int | None, begin_at: int) -> None:
+    def __init__(self, console: "Console", total: int | None, begin_at: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.table import Column
 

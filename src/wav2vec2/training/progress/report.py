@@ -1,22 +1,66 @@
 """The one-page report of a run, made from its folder alone: `report.html` and `report.png`.
 
-It can be made at any time, of a run that goes on, that was stopped, or that is finished.
+It can be made at any time, of a run that goes on, that was stopped, or that is finished. The page asks for no other
+file: the charts are inside it, there is no script, and it fits a telephone, a screen and paper.
 """
 
-import io
-import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-from wav2vec2.training.progress.report_charts import INK, MUTED, STYLE, Panel, draw_panel, panels_of
-from wav2vec2.training.progress.report_page import headline, key_figures, page
-from wav2vec2.training.progress.run_history import RunHistory, read_history
+from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.training.progress.report_charts import Panel, drawing, overview, panels_of, picture
+from wav2vec2.training.progress.run_history import Line, RunHistory, is_number, read_history
 from wav2vec2.training.progress.training_log import FILE_NAME
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 HTML_NAME, PNG_NAME = "report.html", "report.png"
+
+_CSS = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 74rem; background: #fff; color: #1f2933;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .8rem; }
+p { margin: .2rem 0; color: #52606d; }
+.key { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.2rem 0 0; }
+.key div { flex: 1 1 7.5rem; border-top: 3px solid #2f6db5; background: #f5f7fa; padding: .6rem .8rem; }
+.key dt { font-size: .8rem; color: #52606d; }
+.key dd { margin: 0; font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.2rem; }
+figure { margin: 0; break-inside: avoid; }
+figure img { width: 100%; height: auto; display: block; }
+figcaption { font-size: .82rem; color: #52606d; padding: 0 .3rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+td, th { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #e6e9ed; vertical-align: top;
+  overflow-wrap: break-word; }
+th { font-weight: 500; color: #52606d; white-space: nowrap; }
+summary { margin-top: 1rem; color: #52606d; cursor: pointer; }
+footer { margin-top: 2.5rem; font-size: .82rem; color: #52606d; }
+@page { margin: 12mm; }
+@media print {
+  body { padding: 0; font-size: 10pt; max-width: none; }
+  .charts { grid-template-columns: repeat(3, 1fr); gap: .5rem; }
+  .key div { background: none; flex-basis: 6rem; padding: .3rem 0; }
+  .key dd { font-size: 1rem; }
+  figcaption { font-size: .7rem; }
+}
+"""
+
+#: Figures of the table of evaluations, and how they are written.
+_EVALUATED = {
+    "loss": "{:.4f}",
+    "bits": "{:.3f}",
+    "accuracy": "{:.2%}",
+    "wer": "{:.2%}",
+    "cer": "{:.2%}",
+    "left_out": "{:,}",
+    "blank_share": "{:.1%}",
+    "positive_negative_share": "{:.1%}",
+}
 
 
 class ReportError(ValueError):
@@ -31,68 +75,186 @@ def write_report(folder: Path | str) -> list[Path]:
     run = read_history(folder)
     if not (run.facts or run.training or run.evaluations):
         raise ReportError(f"{folder / FILE_NAME}: holds no line of a run yet")
-    matplotlib = _matplotlib()
     panels = panels_of(run)
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
-        pictures = [(panel, _picture(panel, run)) for panel in panels]
-        overview = _png(_overview(panels, run), resolution=110)
-    written = {folder / HTML_NAME: page(run, pictures).encode(), folder / PNG_NAME: overview}
+    with drawing():
+        pictures = [(panel, picture(panel, run)) for panel in panels]
+        whole = overview(panels, run, headline(run), key_figures(run))
+    written = {folder / HTML_NAME: page(run, pictures).encode(), folder / PNG_NAME: whole}
     for path, content in written.items():
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        with replaced_file(path) as stream:
+            stream.write(content)
     return list(written)
 
 
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f'the report needs matplotlib, which is not installed ({error}): pip install "wav2vec2[train]"'
-        ) from error
-    return matplotlib
+def page(run: RunHistory, pictures: Sequence[tuple[Panel, bytes]]) -> str:
+    """The whole page, with the charts as PNG files inside it."""
+    title = escape(headline(run))
+    key = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in key_figures(run))
+    parts = [
+        f"<h1>{title}</h1>",
+        f"<p>{escape(_state(run))}</p>",
+        f'<dl class="key">{key}</dl>',
+        _charts(pictures),
+        _evaluations(run.evaluations),
+        _samples(run.evaluations),
+        _unreadable(run.unreadable),
+        _facts(run.facts),
+        "<footer>Made by <code>wav2vec2 report</code> from the log of the run alone. Thin lines are single log lines, "
+        "thick ones their moving mean; dots are evaluations.</footer>",
+    ]
+    body = "\n".join(filter(None, parts))
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """A figure of its own, known to no global list and to no window system."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def headline(run: RunHistory) -> str:
+    """What was done, by which recipe."""
+    what = "pretraining" if run.is_pretraining else "fine-tuning"
+    recipe = run.facts.get("recipe") or run.facts.get("model")
+    return f"wav2vec 2.0 {what}" + (f": {without_folder(str(recipe)).removesuffix('.yaml')}" if recipe else "")
 
 
-def _png(figure: "Figure", resolution: int) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=resolution, metadata={"Software": None})
-    return stream.getvalue()
+def key_figures(run: RunHistory) -> list[tuple[str, str]]:
+    """The few numbers that one looks for first."""
+    candidates = (
+        ("word error rate", run.last("wer", "evaluation"), "{:.1%}"),
+        ("character error rate", run.last("cer", "evaluation"), "{:.1%}"),
+        ("accuracy", _newest(run, "accuracy"), "{:.1%}"),
+        ("contrastive loss", _newest(run, "bits"), "{:.2f} bits"),
+        ("loss", None if run.is_pretraining else _newest(run, "loss"), "{:.3f}"),
+        ("code perplexity", _codes(run), "{}"),
+        ("audio per second", run.typical("audio_seconds_per_second"), "{:,.0f} s"),
+        ("of the matmul peak", run.typical("peak_fraction"), "{:.0%}"),
+        ("peak memory", run.last("peak_memory_gib"), "{:.1f} GiB"),
+        ("skipped recordings", run.total("skipped") or None, "{:,.0f}"),
+    )
+    figures = [("updates", f"{run.updates:,}")]
+    return figures + [
+        (label, pattern.format(value))
+        for label, value, pattern in candidates
+        if is_number(value) or isinstance(value, str)
+    ]
 
 
-def _picture(panel: Panel, run: RunHistory) -> bytes:
-    figure = _figure(3.7, 2.5)  # the page shows it about that large, also on a telephone: letters keep their size
-    draw_panel(figure.subplots(), panel, run)
-    return _png(figure, resolution=220)
+def _newest(run: RunHistory, name: str) -> Any:
+    """A figure of the last evaluation; without one, of the last updates."""
+    value = run.last(name, "evaluation")
+    return run.last(name) if value is None else value
 
 
-def _overview(panels: list[Panel], run: RunHistory) -> "Figure":
-    """All charts on one page under the key figures."""
-    columns = 3 if len(panels) > 2 else max(len(panels), 1)
-    rows = max(math.ceil(len(panels) / columns), 1)
-    figure = _figure(4.6 * columns, 2.9 * rows + 1.2)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 2.9 * rows])
-    head, body = parts
-    head.text(0.012, 0.83, headline(run), fontsize=15, fontweight="bold", color=INK, va="center")
-    figures = key_figures(run)
-    places = 2 * columns  # of them in a row
-    for index, (label, value) in enumerate(figures[: 2 * places]):
-        x, y = 0.012 + (index % places) * 0.988 / places, 0.5 - (index // places) * 0.3
-        head.text(x, y, label, fontsize=9, color=MUTED, va="center")
-        head.text(x, y - 0.13, value, fontsize=10, color=INK, va="center")
-    axes = list(body.subplots(rows, columns, squeeze=False).flat)
-    for place, panel in zip(axes, panels, strict=False):
-        draw_panel(place, panel, run)
-    for place in axes[len(panels) :]:
-        place.set_axis_off()
-    return figure
+def _codes(run: RunHistory) -> str | None:
+    values = run.last("code_perplexity")
+    return " + ".join(f"{value:.0f}" for value in values if is_number(value)) if isinstance(values, list) else None
+
+
+def _state(run: RunHistory) -> str:
+    """A sentence on how far the run is."""
+    total = run.facts.get("updates")
+    if not run.updates:
+        return "No update has been logged yet."
+    if not is_number(total):
+        return f"{run.updates:,} updates."
+    return f"{run.updates:,} of {total:,} updates" + (": finished." if run.updates >= total else ": not finished.")
+
+
+def _charts(pictures: Sequence[tuple[Panel, bytes]]) -> str:
+    if not pictures:
+        return ""
+    figures = [
+        f'<figure><img alt="{escape(panel.title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f"<figcaption>{escape(panel.caption)}</figcaption></figure>"
+        for panel, png in pictures
+    ]
+    return '<h2>Curves</h2>\n<div class="charts">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"] if head else []
+    for first, *rest in rows:
+        lines.append(f"<tr><th>{escape(first)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>")
+    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _evaluations(lines: Sequence[Line]) -> str:
+    """The table of the last ten evaluations."""
+    names = [name for name in _EVALUATED if any(is_number(line.get(name)) for line in lines)]
+    if not names:
+        return ""
+    rows = [
+        [f"{line['update']:,}"]
+        + [_EVALUATED[name].format(line[name]) if is_number(line.get(name)) else "" for name in names]
+        for line in lines[-10:]
+    ]
+    return "<h2>Evaluations</h2>\n" + _table(rows, ["update", *(name.replace("_", " ") for name in names)])
+
+
+def _samples(lines: Sequence[Line]) -> str:
+    """The texts that the last evaluation wrote for some clips, beside what was said in them."""
+    samples = next((line["samples"] for line in reversed(lines) if line.get("samples")), None)
+    if not isinstance(samples, list):
+        return ""
+    rows = []
+    for sample in samples:
+        values = list(sample.values()) if isinstance(sample, dict) else sample
+        if isinstance(values, list) and values:
+            rows.append(
+                [without_folder(str(value)) if index == 0 else str(value) for index, value in enumerate(values)]
+            )
+    if not rows:
+        return ""
+    head = [str(name) for name in samples[0]] if isinstance(samples[0], dict) else []
+    return "<h2>Sample texts</h2>\n" + _table(rows, head)
+
+
+def _unreadable(recordings: Sequence[tuple[str, str]]) -> str:
+    """The first twenty recordings that could not be read."""
+    if not recordings:
+        return ""
+    rows = [(without_folder(id), reason) for id, reason in recordings[:20]]
+    more = f"<p>and {len(recordings) - 20:,} more</p>" if len(recordings) > 20 else ""
+    return "<h2>Recordings that could not be read</h2>\n" + _table(rows, ("recording", "reason")) + more
+
+
+def _facts(facts: Line) -> str:
+    """All that is known of the run. The configuration of the model is long, and opens on request."""
+    config = facts.get("config")
+    rows = list(_flat({name: value for name, value in facts.items() if name not in ("kind", "config")}, digits=4))
+    table = "<h2>The run</h2>\n" + _table(rows) if rows else ""
+    if isinstance(config, dict) and config:
+        table += "\n<details><summary>Configuration of the model</summary>\n" + _table(_flat(config)) + "</details>"
+    return table
+
+
+def _flat(facts: Line, before: str = "", digits: int = 6) -> Iterable[tuple[str, str]]:
+    """Facts, and the facts inside them, as rows of a table; numbers with so many digits."""
+    for name, value in facts.items():
+        label = f"{before}{str(name).replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from _flat(value, f"{label}: ", digits)
+        elif value is not None and value != []:
+            yield label, _written(value, digits)
+
+
+def _written(value: Any, digits: int) -> str:
+    if isinstance(value, list):
+        return ", ".join(_written(one, digits) for one in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else without_folder(str(value))
+
+
+def without_folder(text: str) -> str:
+    """A report is shown to others: of an absolute path only the last name is kept.
+
+    >>> [without_folder(text) for text in ("/home/ann/data/talk.wav", "C:\\\\data\\\\a.wav", "NVIDIA A100, 8/16 cores")]
+    ['talk.wav', 'a.wav', 'NVIDIA A100, 8/16 cores']
+    """
+    if PurePosixPath(text).is_absolute() or text.startswith("~"):
+        return PurePosixPath(text).name
+    windows = PureWindowsPath(text)
+    return windows.name if windows.is_absolute() else text

@@ -1,7 +1,9 @@
-"""The report's charts, drawn with matplotlib: one small panel per question that a run is asked."""
+"""The report's charts, drawn with matplotlib: one small panel for each question about a run, and all on one page."""
 
+import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from wav2vec2.training.progress.run_history import RunHistory, Series, perplexit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e6e9ed"
 COLOURS = ("#2f6db5", "#d1702a", "#3a8f5c", "#8a5fb0", "#b23a48", "#5f7d8c")
@@ -55,10 +58,12 @@ PUBLISHED_ACCURACY = {
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart: what it is called, what it shows, whether a run has that, and how it is drawn."""
+    """A chart of the report."""
 
     title: str
+    #: What the chart shows, in a sentence below it.
     caption: str
+    #: Whether a run has figures for the chart.
     is_there: Callable[[RunHistory], bool]
     draw: Callable[["Axes", RunHistory], None]
 
@@ -291,6 +296,18 @@ PANELS = (
 )
 
 
+def drawing() -> AbstractContextManager[Any]:
+    """Within this context all charts have the style of the report, whatever the user has set for their own."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            f'the report needs matplotlib, which is not installed ({error}): pip install "wav2vec2[train]"'
+        ) from error
+    style = matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE})
+    return style
+
+
 def panels_of(run: RunHistory) -> list[Panel]:
     """The charts for which this run has figures."""
     return [panel for panel in PANELS if panel.is_there(run)]
@@ -307,3 +324,48 @@ def draw_panel(axes: "Axes", panel: Panel, run: RunHistory) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xlabel("update")
         axes.set_xlim(left=0)
+
+
+def picture(panel: Panel, run: RunHistory) -> bytes:
+    """One chart as a PNG file. The page shows it about as large as it is drawn, also on a telephone: letters keep
+    their size."""
+    figure = _figure(3.7, 2.5)
+    draw_panel(figure.subplots(), panel, run)
+    return _png(figure, resolution=220)
+
+
+def overview(panels: Sequence[Panel], run: RunHistory, headline: str, figures: Sequence[tuple[str, str]]) -> bytes:
+    """All charts on one page under the headline and the key figures (name, value), as a PNG file."""
+    columns = 3 if len(panels) > 2 else max(len(panels), 1)
+    rows = max(math.ceil(len(panels) / columns), 1)
+    figure = _figure(4.6 * columns, 2.9 * rows + 1.2)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 2.9 * rows])
+    head, body = parts
+    head.text(0.012, 0.83, headline, fontsize=15, fontweight="bold", color=INK, va="center")
+    places = 2 * columns  # of them in a row
+    for index, (label, value) in enumerate(figures[: 2 * places]):
+        x, y = 0.012 + (index % places) * 0.988 / places, 0.5 - (index // places) * 0.3
+        head.text(x, y, label, fontsize=9, color=MUTED, va="center")
+        head.text(x, y - 0.13, value, fontsize=10, color=INK, va="center")
+    axes = list(body.subplots(rows, columns, squeeze=False).flat)
+    for place, panel in zip(axes, panels, strict=False):
+        draw_panel(place, panel, run)
+    for place in axes[len(panels) :]:
+        place.set_axis_off()
+    return _png(figure, resolution=110)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure of its own, known to no global list and to no window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: "Figure", resolution: int) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=resolution, metadata={"Software": None})
+    return stream.getvalue()

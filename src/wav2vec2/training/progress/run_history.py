@@ -21,7 +21,7 @@ Kind = Literal["training", "evaluation"]
 
 @dataclass
 class Series:
-    """One figure over the updates, as far as it was logged."""
+    """One figure over the updates, as far as it was logged: `values` (n,) at `updates` (n,)."""
 
     updates: NDArray[np.float64]
     values: NDArray[np.float64]
@@ -34,11 +34,15 @@ class Series:
 class RunHistory:
     """What the report is made of. Any part may be missing: a run may have been stopped at any time."""
 
+    #: What the run, and each later start of it, has said of itself in the first line.
     facts: Line = field(default_factory=dict)
+    #: The lines about training, in the order of their updates.
     training: list[Line] = field(default_factory=list)
+    #: The lines about evaluations, in the order of their updates.
     evaluations: list[Line] = field(default_factory=list)
-    #: How often each code was chosen (G groups, V entries) in the last evaluation, and its update.
+    #: How often each code was chosen (G groups, V entries) in the last evaluation.
     code_counts: NDArray[np.float64] | None = None
+    #: The update of that evaluation.
     codes_update: int | None = None
     #: Recordings that could not be read, with the reason.
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -116,20 +120,15 @@ def read_history(folder: Path | str) -> RunHistory:
     _read_codes(Path(folder) / CODES_FILE_NAME, history)
     saved = [update_of(path) or 0 for path in checkpoints_in(Path(folder) / "checkpoints")]
     history.saved_update = max(saved, default=0)
-    history.unreadable = _read_unreadable(Path(folder) / UNREADABLE_FILE_NAME)
+    unreadable = Path(folder) / UNREADABLE_FILE_NAME
+    if unreadable.is_file():  # the list that the run keeps: TAB separated, with the header id, reason
+        rows = [row.split("\t") for row in unreadable.read_text(encoding="utf-8", errors="replace").splitlines()[1:]]
+        history.unreadable = [(row[0], row[1]) for row in rows if len(row) == 2]
     return history
 
 
-def _read_unreadable(path: Path) -> list[tuple[str, str]]:
-    """The list that the run keeps (TAB separated, with a header: id, reason)."""
-    if not path.is_file():
-        return []
-    rows = [row.split("\t") for row in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]]
-    return [(row[0], row[1]) for row in rows if len(row) == 2]
-
-
 def _read_codes(path: Path, history: RunHistory) -> None:
-    """A missing or damaged file costs the heat map, not the report."""
+    """Add the counts of codes. A missing or damaged file costs the chart of the codebooks, not the report."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         counts = np.array(content["counts"], dtype=np.float64)

@@ -128,16 +128,13 @@ class Meter:
         device: torch.device | str = "cpu",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`peak` is what `matmul_peak` measured on `device`, None if the share of it is of no interest."""
         self.peak, self.device, self._clock = peak, torch.device(device), clock
-        self._begin()
+        self._begin(clock())
 
-    def _begin(self, now: float | None = None) -> None:
-        self._start = self._clock() if now is None else now
+    def _begin(self, now: float) -> None:
+        self._start = now
         self._waited = self._audio = self._held = self._operations = 0.0
-
-    def restart(self) -> None:
-        """Forget what has been added up: what lies between (an evaluation, say) was no training."""
-        self._begin()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -158,7 +155,7 @@ class Meter:
             self._start += self._clock() - start
 
     def add(self, audio_seconds: float, held_seconds: float, operations: float = 0.0) -> None:
-        """A batch with so much audio, which with its padding is as long as `held_seconds`."""
+        """Count a batch with so much audio, which with its padding is as long as `held_seconds`."""
         self._audio += audio_seconds
         self._held += held_seconds
         self._operations += operations
@@ -166,7 +163,7 @@ class Meter:
     def figures(
         self, updates: int, sum_over_processes: Callable[[list[float]], list[float]] | None = None
     ) -> dict[str, Any]:
-        """What the log holds of the last `updates` updates; the meter then starts anew.
+        """What the log tells of the speed of the last `updates` updates; the meter then starts anew.
 
         `sum_over_processes` adds a list of numbers up over all processes, so that audio counts for all of them and
         shares are means over them.

@@ -7,37 +7,26 @@ A line is one JSON object: `"kind": "run"` (facts of the run, once at the top), 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.training.progress.log_trackers import Tracker, open_trackers
-from wav2vec2.training.progress.progress_display import ProgressDisplay, progress_display
-from wav2vec2.training.progress.time_left import TimeLeft
+from wav2vec2.training.progress.progress_display import ProgressDisplay, TimeLeft, progress_display
 
 FILE_NAME = "log.jsonl"
 CODES_FILE_NAME = "codes.json"
 
-#: What depends on the machine and the moment. All else of a line is the same when a run is killed and resumed.
-TIMING_FIELDS = frozenset(
-    {
-        "wall_seconds",
-        "audio_seconds_per_second",
-        "data_wait_share",
-        "matmul_peak_tflops",
-        "peak_fraction",
-        "peak_memory_gib",
-    }
-)
-
 
 class TrainingLog:
-    """Writes what happens. Only the main process (`main=True`) does; elsewhere every method does nothing.
+    """Writes the log of a run, in its main process (`main=True`) alone: elsewhere every method does nothing.
 
-    `begin_at` is the update that a resumed run begins after. Lines are written through as soon as they are there, so
-    a kill loses none; `mark` and `truncate_to` cut off what a resumed run will do, and write, again.
+    `begin_at` is the update that a resumed run begins after. Each line is handed to the system as soon as it is
+    written, so that a killed run loses none. A checkpoint keeps the `mark` of the log; the run that is resumed from it
+    uses `truncate_to` to cut off the lines of the updates that it will do again.
     """
 
     def __init__(
@@ -63,7 +52,7 @@ class TrainingLog:
                 self._display = progress_display(total_updates, begin_at)
 
     def mark(self) -> int:
-        """The bytes that are on the disk, for good if it can take them: what a checkpoint keeps for `truncate_to`."""
+        """The size of the log in bytes, once all of it is on the disk: a checkpoint keeps it for `truncate_to`."""
         if not self.main or not self.path.exists():
             return 0
         stream = self._opened()
@@ -73,7 +62,7 @@ class TrainingLog:
         return self.path.stat().st_size
 
     def truncate_to(self, size: int) -> None:
-        """Cut off what came after the checkpoint with this `mark`. A log that is shorter stays as it is."""
+        """Cut off what was written after the checkpoint with this `mark`. A log that is shorter stays as it is."""
         if not self.main or not self.path.exists() or self.path.stat().st_size <= size:
             return
         if self._stream is not None:
@@ -82,30 +71,27 @@ class TrainingLog:
         os.truncate(self.path, size)
 
     def header(self, facts: Mapping[str, Any]) -> None:
-        """Facts of the run: parameters, hours, versions, hardware, seed. No paths and no names of users."""
+        """Write the facts of the run: parameters, hours, versions, hardware, seed. No paths and no names of users."""
         if self.main:
             fresh = not self.path.exists() or self.path.stat().st_size == 0
             self._append({"kind": "run" if fresh else "resume", **facts})
 
     def training(self, update: int, figures: Mapping[str, Any]) -> None:
-        """The figures of the updates up to this one."""
+        """Write the figures of training since the line before, up to this update."""
         self._figures("training", update, figures)
 
     def evaluation(self, update: int, figures: Mapping[str, Any]) -> None:
-        """The figures of an evaluation after this update."""
+        """Write the figures of an evaluation after this update."""
         self._figures("evaluation", update, figures)
 
     def codes(self, update: int, counts: Any) -> None:
-        """How often an evaluation chose each code (G groups, V entries), for the report; the newest alone is kept."""
-        if not self.main:
-            return
-        path = self.path.with_name(CODES_FILE_NAME)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(json.dumps(_jsonable({"update": update, "counts": counts})) + "\n", encoding="utf-8")
-        partial.replace(path)
+        """Keep for the report how often each code was chosen (G groups, V entries), the newest counts alone."""
+        if self.main:
+            with replaced_file(self.path.with_name(CODES_FILE_NAME)) as stream:
+                stream.write(json.dumps(_jsonable({"update": update, "counts": counts})).encode() + b"\n")
 
     def advance(self, update: int) -> None:
-        """So many updates are done; a bar shows it. As soon as it is known, how long the rest takes is said once."""
+        """Show that so many updates are done. How long the rest takes is said once, as soon as it is known."""
         if self._display is None:
             return
         if self._time_left.advance(update):
@@ -113,7 +99,7 @@ class TrainingLog:
         self._display.advance(update, self._time_left.words)
 
     def note(self, text: str) -> None:
-        """A sentence for whoever is watching; it is not kept."""
+        """Show a sentence to whoever is watching; the log does not keep it."""
         if self._display is not None:
             self._display.note(text)
 
@@ -156,18 +142,13 @@ class TrainingLog:
 
     def _opened(self) -> IO[str]:
         if self._stream is None:
-            unfinished = self.path.exists() and not _ends_with_a_line(self.path)
+            with self.path.open("a+b") as written:
+                written.seek(max(written.tell() - 1, 0))
+                unfinished = written.read() not in (b"", b"\n")
             self._stream = self.path.open("a", encoding="utf-8", newline="\n")
             if unfinished:
                 self._stream.write("\n")  # a line that a crash cut short must not spoil the next one
         return self._stream
-
-
-def _ends_with_a_line(path: Path) -> bool:
-    with path.open("rb") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(size - 1, 0))
-        return stream.read() in (b"", b"\n")
 
 
 def _jsonable(value: Any) -> Any:
@@ -213,12 +194,3 @@ def read_log(folder: Path | str) -> list[dict[str, Any]]:
         if isinstance(line, dict):
             lines.append(line)
     return lines
-
-
-def without_timing(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What two runs of the same seed and data have in common: no timing fields, no lines about a later start."""
-    return [
-        {name: value for name, value in line.items() if name not in TIMING_FIELDS}
-        for line in lines
-        if line.get("kind") != "resume"
-    ]

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,7 +13,7 @@ class Between:
     high: float = math.inf
     above: bool = False
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: float) -> bool:
         """Is the number inside?"""
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
@@ -29,7 +28,7 @@ class OneOf:
     def __init__(self, *names: str) -> None:
         self.names: tuple[str, ...] = names
 
-    def allows(self, value: Any) -> bool:
+    def allows(self, value: object) -> bool:
         """Is it one of them?"""
         return value in self.names
 
@@ -40,6 +39,6 @@ class OneOf:
 Limit = Between | OneOf
 
 
-def limits_in(metadata: Iterable[Any]) -> list[Limit]:
+def limits_in(metadata: Iterable[object]) -> list[Limit]:
     """The limits among the annotations of a type."""
     return [item for item in metadata if isinstance(item, Between | OneOf)]

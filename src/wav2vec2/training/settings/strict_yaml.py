@@ -14,7 +14,7 @@ Tree = dict[str, Any]
 
 
 class RecipeSyntaxError(ValueError):
-    """A text that is not the YAML we read, and why."""
+    """A text that is not YAML as we read it; the message says why."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,7 +49,8 @@ def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """JSON writes a character beyond U+FFFF as two halves, which PyYAML leaves apart; one half alone is an error."""
+    """A text, in which two halves of a character beyond U+FFFF, as JSON writes it, are one character; PyYAML leaves
+    them apart. One half alone is an error."""
     return loader.construct_scalar(node).encode("utf-16", "surrogatepass").decode("utf-16")
 
 
@@ -105,6 +106,7 @@ def read_file(path: Path) -> tuple[Tree, dict[str, int]]:
 
 
 def _note_lines(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
+    """Add the line of every dotted key below a node to `lines`."""
     entries: list[tuple[str, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
         entries = [(str(key.value), key, value) for key, value in node.value]

@@ -13,22 +13,21 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from wav2vec2.training.settings.field_limits import limits_in
 
-#: Stands for a value that could not be made.
+#: Stand for a value that could not be made, and for one that was not given.
 INVALID: Any = object()
-#: Stands for a value that was not given.
 ABSENT: Any = object()
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """A dotted key, the value that stands there, and what would be right."""
+    """Something that is wrong: a dotted `key`, the `value` that stands there, and a `text` on what would be right."""
 
     key: str
-    value: Any
+    value: object
     text: str
 
 
-def construct(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
+def construct(kind: Any, value: object, key: str, complaints: list[Complaint]) -> Any:
     """The value as `kind` (a type as fields have it), or `INVALID` when something was added to `complaints`."""
     origin = get_origin(kind)
     if origin is Annotated:
@@ -43,12 +42,12 @@ def construct(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> A
     return _plain(kind, value, key, complaints)
 
 
-def _refuse(key: str, value: Any, text: str, complaints: list[Complaint]) -> Any:
+def _refuse(key: str, value: object, text: str, complaints: list[Complaint]) -> Any:
     complaints.append(Complaint(key, value, text))
     return INVALID
 
 
-def _limited(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
+def _limited(kind: Any, value: object, key: str, complaints: list[Complaint]) -> Any:
     inner, *metadata = get_args(kind)
     made = construct(inner, value, key, complaints)
     if made is INVALID:
@@ -72,7 +71,7 @@ def _plain(kind: type, value: Any, key: str, complaints: list[Complaint]) -> Any
 _WANTED: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
-def _hint(kind: type, value: Any) -> str:
+def _hint(kind: type, value: object) -> str:
     if isinstance(value, str) and kind is not str:
         return ", without quotes" if value.lower() in ("true", "false") or value.isdecimal() else ""
     if kind is int and isinstance(value, float) and value.is_integer():
@@ -82,7 +81,7 @@ def _hint(kind: type, value: Any) -> str:
     return ""
 
 
-def _section(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
+def _section(kind: Any, value: object, key: str, complaints: list[Complaint]) -> Any:
     known = {field.name: field for field in fields(kind) if field.init}
     if not isinstance(value, Mapping):
         empty = " (it is empty: leave it out)" if value is None else ""
@@ -105,7 +104,7 @@ def _section(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> An
     return section if len(complaints) == before else INVALID
 
 
-def _field_value(kind: Any, field: Field[Any], value: Any, key: str, complaints: list[Complaint]) -> Any:
+def _field_value(kind: Any, field: Field[Any], value: object, key: str, complaints: list[Complaint]) -> Any:
     """What the field gets; `ABSENT` leaves it to its default."""
     if value is ABSENT:
         if field.default is not MISSING or field.default_factory is not MISSING:
@@ -124,7 +123,7 @@ def _required(kind: Any) -> str:
     return f"give {_WANTED[kind]}" if kind in _WANTED else "it has no default"
 
 
-def _list(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
+def _list(kind: Any, value: object, key: str, complaints: list[Complaint]) -> Any:
     if not isinstance(value, list):
         return _refuse(key, value, "must be a list, in square brackets", complaints)
     (inner,) = get_args(kind)
@@ -132,7 +131,7 @@ def _list(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
     return INVALID if any(item is INVALID for item in items) else items
 
 
-def _tuple(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
+def _tuple(kind: Any, value: object, key: str, complaints: list[Complaint]) -> Any:
     kinds = get_args(kind)
     if not isinstance(value, list) or len(value) != len(kinds):
         return _refuse(key, value, f"must be a list of {len(kinds)} values, in square brackets", complaints)
@@ -141,7 +140,7 @@ def _tuple(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
     return INVALID if any(item is INVALID for item in items) else items
 
 
-def _dict(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
+def _dict(kind: Any, value: object, key: str, complaints: list[Complaint]) -> Any:
     if not isinstance(value, Mapping):
         return _refuse(key, value, "must be a section of names and values", complaints)
     before = len(complaints)
@@ -153,7 +152,7 @@ def _dict(kind: Any, value: Any, key: str, complaints: list[Complaint]) -> Any:
     return dict(value) if len(complaints) == before else INVALID
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
@@ -171,12 +170,12 @@ def _is_finite(value: float) -> bool:
 _COLLECTIONS: dict[Any, Callable[[Any, Any, str, list[Complaint]], Any]] = {list: _list, tuple: _tuple, dict: _dict}
 
 
-def dotted(prefix: str, name: Any) -> str:
+def dotted(prefix: str, name: object) -> str:
     """The key of an entry in a section."""
     return f"{prefix}.{name}" if prefix else str(name)
 
 
-def suggestion(name: Any, known: Iterable[str]) -> str:
+def suggestion(name: object, known: Iterable[str]) -> str:
     """What may have been meant, or what there is."""
     names = list(known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)

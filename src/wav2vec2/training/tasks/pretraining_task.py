@@ -19,7 +19,7 @@ from wav2vec2.modeling.span_masking import draw_pretraining_mask
 from wav2vec2.modeling.whole_update import WholeUpdate
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums
 
 #: A label that no loss sees.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.training.data.audio_clips import ClipFacts, LoadedClip
-from wav2vec2.training.data.waveform_batches import Waveforms
+from wav2vec2.training.data.micro_batches import Waveforms
 
 #: What a model takes, and what figures need. `dropped` (B,) marks clips that cannot be learned from (a target that is
 #: longer than its audio); the loop lists them.

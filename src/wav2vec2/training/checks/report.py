@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.text_normalization import shorten
 
 #: File that a report is saved as.
@@ -23,7 +24,7 @@ _TITLES = {"problem": "to be put right", "warning": "to be looked at", "note": "
 
 @dataclass(frozen=True)
 class Example:
-    """One clip of a finding: its id, a piece of its text, and what was measured of it."""
+    """One clip of a finding: its id, a piece of its text, and in `detail` what was measured of it."""
 
     id: str
     text: str = ""
@@ -36,21 +37,29 @@ class Example:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found. `kind` is its name for programs, `where` the data it is of ("train", "valid") or
-    "model", `count` of `total` clips have it (0 of 0 where clips do not count), `right` says what would be right."""
+    """One thing that was found."""
 
+    #: Its name for programs.
     kind: str
     severity: Severity
+    #: The data it was found in ("train" or "valid"), or "model".
     where: str
+    #: What was found, for people.
     message: str
+    #: How many clips have it ...
     count: int = 0
+    #: ... of how many; 0 where clips do not count.
     total: int = 0
+    #: Some of these clips.
     examples: Sequence[Example] = ()
+    #: What would be right.
     right: str = ""
 
     def line(self) -> str:
         """The finding as a paragraph: where, how many, what, what would be right, examples."""
-        share = f"{self.count} of {self.total} ({_percent(self.count, self.total)}) " if self.total else ""
+        percent = 100 * self.count / max(1, self.total)
+        percentage = f"{percent:.1f} %" if percent >= 0.1 else f"{percent:.2g} %"
+        share = f"{self.count} of {self.total} ({percentage}) " if self.total else ""
         text = f"{self.where}: {share}{self.message}"
         if self.right:
             text += f"; right would be: {self.right}"
@@ -106,7 +115,8 @@ class ValidationReport:
         """Write `validation.json` into `folder`."""
         path = Path(folder) / REPORT_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        with replaced_file(path) as stream:
+            stream.write(json.dumps(self.to_dict(), ensure_ascii=False, indent=2).encode() + b"\n")
         return path
 
 
@@ -127,8 +137,3 @@ def example(name: str, text: str | None = None, detail: str = "") -> Example:
 def by_share(count: int, total: int, allowed: float) -> Severity:
     """Bad clips are left out and listed while they are few; more than the run allows are a problem of the data."""
     return "problem" if count > allowed * total else "warning"
-
-
-def _percent(count: int, total: int) -> str:
-    share = 100 * count / total
-    return f"{share:.1f} %" if share >= 0.1 else f"{share:.2g} %"

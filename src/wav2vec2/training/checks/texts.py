@@ -7,39 +7,49 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import eq
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.processing.text_normalization import is_digit, normal_form
 from wav2vec2.processing.unknown_characters import code_points, letter_case
-from wav2vec2.training.checks.validation_clips import ClipSource
-from wav2vec2.training.checks.validation_report import EXAMPLES, Finding, Severity, by_share, example
+from wav2vec2.training.checks.clips import ClipSource
+from wav2vec2.training.checks.report import EXAMPLES, Finding, Severity, by_share
 
-#: Unknown characters that are listed one by one.
-_LISTED = 20
+if TYPE_CHECKING:
+    from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+    from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 
-#: Of these, so many in one example.
-_OF_ONE = 8
+    Tokenizer = Wav2Vec2CTCTokenizer | Wav2Vec2PhonemeCTCTokenizer
+
+#: Unknown characters that are listed one by one, and those of them that one example names.
+_LISTED, _OF_ONE = 20, 8
 
 
 @dataclass
 class SpelledTexts:
-    """The transcripts of a source as the tokenizer spells them. `clips` (n,) are indices of usable clips, `labels` and
-    `repeats` (n,) how many labels each has and how many equal their neighbour."""
+    """The transcripts of a source as the tokenizer spells them."""
 
+    #: The n usable clips, as indices into the source.
     clips: NDArray[np.int64]
+    #: How many labels (n,) each of their texts has.
     labels: NDArray[np.int64]
+    #: How many of these labels (n,) equal the one before.
     repeats: NDArray[np.int64]
+    #: How often each character was met that has no token.
     unknown: Counter[str] = field(default_factory=Counter)
+    #: The first clips in which each of these characters was met.
     where_unknown: dict[str, list[int]] = field(default_factory=dict)
+    #: All clips with such a character.
     with_unknown: set[int] = field(default_factory=set)
+    #: Clips whose text a choice of the normalisation refuses, and why.
     refused: dict[int, str] = field(default_factory=dict)
+    #: How often each token was used.
     used: Counter[str] = field(default_factory=Counter)
 
 
-def spell(source: ClipSource, tokenizer: Any) -> SpelledTexts:
+def spell(source: ClipSource, tokenizer: "Tokenizer") -> SpelledTexts:
     """Cut every usable transcript into tokens, and note what has none. The tokenizer is left as it is."""
     clips = source.usable()
     spelled = SpelledTexts(clips, *np.zeros((2, len(clips)), np.int64))
@@ -52,7 +62,11 @@ def spell(source: ClipSource, tokenizer: Any) -> SpelledTexts:
             spelled.refused[index] = str(error)
             pieces, unknown = [], Counter()
         if unknown:
-            _note(spelled, index, unknown)
+            spelled.with_unknown.add(index)
+            spelled.unknown.update(unknown)
+            for character in unknown:
+                found = spelled.where_unknown.setdefault(character, [])
+                found += [index] if len(found) < EXAMPLES else []
         spelled.used.update(pieces)
         known = index not in spelled.with_unknown
         whole = pieces if known else tokenizer._cut(tokenizer.normalize(text))  # two are not equal for being unknown
@@ -61,28 +75,19 @@ def spell(source: ClipSource, tokenizer: Any) -> SpelledTexts:
     return spelled
 
 
-def _note(spelled: SpelledTexts, index: int, unknown: Counter[str]) -> None:
-    spelled.unknown.update(unknown)
-    spelled.with_unknown.add(index)
-    for character in unknown:
-        found = spelled.where_unknown.setdefault(character, [])
-        if len(found) < EXAMPLES:
-            found.append(index)
-
-
 def text_findings(
-    where: str, source: ClipSource, spelled: SpelledTexts, tokenizer: Any, *, on_unknown: str, max_bad_share: float
+    source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer", *, on_unknown: str, max_bad_share: float
 ) -> Iterator[Finding]:
     """Everything about the transcripts of one source that has nothing to do with its audio."""
-    yield from _missing(where, source, max_bad_share)
-    yield from _empty(where, source, spelled, max_bad_share)
-    yield from _refused(where, source, spelled)
+    yield from _missing(source, max_bad_share)
+    yield from _empty(source, spelled, max_bad_share)
+    yield from _refused(source, spelled)
     if spelled.unknown:
-        yield from _unknown(where, source, spelled, tokenizer, on_unknown)
-    yield from _special_tokens(where, source, spelled, tokenizer)
+        yield from _unknown(source, spelled, tokenizer, on_unknown)
+    yield from _special_tokens(source, spelled, tokenizer)
 
 
-def unused_tokens(spelled: SpelledTexts, tokenizer: Any) -> Iterator[Finding]:
+def unused_tokens(spelled: SpelledTexts, tokenizer: "Tokenizer") -> Iterator[Finding]:
     """Tokens of the vocabulary that no training transcript has: they are never learnt."""
     special = {*tokenizer.all_special_tokens, tokenizer.word_delimiter_token}
     ordinary = [token for token in tokenizer.encoder if token not in special]
@@ -99,23 +104,23 @@ def unused_tokens(spelled: SpelledTexts, tokenizer: Any) -> Iterator[Finding]:
         )
 
 
-def _missing(where: str, source: ClipSource, allowed: float) -> Iterator[Finding]:
+def _missing(source: ClipSource, allowed: float) -> Iterator[Finding]:
     missing = [index for index, text in enumerate(source.transcripts) if not text]
     if missing:
         yield Finding(
             "missing_transcript",
             by_share(len(missing), len(source), allowed),
-            where,
+            source.where,
             "clips have no transcript: they are left out",
             len(missing),
             len(source),
-            [example(source.ids[index]) for index in missing[:EXAMPLES]],
+            source.examples(missing),
             "a text in the column `transcript` (or data.train.0.text_column=NAME of another column)",
         )
 
 
-def _empty(where: str, source: ClipSource, spelled: SpelledTexts, allowed: float) -> Iterator[Finding]:
-    """A transcript of which the normalisation, or leaving out unknown characters, leaves nothing."""
+def _empty(source: ClipSource, spelled: SpelledTexts, allowed: float) -> Iterator[Finding]:
+    """Transcripts of which the normalisation, or leaving out unknown characters, leaves nothing."""
     empty = [
         int(index)
         for index, labels in zip(spelled.clips, spelled.labels, strict=True)
@@ -125,32 +130,30 @@ def _empty(where: str, source: ClipSource, spelled: SpelledTexts, allowed: float
         yield Finding(
             "empty_target",
             by_share(len(empty), len(spelled.clips), allowed),
-            where,
+            source.where,
             "transcripts have no character left that the vocabulary knows: the targets are empty",
             len(empty),
             len(spelled.clips),
-            [example(source.ids[index], source.transcripts[index]) for index in empty[:EXAMPLES]],
+            source.examples(empty),
             "texts with words, or choices under `text` that keep them",
         )
 
 
-def _refused(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+def _refused(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
     if spelled.refused:
         yield Finding(
             "refused_text",
             "problem",
-            where,
+            source.where,
             "transcripts are refused by the choices under `text`, as digits are by text.digits=refuse",
             len(spelled.refused),
             len(spelled.clips),
-            [example(source.ids[index], source.transcripts[index]) for index in list(spelled.refused)[:EXAMPLES]],
+            source.examples(spelled.refused),
             "numbers spelled out as they are said (text.digits=remove or keep, if that is what is wanted)",
         )
 
 
-def _unknown(
-    where: str, source: ClipSource, spelled: SpelledTexts, tokenizer: Any, on_unknown: str
-) -> Iterator[Finding]:
+def _unknown(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer", on_unknown: str) -> Iterator[Finding]:
     listed = sorted(spelled.unknown.items(), key=lambda item: (-item[1], item[0]))
     names = [f"{character!r} ({code_points(character)}) x{count}" for character, count in listed[:_LISTED]]
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
@@ -159,28 +162,25 @@ def _unknown(
         examples.setdefault(spelled.where_unknown[character][0], []).append(character)
     severity: Severity = "problem" if on_unknown == "error" else "warning"
     done = {"skip": ": these clips are left out", "unknown": ": they become the token for unknown ones"}
-    if where == "valid" and on_unknown == "skip" and tokenizer.unk_token is not None:
+    if source.where == "valid" and on_unknown == "skip" and tokenizer.unk_token is not None:
         done = {"skip": ": these clips are scored all the same, and each such character is an error"}
     kind, causes = _causes(source, spelled, tokenizer)
     cause = f" ({'; '.join(said for said, _ in causes)})" if causes else ""
     yield Finding(
         kind,
         severity,
-        where,
+        source.where,
         f"transcripts have characters that are not in the vocabulary of {len(tokenizer)} tokens{cause}"
         f"{done.get(on_unknown, '')}: {', '.join(names)}{more}",
         len(spelled.with_unknown),
         len(spelled.clips),
-        [
-            example(source.ids[index], source.transcripts[index], f"has {' '.join(map(repr, characters[:_OF_ONE]))}")
-            for index, characters in list(examples.items())[:EXAMPLES]
-        ],
+        source.examples(examples, lambda index: f"has {' '.join(map(repr, examples[index][:_OF_ONE]))}"),
         "; ".join(right for _, right in causes)
         or "a vocabulary with these characters (text.vocabulary=null builds one), or texts without them",
     )
 
 
-def _causes(source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> tuple[str, list[tuple[str, str]]]:
+def _causes(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer") -> tuple[str, list[tuple[str, str]]]:
     """(kind of finding, [(why characters are unknown, what would be right), ...]), the most telling first."""
     unknown, known = spelled.unknown, tokenizer.encoder
     causes: list[tuple[str, str]] = []
@@ -207,7 +207,9 @@ def _causes(source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> tuple[
     return kind, causes
 
 
-def _other_form(rest: list[str], source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> tuple[str, str] | None:
+def _other_form(
+    rest: list[str], source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer"
+) -> tuple[str, str] | None:
     """Whether accents are written in the other normal form of Unicode: NFC has é as one character, NFD as two."""
     accents = [c for c in rest if _combining(c) or normal_form("NFD", c) != c]
     if not accents:
@@ -215,7 +217,8 @@ def _other_form(rest: list[str], source: ClipSource, spelled: SpelledTexts, toke
     form = "NFC" if any(map(_combining, accents)) else "NFD"
     indices = {index for c in accents for index in spelled.where_unknown[c]}
     known = tokenizer.encoder
-    written = {c for index in indices for c in normal_form(form, tokenizer.normalize(source.transcripts[index]))}
+    texts = (source.transcripts[index] or "" for index in indices)
+    written = {c for text in texts for c in normal_form(form, tokenizer.normalize(text))}
     lost = {c for c in written if c not in known and c.lower() not in known and c.upper() not in known}
     if any(_combining(c) or normal_form("NFD", c) != c for c in lost):
         return None
@@ -227,7 +230,7 @@ def _combining(character: str) -> bool:
     return len(character) == 1 and "\u0300" <= character <= "\u036f"
 
 
-def _special_tokens(where: str, source: ClipSource, spelled: SpelledTexts, tokenizer: Any) -> Iterator[Finding]:
+def _special_tokens(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer") -> Iterator[Finding]:
     """Special tokens written out in a text are trained on as if they were said."""
     delimiter = tokenizer.word_delimiter_token
     normal = tokenizer.normalize
@@ -240,10 +243,10 @@ def _special_tokens(where: str, source: ClipSource, spelled: SpelledTexts, token
             yield Finding(
                 "special_token_in_text",
                 "warning",
-                where,
+                source.where,
                 f"transcripts hold {token!r}, which is {role} of the vocabulary",
                 len(found),
                 len(spelled.clips),
-                [example(source.ids[index], source.transcripts[index]) for index in found[:EXAMPLES]],
+                source.examples(found),
                 "texts without it, or another token (text.word_delimiter)",
             )

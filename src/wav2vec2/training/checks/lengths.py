@@ -4,15 +4,15 @@ Shapes: n clips.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import output_length
-from wav2vec2.training.checks.validation_clips import ClipSource
-from wav2vec2.training.checks.validation_report import EXAMPLES, Finding, by_share, example
-from wav2vec2.training.checks.validation_text import SpelledTexts
+from wav2vec2.training.checks.clips import ClipSource
+from wav2vec2.training.checks.report import EXAMPLES, Finding, by_share, example
+from wav2vec2.training.checks.texts import SpelledTexts
 from wav2vec2.training.data.audio_clips import SAMPLING_RATE
 
 #: No one speaks faster in any script; read English has about 15 characters a second, Mandarin 5.
@@ -30,7 +30,7 @@ _FEWEST = 20
 _LONG_FACTOR, _LONG_SECONDS = 10.0, 20.0
 
 
-def frames_of(seconds: NDArray[np.float64], config: Any) -> NDArray[np.int64]:
+def frames_of(seconds: NDArray[np.float64], config: Wav2Vec2Config) -> NDArray[np.int64]:
     """Frames (n,) that the model makes of clips of these lengths (n,); -1 where the length is not known."""
     frames = np.full(len(seconds), -1, np.int64)
     known = ~np.isnan(seconds)
@@ -39,13 +39,13 @@ def frames_of(seconds: NDArray[np.float64], config: Any) -> NDArray[np.int64]:
 
 
 def length_findings(
-    where: str, source: ClipSource, spelled: SpelledTexts, config: Any, max_bad_share: float
+    source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, max_bad_share: float
 ) -> Iterator[Finding]:
     """Everything that texts and lengths say together, without a look into the audio."""
-    yield from _left_out(where, source, max_bad_share)
-    yield from _too_long(where, source, spelled, config, max_bad_share)
-    yield from _speed(where, source, spelled)
-    yield from _durations(where, source, spelled)
+    yield from _left_out(source, max_bad_share)
+    yield from _too_long(source, spelled, config, max_bad_share)
+    yield from _speed(source, spelled)
+    yield from _durations(source, spelled)
 
 
 def speeds(source: ClipSource, spelled: SpelledTexts) -> NDArray[np.float64]:
@@ -56,12 +56,12 @@ def speeds(source: ClipSource, spelled: SpelledTexts) -> NDArray[np.float64]:
     return np.where(seconds > 0, found, np.nan)
 
 
-def _left_out(where: str, source: ClipSource, allowed: float) -> Iterator[Finding]:
+def _left_out(source: ClipSource, allowed: float) -> Iterator[Finding]:
     if source.problems:
         yield Finding(
             "unreadable",
             by_share(len(source.problems), len(source), allowed),
-            where,
+            source.where,
             "clips cannot be read: they are left out",
             len(source.problems),
             len(source),
@@ -78,43 +78,39 @@ def _left_out(where: str, source: ClipSource, allowed: float) -> Iterator[Findin
             yield Finding(
                 kind,
                 "warning" if len(found) > 0.1 * len(source) else "note",
-                where,
+                source.where,
                 f"clips are {limit}: they are left out",
                 len(found),
                 len(source),
-                [example(source.ids[i], source.transcripts[i], f"{seconds[i]:.2f} s") for i in found[:EXAMPLES]],
+                source.examples(found, lambda index: f"{seconds[index]:.2f} s"),
             )
 
 
-def _too_long(where: str, source: ClipSource, spelled: SpelledTexts, config: Any, allowed: float) -> Iterator[Finding]:
+def _too_long(source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, allowed: float) -> Iterator[Finding]:
     """CTC needs a frame for each label, and one for the blank between two equal ones."""
     frames = frames_of(source.seconds[spelled.clips], config)
     needed = spelled.labels + spelled.repeats
     found = np.flatnonzero((frames >= 0) & (needed > frames))
     found = found[np.argsort(frames[found] - needed[found], kind="stable")]
     if len(found):
+        measured = {
+            int(spelled.clips[number]): f"{spelled.labels[number]} labels + {spelled.repeats[number]} repeats, "
+            f"{frames[number]} frames of {source.seconds[spelled.clips[number]]:.2f} s"
+            for number in found[:EXAMPLES]
+        }
         yield Finding(
             "target_too_long",
             by_share(len(found), len(spelled.clips), allowed),
-            where,
+            source.where,
             "targets are longer than their audio has frames: no model can learn them, they are left out of the loss",
             len(found),
             len(spelled.clips),
-            [
-                example(
-                    source.ids[index],
-                    source.transcripts[index],
-                    f"{spelled.labels[number]} labels + {spelled.repeats[number]} repeats, {frames[number]} frames of "
-                    f"{source.seconds[index]:.2f} s",
-                )
-                for number in found[:EXAMPLES]
-                for index in (int(spelled.clips[number]),)
-            ],
+            source.examples(spelled.clips[found], lambda index: measured[index]),
             "the transcript of this very clip; look for texts of another clip, or audio that was cut off",
         )
 
 
-def _speed(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+def _speed(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
     speed = speeds(source, spelled)
     known = np.flatnonzero(~np.isnan(speed))
     if not len(known):
@@ -124,7 +120,7 @@ def _speed(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Fi
         yield Finding(
             "too_fast",
             "problem",
-            where,
+            source.where,
             f"the median clip has {middle:.1f} characters a second: the durations are wrong, or the audio is shorter "
             "than its text",
             right="10 to 20 in alphabetic scripts, fewer in others",
@@ -136,27 +132,23 @@ def _speed(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Fi
         odd |= away > max(np.log(_FACTOR), _DEVIATIONS * spread)
     found = [number for number in known[np.argsort(-np.abs(np.log(speed[known] / middle)))] if odd[number]]
     if found:
+        by_clip = dict(zip(spelled.clips.tolist(), speed.tolist(), strict=True))
         yield Finding(
             "odd_speed",
             "warning",
-            where,
+            source.where,
             f"clips have too many or too few characters for their length (the median is {middle:.1f} a second)",
             len(found),
             len(spelled.clips),
-            [
-                example(
-                    source.ids[index],
-                    source.transcripts[index],
-                    f"{speed[number]:.1f} characters a second, {source.seconds[index]:.2f} s",
-                )
-                for number in found[:EXAMPLES]
-                for index in (int(spelled.clips[number]),)
-            ],
+            source.examples(
+                spelled.clips[found],
+                lambda index: f"{by_clip[index]:.1f} characters a second, {source.seconds[index]:.2f} s",
+            ),
             "transcripts that belong to their clips, and clips that are not cut off or mostly silence",
         )
 
 
-def _durations(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+def _durations(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
     seconds = source.seconds[spelled.clips]
     known = seconds[~np.isnan(seconds)]
     if not len(known):
@@ -167,13 +159,12 @@ def _durations(where: str, source: ClipSource, spelled: SpelledTexts) -> Iterato
         yield Finding(
             "odd_duration",
             "warning",
-            where,
+            source.where,
             f"clips are much longer than the others (the median is {np.median(known):.2f} s)",
             len(found),
             len(spelled.clips),
-            [
-                example(source.ids[index], source.transcripts[index], f"{source.seconds[index]:.2f} s")
-                for index in spelled.clips[found[np.argsort(-seconds[found])]][:EXAMPLES].tolist()
-            ],
+            source.examples(
+                spelled.clips[found[np.argsort(-seconds[found])]], lambda index: f"{source.seconds[index]:.2f} s"
+            ),
             "one utterance in each clip",
         )

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from wav2vec2.processing.audio_files import load_audio
-from wav2vec2.training.checks.validation_clips import ClipSource
-from wav2vec2.training.checks.validation_report import EXAMPLES, Finding, example
-from wav2vec2.training.checks.voice_measures import likeness
+from wav2vec2.training.checks.clips import ClipSource
+from wav2vec2.training.checks.report import EXAMPLES, Finding, example
+from wav2vec2.training.checks.sound import likeness
 
 #: Files that are read to be compared, pairs of clips whose sound is, and clips of one text that are paired with one.
 _MOST_READ, _MOST_HEARD, _NEAREST = 10_000, 60, 5
@@ -39,6 +39,7 @@ def duplicate_findings(train: ClipSource, valid: ClipSource) -> Iterator[Finding
     kinds = ((same, "the same file"), (copies, "the same bytes"), (heard, "the same sound"))
     found = [(pair, how) for pairs, how in kinds for pair in pairs.items()]
     if found:
+        partner = {one: (train.id(other), how) for (one, other), how in found[:EXAMPLES]}
         yield Finding(
             "duplicate",
             "problem",
@@ -46,10 +47,7 @@ def duplicate_findings(train: ClipSource, valid: ClipSource) -> Iterator[Finding
             "clips of the validation data are in the training data too: their scores would say nothing",
             len(found),
             len(valid),
-            [
-                example(valid.ids[one], valid.transcripts[one], f"{how} as {example(train.ids[other]).id} in train")
-                for (one, other), how in found[:EXAMPLES]
-            ],
+            valid.examples(partner, lambda one: f"{partner[one][1]} as {example(partner[one][0]).id} in train"),
             "no recording in both; take them out of one",
         )
     if unread:
@@ -65,7 +63,7 @@ def duplicate_findings(train: ClipSource, valid: ClipSource) -> Iterator[Finding
     yield from _shared_speakers(train, valid)
 
 
-def repeated_findings(where: str, source: ClipSource) -> Iterator[Finding]:
+def repeated_findings(source: ClipSource) -> Iterator[Finding]:
     """One file listed several times in the same data."""
     counts = Counter(_place(path) for path in source.paths if path is not None)
     repeated = {place for place, count in counts.items() if count > 1}
@@ -74,11 +72,11 @@ def repeated_findings(where: str, source: ClipSource) -> Iterator[Finding]:
         yield Finding(
             "repeated_file",
             "warning",
-            where,
+            source.where,
             "clips are of a file that is listed more than once",
             len(which),
             len(source),
-            [example(source.ids[index], source.transcripts[index]) for index in which[:EXAMPLES]],
+            source.examples(which),
             "each file once (to weigh a source, there is `weight`)",
         )
 
@@ -218,7 +216,7 @@ def _shared_texts(train: ClipSource, valid: ClipSource, duplicates: set[int]) ->
             "transcripts also stand in the training data" + (f", {again} of them by the same speaker" if again else ""),
             len(shared),
             len(valid),
-            [example(valid.ids[index], valid.transcripts[index]) for index in shared[:EXAMPLES]],
+            valid.examples(shared),
         )
 
 

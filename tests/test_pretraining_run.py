@@ -106,6 +106,17 @@ def test_an_update_without_a_masked_frame_has_no_loss() -> None:
     assert task.evaluation_figures(nothing) == {"masked_share": 0.0}
 
 
+@pytest.mark.parametrize(("processes", "padding"), [(1, 0.25), (2, 0.0)])
+def test_audio_counts_over_parts_and_processes(processes: int, padding: float, tmp_path: Path) -> None:
+    """Clips of 1 s and of 0.5 s in each update: side by side they hold 2 s, on two processes each is alone."""
+    audio = write_clips(tmp_path / "audio", [1.0, 0.5])
+    values = recipe(tmp_path / "run", audio, data__seconds_per_update=1.5, run__log_every=2)
+    for line in training(run(values, processes)):
+        assert line["seconds_per_update"] == pytest.approx(1.5)
+        assert line["padding_share"] == pytest.approx(padding)
+        assert line["audio_seconds_per_second"] * line["wall_seconds"] == pytest.approx(3.0)
+
+
 # --- recordings that cannot be read --------------------------------------------------------------------------------
 
 

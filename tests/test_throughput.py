@@ -97,44 +97,33 @@ def test_the_meter_adds_up_and_starts_anew() -> None:
     for _ in range(4):
         with meter.waiting():
             clock.now += 0.5
-        meter.add(audio_seconds=6.0, held_seconds=8.0, operations=2500.0)
+        meter.add(2500.0)
         clock.now += 1.5
     with meter.paused():
         clock.now += 60.0
-    figures = meter.figures(updates=2)
+    figures = meter.figures()
     assert figures.pop("peak_memory_gib") == pytest.approx(peak_memory() / 2**30)
-    assert figures == {
-        "seconds_per_update": 12.0,
-        "padding_share": 0.25,
-        "wall_seconds": 8.0,
-        "audio_seconds_per_second": 3.0,
-        "data_wait_share": 0.25,
-        "peak_fraction": 1.25,
-    }
+    assert figures == {"wall_seconds": 8.0, "data_wait_share": 0.25, "peak_fraction": 1.25}
     clock.now += 10.0
-    meter.add(5.0, 5.0)
-    again = meter.figures(updates=1)
-    assert [again[name] for name in ("wall_seconds", "seconds_per_update", "data_wait_share")] == [10.0, 5.0, 0.0]
+    meter.add(5000.0)
+    again = meter.figures()
+    assert [again[name] for name in ("wall_seconds", "data_wait_share", "peak_fraction")] == [10.0, 0.0, 0.5]
 
 
-def test_audio_counts_for_all_processes_and_shares_are_means_over_them() -> None:
-    """Two processes: the other one has 18 s of audio in as many held, and never waits."""
+def test_shares_are_means_over_processes() -> None:
+    """Two processes: the other one does as many operations, and never waits."""
     clock = Clock()
     meter = Meter(peak=100.0, clock=clock)
     with meter.waiting():
         clock.now += 1.0
-    meter.add(6.0, 12.0, 200.0)
+    meter.add(200.0)
     clock.now += 3.0
-    figures = meter.figures(1, lambda mine: [a + b for a, b in zip(mine, [18.0, 18.0, 200.0, 0.0, 1.0], strict=True)])
-    assert figures["audio_seconds_per_second"] == 6.0
-    assert figures["padding_share"] == pytest.approx(0.2)
+    figures = meter.figures(lambda mine: [a + b for a, b in zip(mine, [200.0, 0.0, 1.0], strict=True)])
     assert figures["data_wait_share"] == 0.125
     assert figures["peak_fraction"] == 0.5
 
 
 def test_a_meter_that_saw_nothing_divides_by_nothing() -> None:
-    meter = Meter(clock=Clock())
-    figures = meter.figures(updates=0)
-    assert figures["padding_share"] == 0.0
-    assert figures["seconds_per_update"] == 0.0
+    figures = Meter(clock=Clock()).figures()
+    assert figures["data_wait_share"] == 0.0
     assert "peak_fraction" not in figures

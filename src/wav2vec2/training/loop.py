@@ -215,7 +215,7 @@ class Loop:
         waveforms = [part.inputs["input_values"] for part in parts]
         lengths = [waveform.shape[1] for waveform in waveforms for _ in waveform]
         config = self.task.config
-        self.meter.add(0.0, 0.0, update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0))
+        self.meter.add(update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0))
 
     def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
         """What is added up until the next line of the log, and kept in checkpoints between lines.
@@ -237,7 +237,7 @@ class Loop:
         state, running = self.state, self.state.running
         updates = running["updates"]
         taken = updates - running["skipped_updates"]
-        speed = self.meter.figures(updates, self.sum_numbers)
+        speed = self.meter.figures(self.sum_numbers)
         figures = self.task.figures(running) | {"gradient_norm": running["gradient_norms"] / taken} if taken else {}
         figures |= {
             "epoch": state.epoch,

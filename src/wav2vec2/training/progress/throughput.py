@@ -108,18 +108,16 @@ def _peak_by_getrusage() -> int:
 
 
 class Meter:
-    """Adds up what the updates between two lines of the log did, and how long they took.
+    """What the updates between two lines of the log cost: operations, time, waiting, memory.
 
     >>> now = iter([0.0, 1.0, 2.0, 10.0, 10.0])
     >>> meter = Meter(peak=50.0, clock=lambda: next(now))
     >>> with meter.waiting():
     ...     pass  # for the next batch, from 1 s to 2 s
-    >>> meter.add(audio_seconds=30.0, held_seconds=40.0, operations=100.0)
-    >>> figures = meter.figures(updates=2)
-    >>> [figures[name] for name in ("seconds_per_update", "audio_seconds_per_second", "padding_share")]
-    [15.0, 3.0, 0.25]
-    >>> [figures[name] for name in ("data_wait_share", "peak_fraction")]
-    [0.1, 0.2]
+    >>> meter.add(operations=100.0)
+    >>> figures = meter.figures()
+    >>> [figures[name] for name in ("wall_seconds", "data_wait_share", "peak_fraction")]
+    [10.0, 0.1, 0.2]
     """
 
     def __init__(
@@ -134,7 +132,7 @@ class Meter:
 
     def _begin(self, now: float) -> None:
         self._start = now
-        self._waited = self._audio = self._held = self._operations = 0.0
+        self._waited = self._operations = 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -154,33 +152,25 @@ class Meter:
         finally:
             self._start += self._clock() - start
 
-    def add(self, audio_seconds: float, held_seconds: float, operations: float = 0.0) -> None:
-        """Count a batch with so much audio, which with its padding is as long as `held_seconds`."""
-        self._audio += audio_seconds
-        self._held += held_seconds
+    def add(self, operations: float) -> None:
+        """Count the operations of a batch."""
         self._operations += operations
 
-    def figures(
-        self, updates: int, sum_over_processes: Callable[[list[float]], list[float]] | None = None
-    ) -> dict[str, Any]:
-        """What the log tells of the speed of the last `updates` updates; the meter then starts anew.
+    def figures(self, sum_over_processes: Callable[[list[float]], list[float]] | None = None) -> dict[str, float]:
+        """What the log tells of the cost of the updates since the last line; the meter then starts anew.
 
-        `sum_over_processes` adds a list of numbers up over all processes, so that audio counts for all of them and
-        shares are means over them.
+        `sum_over_processes` adds a list of numbers up over all processes, so that shares are means over them.
         """
         wait_for(self.device)
         now = self._clock()
-        sums = [self._audio, self._held, self._operations, self._waited, 1.0]
+        sums = [self._operations, self._waited, 1.0]
         if sum_over_processes is not None:
             sums = sum_over_processes(sums)
-        audio, held, operations, waited, processes = sums
+        operations, waited, processes = sums
         elapsed = max(now - self._start, 1e-9)
         self._begin(now)
-        figures: dict[str, Any] = {
-            "seconds_per_update": audio / max(updates, 1),
-            "padding_share": 1 - audio / held if held else 0.0,
+        figures = {
             "wall_seconds": elapsed,
-            "audio_seconds_per_second": audio / elapsed,
             "data_wait_share": waited / (elapsed * processes),
             "peak_memory_gib": peak_memory(self.device) / 2**30,
         }

@@ -12,6 +12,7 @@ from pretraining_runs import assert_same, log, optimizer, recipe, run, start, we
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 from wav2vec2.training import starting
+from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.starting import has_fast_bf16
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask
@@ -111,7 +112,9 @@ def test_audio_counts_over_parts_and_processes(processes: int, padding: float, t
     """Clips of 1 s and of 0.5 s in each update: side by side they hold 2 s, on two processes each is alone."""
     audio = write_clips(tmp_path / "audio", [1.0, 0.5])
     values = recipe(tmp_path / "run", audio, data__seconds_per_update=1.5, run__log_every=2)
-    for line in training(run(values, processes)):
+    lines = [line for line in read_log(run(values, processes)) if line["kind"] == "training"]
+    assert len(lines) == 2
+    for line in lines:
         assert line["seconds_per_update"] == pytest.approx(1.5)
         assert line["padding_share"] == pytest.approx(padding)
         assert line["audio_seconds_per_second"] * line["wall_seconds"] == pytest.approx(3.0)

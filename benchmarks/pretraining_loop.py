@@ -143,15 +143,19 @@ def alone(
     """Our loop without stock in between: nothing gives the workers time to catch up."""
     batches = batches_of(setting, folder, task, workers)
     updater(0, [next(batches).inputs])
-    meter = Meter(peak, setting.device)
+    meter, audio, held = Meter(peak, setting.device), 0.0, 0.0
     for update in range(1, rounds + 1):
         with meter.waiting():
             batch = next(batches)
-        meter.add(batch.seconds, batch.inputs["input_values"].numel() / 16000)
+        audio, held = audio + batch.seconds, held + batch.inputs["input_values"].numel() / 16000
         updater(update, [batch.inputs])
     batches.close()  # type: ignore[attr-defined]
-    figures = meter.figures(rounds)
-    return {name: figures[name] for name in ("audio_seconds_per_second", "data_wait_share", "padding_share")}
+    figures = meter.figures()
+    return {
+        "audio_seconds_per_second": audio / figures["wall_seconds"],
+        "data_wait_share": figures["data_wait_share"],
+        "padding_share": 1 - audio / held,
+    }
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from wav2vec2.configuration import presets
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.recipe_files import find_recipe, listing, shipped_recipes
 from wav2vec2.training.settings.recipes import RunConfigError, read_run, resolve
-from wav2vec2.training.settings.run_config import FinetuneRun, ModelSection, PretrainRun, to_dict
+from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
 from wav2vec2.training.settings.strict_yaml import read_file
 
 PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]
@@ -112,7 +112,7 @@ MODELS: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_models_are_the_papers(name: str) -> None:
     section = read(name).model
-    config = cast(Any, preset_config(section))
+    config = cast(Any, preset_config(section.preset, section.config))
     assert (
         config.num_hidden_layers,
         config.hidden_size,
@@ -142,7 +142,7 @@ def test_going_on_from_base_is_base_with_the_temperature_at_its_floor() -> None:
     """What the checkpoint's own configuration may say otherwise is that of pretraining BASE."""
     section = read("continue_from_checkpoint").model
     assert (section.preset, section.checkpoint) == (None, "facebook/wav2vec2-base")
-    config = preset_config(ModelSection(preset="base", config=section.config))
+    config = preset_config("base", section.config)
     assert config.gumbel_temperature(config.pretraining_updates) == 0.5
     assert config.to_dict() == presets.base(pretraining_updates=400_000).to_dict()
 
@@ -189,7 +189,7 @@ def test_the_small_model_is_small() -> None:
     assert (run.data.seconds_per_update, run.data.max_seconds, run.data.min_seconds) == (64, 4, 1)
     assert (run.optimizer.learning_rate, run.schedule.warmup, run.data.normalize) == (5e-4, 0.1, True)
     assert run.run.updates >= 1500
-    assert preset_config(run.model).hidden_size == 192
+    assert preset_config(str(run.model.preset), run.model.config).hidden_size == 192
 
 
 def test_adapters_need_a_language() -> None:

@@ -176,12 +176,12 @@ def test_all_mistakes_come_at_once_with_file_and_line(tmp_path: Path) -> None:
     )
     found = problems(recipe, "run.updates=many", "run.sed=3")
     assert [line.partition(":")[0] for line in found] == [
+        "model.config.hidden_size=188 (mine.yaml, line 3)",
         "data.colour='red' (mine.yaml, line 6)",
         "data.min_seconds=-1 (mine.yaml, line 5)",
         "optimizer.epsilon='small' (mine.yaml, line 8)",
         "run.sed=3 (override run.sed=3)",
         "run.updates='many' (override run.updates=many)",
-        "model.config.hidden_size=188 (mine.yaml, line 3)",
     ]
     with pytest.raises(RunConfigError, match=r"mine\.yaml cannot be started \(6 to correct\)"):
         read_run(PretrainRun, recipe, ["run.updates=many", "run.sed=3"])

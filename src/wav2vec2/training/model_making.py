@@ -78,7 +78,7 @@ def make_model(
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     missing: list[str] = []
     if section.checkpoint is None:
-        model = kind._from_config(preset_config(section, **values), **options)
+        model = kind._from_config(preset_config(str(section.preset), {**section.config, **values}), **options)
     else:
         options |= {"config": checkpoint_config(section, **values), "dtype": torch.float32}
         if head is None:

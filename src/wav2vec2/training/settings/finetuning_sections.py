@@ -17,11 +17,11 @@ from wav2vec2.training.settings.run_sections import (
     NotNegative,
     OptimizerSection,
     Positive,
-    Problem,
     RunSection,
     ScheduleSection,
     Share,
 )
+from wav2vec2.training.settings.typed_values import Problem
 
 #: Dropouts, masks and LayerDrop of BASE on 10 hours (fairseq base_10h.yaml; mask_prob is the paper's p x 10,
 #: mask_channel_prob the paper's p x 64). The convolutional encoder is never trained: no gradient reaches it.

@@ -5,8 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from wav2vec2.configuration import Wav2Vec2Config, presets
-from wav2vec2.training.settings.run_sections import ModelSection, Problem
-from wav2vec2.training.settings.typed_values import suggestion
+from wav2vec2.training.settings.typed_values import Problem, suggestion
 
 
 def preset_names() -> list[str]:
@@ -15,31 +14,31 @@ def preset_names() -> list[str]:
     return [name for name, function in functions if function.__module__ == presets.__name__ and name[0] != "_"]
 
 
-def preset_config(model: ModelSection, **values: Any) -> Wav2Vec2Config:
-    """The configuration of a fresh model: the preset with the section's overrides, and with `values` above these."""
-    if model.preset not in preset_names():
-        raise ValueError(f"model.preset={model.preset!r} is not known{suggestion(model.preset, preset_names())}")
-    config: Wav2Vec2Config = getattr(presets, model.preset)(**{**model.config, **values})
+def preset_config(preset: str, fields_of_config: dict[str, Any]) -> Wav2Vec2Config:
+    """The configuration of a fresh model of a published size, with other values for some fields."""
+    if preset not in preset_names():
+        raise ValueError(f"model.preset={preset!r} is not known{suggestion(preset, preset_names())}")
+    config: Wav2Vec2Config = getattr(presets, preset)(**fields_of_config)
     config.check()
     return config
 
 
-def config_problems(model: ModelSection) -> list[Problem]:
+def config_problems(preset: str | None, fields_of_config: dict[str, Any]) -> list[Problem]:
     """What is wrong with the preset's name and with the overrides: unknown fields, and values that cannot work.
 
-    The values for a checkpoint are checked by its own configuration when it is loaded.
+    The values for a checkpoint (no preset) are checked by its own configuration when it is loaded.
     """
     known = _field_names()
-    unknown = [name for name in model.config if name not in known]
+    unknown = [name for name in fields_of_config if name not in known]
     problems = [(f"config.{name}", f"is no field of Wav2Vec2Config{_meant(name, known)}") for name in unknown]
-    if model.preset is None:
+    if preset is None:
         return problems
-    if model.preset not in preset_names():
-        return [*problems, ("preset", f"is not known{suggestion(model.preset, preset_names())}")]
+    if preset not in preset_names():
+        return [*problems, ("preset", f"is not known{suggestion(preset, preset_names())}")]
     if unknown:
         return problems
     try:
-        preset_config(model)
+        preset_config(preset, fields_of_config)
     except ValueError as error:
         head, *lines = str(error).splitlines()
         return [_split(line.strip()) for line in lines] or [("config", head)]

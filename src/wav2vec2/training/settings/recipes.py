@@ -6,16 +6,14 @@ Paths in a recipe are relative to the current directory; only `extends` is relat
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
 
-from wav2vec2.training.settings.model_choice import config_problems
 from wav2vec2.training.settings.recipe_files import Layers, add_overrides, find_recipe, read_layers
 from wav2vec2.training.settings.run_config import Run, to_dict
-from wav2vec2.training.settings.run_sections import ModelSection
 from wav2vec2.training.settings.strict_yaml import Tree
-from wav2vec2.training.settings.typed_values import ABSENT, INVALID, Complaint, construct, dotted
+from wav2vec2.training.settings.typed_values import ABSENT, INVALID, Complaint, construct
 
 T = TypeVar("T", bound=Run)
 
@@ -54,7 +52,8 @@ def resolve(kind: type[T], recipe: Path | str | None, overrides: Sequence[str] =
     if recipe is not None and "origin" not in layers.values:
         origin = {"recipe": find_recipe(recipe).name, "seconds_per_update": own_batch}
         layers.add({"origin": origin}, {f"origin.{name}": "filled in" for name in origin})
-    run, complaints = _construct(kind, layers.values)
+    complaints: list[Complaint] = []
+    run: T = construct(kind, layers.values, "", complaints)
     problems += [_line(complaint, layers) for complaint in complaints]
     if problems:
         raise RunConfigError(what, problems)
@@ -63,7 +62,8 @@ def resolve(kind: type[T], recipe: Path | str | None, overrides: Sequence[str] =
 
 def from_dict(kind: type[T], values: Tree) -> T:
     """The run that `to_dict` has written."""
-    run, complaints = _construct(kind, values)
+    complaints: list[Complaint] = []
+    run: T = construct(kind, values, "", complaints)
     if complaints:
         raise RunConfigError("the run", [_line(complaint, Layers()) for complaint in complaints])
     return run
@@ -72,31 +72,6 @@ def from_dict(kind: type[T], values: Tree) -> T:
 def check_run(run: Run) -> None:
     """Check a run that was made in Python as if it had been read from a recipe."""
     from_dict(type(run), to_dict(run))
-
-
-def _construct(kind: type[T], values: Tree) -> tuple[T, list[Complaint]]:
-    """The run (`INVALID` with type errors) and everything wrong with it, the model's configuration included."""
-    complaints: list[Complaint] = []
-    run = construct(kind, values, "", complaints)
-    model = run.model if run is not INVALID else _model_of(kind, values)
-    if model is not None:
-        for name, text in config_problems(model):
-            complaints.append(Complaint(dotted("model", name), _value_at(asdict(model), name), text))
-    return run, complaints
-
-
-def _model_of(kind: type[T], values: Tree) -> ModelSection | None:
-    """The model section alone, when other sections cannot be used."""
-    model = construct(get_type_hints(kind)["model"], values.get("model", {}), "model", [])
-    return None if model is INVALID else model
-
-
-def _value_at(tree: Any, key: str) -> Any:
-    for name in key.split("."):
-        if not isinstance(tree, dict) or name not in tree:
-            return ABSENT
-        tree = tree[name]
-    return tree
 
 
 def _seconds_per_update(kind: type[T], values: Tree) -> Any:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from wav2vec2.training.settings.field_limits import Between, OneOf
+from wav2vec2.training.settings.typed_values import Problem
 
 Positive = Annotated[float, Between(0, above=True)]
 NotNegative = Annotated[float, Between(0)]
 Share = Annotated[float, Between(0, 1)]
 Count = Annotated[int, Between(1)]
 CountOrZero = Annotated[int, Between(0)]
-Problem = tuple[str, str]  # the field, and what is wrong with it
 
 
 @dataclass
@@ -63,7 +63,9 @@ class ModelSection:
     config: dict[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[Problem]:
-        """Exactly one of preset and checkpoint."""
+        """Exactly one of preset and checkpoint, and a configuration that a model can have."""
+        from wav2vec2.training.settings.model_choice import config_problems  # Transformers, which sections do not need
+
         if (self.preset is None) == (self.checkpoint is None):
             state = "neither is" if self.preset is None else "both are"
             yield (
@@ -71,6 +73,8 @@ class ModelSection:
                 f"exactly one of model.preset and model.checkpoint must be given, and {state} "
                 "(null takes one back: model.preset=null)",
             )
+        else:
+            yield from config_problems(self.preset, self.config)
 
 
 @dataclass

@@ -18,6 +18,10 @@ INVALID: Any = object()
 ABSENT: Any = object()
 
 
+#: What a section says of itself: the field, dotted where the field is a dictionary, and what is wrong with it.
+Problem = tuple[str, str]
+
+
 @dataclass(frozen=True)
 class Complaint:
     """Something that is wrong: a dotted `key`, the `value` that stands there, and a `text` on what would be right."""
@@ -100,8 +104,17 @@ def _section(kind: Any, value: object, key: str, complaints: list[Complaint]) ->
         return INVALID  # relations between fields need all of them
     section = kind(**made)
     for name, text in section.problems() if hasattr(section, "problems") else ():
-        _refuse(dotted(key, name), getattr(section, name), text, complaints)
+        _refuse(dotted(key, name), _value_at(section, name), text, complaints)
     return section if len(complaints) == before else INVALID
+
+
+def _value_at(section: object, name: str) -> object:
+    """A field of a section, or what a field that is a dictionary holds under a dotted name."""
+    field, *keys = name.split(".")
+    value = getattr(section, field)
+    for key in keys:
+        value = value.get(key, ABSENT) if isinstance(value, dict) else ABSENT
+    return value
 
 
 def _field_value(kind: Any, field: Field[Any], value: object, key: str, complaints: list[Complaint]) -> Any:

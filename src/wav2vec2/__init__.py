@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from wav2vec2.inference.auto_classes import register
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
-    from wav2vec2.language_models.language_model_error import LanguageModelError
     from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+    from wav2vec2.language_models.ngram_trie import LanguageModelError
     from wav2vec2.modeling import (
         CheckpointError,
         Wav2Vec2ForAudioFrameClassification,
@@ -73,7 +73,7 @@ _MODULES = {
     "alignment.aligned_words": ("align_words",),
     "decoding.ctc_decoder": ("CTCDecoder",),
     "alignment.forced_alignment": ("align",),
-    "language_models.language_model_error": ("LanguageModelError",),
+    "language_models.ngram_trie": ("LanguageModelError",),
     "language_models.ngram_language_model": ("NgramLanguageModel",),
     "inference.auto_classes": ("register",),
     "inference.transcriber": ("Transcriber",),

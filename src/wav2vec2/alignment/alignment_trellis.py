@@ -34,12 +34,19 @@ _INFINITY = float("inf")
 class Trellis(NamedTuple):
     """What there is to search. States are counted so that the last state of every utterance is S - 1."""
 
-    log_probs: Tensor  # (B, T, V)
-    padding: Tensor  # (B,) frames to wait before the utterance begins
-    first: Tensor  # (B,) its first state
-    columns: Tensor  # (B, S) the token that a state emits
-    wild: Tensor  # (B, S) states that emit anything, at a price
-    barrier: Tensor  # (B, S) 0 where a state may be entered from two states before, else -inf
+    #: (B, T, V).
+    log_probs: Tensor
+    #: (B,) frames to wait before the utterance begins.
+    padding: Tensor
+    #: (B,) the first state of the utterance.
+    first: Tensor
+    #: (B, S) the token that a state emits.
+    columns: Tensor
+    #: (B, S) whether a state emits anything, at a price.
+    wild: Tensor
+    #: (B, S) 0 where a state may be entered from two states before, else -inf.
+    barrier: Tensor
+    #: That price: nats a frame.
     star_cost: float
 
     @property
@@ -78,13 +85,10 @@ def build_trellis(
         wild = columns == star
     may_skip = torch.zeros_like(wild)
     may_skip[:, 3::2] = (labels[:, 1:] != labels[:, :-1]) | wild[:, 3::2]
-    barrier = torch.zeros(columns.shape, device=device, dtype=_precision(device)).masked_fill(~may_skip, -_INFINITY)
+    precision = torch.float32 if device.type == "mps" else torch.float64  # Metal has no float64
+    barrier = torch.zeros(columns.shape, device=device, dtype=precision).masked_fill(~may_skip, -_INFINITY)
     padding, first = log_probs.shape[1] - lengths, 2 * (tokens - target_lengths)
     return Trellis(log_probs, padding, first, columns.masked_fill(wild, blank), wild, barrier, star_cost)
-
-
-def _precision(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Metal has no float64
 
 
 def best_path(trellis: Trellis) -> Tensor:

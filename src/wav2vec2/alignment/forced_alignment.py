@@ -7,7 +7,7 @@ become spans.
 Shapes: B utterances, T frames, V tokens, U targets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,11 +25,12 @@ PADDING = -100
 
 
 class Span(NamedTuple):
-    """A token, its frames start ... end - 1, and the mean probability of the token in them (0 for a star)."""
+    """A token and its frames start ... end - 1."""
 
     token: int
     start: int
     end: int
+    #: The mean probability of the token in its frames; 0 for a star.
     confidence: float
 
 
@@ -96,6 +97,22 @@ def align(
         next(spans) if possible else _spread(number, row[:count], length, need)
         for number, (possible, row, length, count, need) in enumerate(rows)
     ]
+
+
+def silence_as_blank(
+    log_probs: Tensor, blank: int, delimiter: int | None, merge: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Log-probabilities (..., V) in which the blank stands for the word delimiter as well.
+
+    Where nothing is said, models write either of them, in any number. What their two columns make together depends on
+    the question. `merge` is `torch.logaddexp` where it is how likely silence is: a frame that is undecided between the
+    two is certain to be silent. It is `torch.maximum` where single tokens are compared, which a sum of two would beat.
+    """
+    if delimiter is None:
+        return log_probs
+    log_probs = log_probs.clone()
+    log_probs[..., blank] = merge(log_probs[..., blank], log_probs[..., delimiter]).clamp(max=0.0)
+    return log_probs
 
 
 def _check_shapes(log_probs: Tensor, targets: Tensor) -> None:

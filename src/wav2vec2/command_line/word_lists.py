@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
+from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
 
 
 def read_hotwords(values: Iterable[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
+from wav2vec2.decoding.transcripts import Hypothesis, Token, Word
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,21 @@ from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.transcripts import Hypothesis
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
-from wav2vec2.inference.batching import batches
 from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
 from wav2vec2.inference.kept_parts import Keeper, Part
-from wav2vec2.inference.segments import Segment, WaitingFrames
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
-from wav2vec2.inference.windows import Moments, Window, WindowPlan, from_frame
+from wav2vec2.inference.windows_and_segments import (
+    Moments,
+    Segment,
+    WaitingFrames,
+    Window,
+    WindowPlan,
+    batches,
+    from_frame,
+)
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.modeling.bfloat16_speed import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
@@ -51,13 +57,17 @@ Progress = Callable[[float], None]
 
 @dataclass
 class _Recording:
-    """A recording on its way through: what was heard of it, what waits for the decoder, what was decoded."""
+    """A recording on its way through."""
 
     audio: AudioInput
+    #: What waits for the decoder.
     waiting: WaitingFrames
+    #: What was heard so far.
     heard: Moments = field(default_factory=Moments)
+    #: What was decoded, and at which second it begins.
     segments: list[tuple[float, Hypothesis]] = field(default_factory=list)
     error: Exception | None = None
+    #: Whether all of it has been read.
     read: bool = False
 
 
@@ -105,13 +115,14 @@ class Transcriber:
     ) -> "Transcriber":
         """Load model, processor and decoder from a folder or the Hub.
 
-        `device`: by default cuda, mps or cpu, the first there is; `dtype`: bfloat16 on a GPU that has it, else float32.
-        `language` is for checkpoints with several (MMS), such as "eng". `language_model` is a compact, ARPA or KenLM
-        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam`,
-        `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes the search a
-        beam search.
+        `device`: by default the accelerator that is there (cuda, mps, ...), else cpu; `dtype`: bfloat16 on a CUDA GPU
+        that has it, else float32. `language` is for checkpoints with several (MMS), such as "eng". `language_model` is
+        a compact, ARPA or KenLM file, or a folder; by default the decoder saved in the checkpoint, if there is one, is
+        used. `beam`, `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes
+        the search a beam search.
         """
-        where = torch.device(device) if device is not None else _best_device()
+        best = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        where = best if device is None else torch.device(device)
         hub = reach(name_or_path)
         check_head_for_text(name_or_path, hub)
         chosen = hub if language is None else hub | {"target_lang": language}
@@ -334,12 +345,6 @@ def _reason(recording: _Recording) -> str:
     """What went wrong, beginning with what it went wrong with."""
     text, name = str(recording.error), recording.audio.name
     return text if name in text else f"{name}: {text}"
-
-
-def _best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _best_dtype(device: torch.device) -> torch.dtype:

@@ -7,11 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.weight_tuning import TuningReport
+from wav2vec2.decoding.weight_tuning import Tell, TuningReport
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.inference.transcriber import Progress, Transcriber
-from wav2vec2.language_models.kenlm_language_model import KenlmLanguageModel
-from wav2vec2.language_models.training_progress import Tell
+from wav2vec2.language_models.ngram_language_model import KenlmLanguageModel
 from wav2vec2.processing.text_normalization import TextNormalization
 from wav2vec2.processing.unknown_characters import letter_case
 

@@ -20,9 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from wav2vec2.files.replaced_file import replaced_file
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import BLOCK, NgramTrie
-from wav2vec2.language_models.trie_building import NgramLevel, build_trie
+from wav2vec2.language_models.ngram_trie import BLOCK, LanguageModelError, NgramLevel, NgramTrie, build_trie
 
 #: Longest n-grams that are read; published models have 3 to 6.
 HIGHEST_ORDER = 16
@@ -69,10 +67,9 @@ class _Lines:
     """A stream in blocks of whole lines."""
 
     def __init__(self, stream: BinaryIO, most_bytes: int) -> None:
-        self.stream = stream
-        self.left = most_bytes
-        self.pending = b""  # whole lines that were given back
-        self.tail = b""  # the beginning of a line
+        self.stream, self.left = stream, most_bytes
+        #: Whole lines that were given back, and the beginning of a line whose end is not read yet.
+        self.pending, self.tail = b"", b""
 
     def take(self) -> bytes:
         """The next whole lines; empty at the end of the file."""
@@ -127,7 +124,7 @@ def _opened(path: Path) -> Iterator[_Lines]:
 
 
 def _read_header(lines: _Lines) -> list[int]:
-    r"""The number of n-grams of each order, between `\data\` and `\1-grams:`."""
+    r"""The number of n-grams of each order, which stands between `\data\` and `\1-grams:`."""
     line = lines.take_line()
     if line != b"\\data\\":
         raise LanguageModelError(rf"expected \data\ at the beginning of an ARPA file, found {_shown(line)}")
@@ -153,23 +150,19 @@ def _read_sections(lines: _Lines, sizes: list[int]) -> tuple[list[NgramLevel], l
         marker = lines.take_line() if order > 1 else b"\\1-grams:"
         if marker != b"\\%d-grams:" % order:
             raise LanguageModelError(f"expected \\{order}-grams:, found {_shown(marker)}")
-        parts = []
+        parts = [NgramLevel(np.zeros((0, order), np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))]
         for block in lines.take_section():
             try:
                 parts.append(_parse(block, order, len(sizes), ids, words))
             except LanguageModelError as error:
                 raise LanguageModelError(f"in the {order}-grams: {error}") from error
-        level = NgramLevel(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else _empty(order)
+        level = NgramLevel(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         if len(level.words) != size:
             raise LanguageModelError(f"the header says {size} {order}-grams, there are {len(level.words)}")
         levels.append(level)
     if (line := lines.take_line()) != b"\\end\\":
         raise LanguageModelError(rf"expected \end\, found {_shown(line)}: the file is not whole")
     return levels, words
-
-
-def _empty(order: int) -> NgramLevel:
-    return NgramLevel(np.zeros((0, order), np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def _parse(block: bytes, order: int, highest: int, ids: dict[bytes, int], words: list[bytes]) -> NgramLevel:

@@ -20,14 +20,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.language_models.external_sorting import CountingSorter, FileArray
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import MOST_NGRAMS
-from wav2vec2.language_models.training_progress import READING, SORTING, TrainingProgress
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, LanguageModelError
 
 UNKNOWN, START, END = 0, 1, 2
 _LONGEST_LINE = 1 << 24
 _TOLD_LINES = 1 << 12
-_SORTED = 0.6  # of the time for one order, when its n-grams are sorted and not yet merged and numbered
+
+#: The share of the time for one order after which its n-grams are sorted, and not yet merged and numbered.
+_SORTED = 0.6
+
+#: How long steps take beside each other, by a profile of a corpus of a million words: reading it; sorting the n-grams
+#: of one order; estimating all of them.
+_READING, _SORTING, ESTIMATING = 1.0, 1.8, 1.2
+
+#: Told what is done now, and the share of all work that is done.
+Tell = Callable[[str, float], None]
+
+
+class EstimationProgress:
+    """How far the estimation of a model is: steps of known weight, one after the other."""
+
+    def __init__(self, order: int, tell: Tell | None) -> None:
+        self._tell = tell
+        self._total = _READING + _SORTING * (order - 1) + ESTIMATING
+        self._before = self._weight = 0.0
+        self._name = ""
+
+    def begin(self, name: str, weight: float) -> None:
+        """Go on to the next step: the one before is done."""
+        self._before += self._weight
+        self._name, self._weight = name, weight
+        self.advance(0.0)
+
+    def advance(self, share: float) -> None:
+        """Tell that this share of the step is done."""
+        if self._tell is not None:
+            self._tell(self._name, min((self._before + self._weight * min(share, 1.0)) / self._total, 1.0))
 
 
 @dataclass(frozen=True)
@@ -35,23 +63,31 @@ class CountedLevel:
     """All n-grams of one order that occur, in the order of their keys."""
 
     order: int
-    keys: FileArray  # (K,) number of the n-gram without its last word * V + last word
-    counts: FileArray  # (K,) how often it occurs
-    endings: FileArray  # (K,) number of the n-gram without its first word
-    adjusted: FileArray  # (K,) what Kneser-Ney counts instead
-    opening: tuple[int, int]  # the n-grams that begin with <s>: first and end
+    #: (K,) the number of the n-gram without its last word * V + the last word.
+    keys: FileArray
+    #: (K,) how often it occurs.
+    counts: FileArray
+    #: (K,) the number of the n-gram without its first word.
+    endings: FileArray
+    #: (K,) what Kneser-Ney counts instead.
+    adjusted: FileArray
+    #: The n-grams that begin with <s>: the first of them, and the one after the last.
+    opening: tuple[int, int]
 
 
 def count_ngrams(
-    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int, progress: TrainingProgress
+    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int, progress: EstimationProgress
 ) -> tuple[list[str], list[CountedLevel]]:
-    """The vocabulary (id -> word) and the n-grams of order 1 to `order`; files go to `folder`."""
-    progress.begin("reading the text", READING)
+    """The vocabulary (id -> word) and the n-grams of order 1 to `order`; files go to `folder`.
+
+    `rows` of the arrays in them are in memory at a time.
+    """
+    progress.begin("reading the text", _READING)
     vocabulary, stream = _encode(texts, folder, rows, progress)
     levels = [_count_words(stream, len(vocabulary), folder, rows)]
     numbers = stream  # a word is its own 1-gram
     while len(levels) < order:
-        progress.begin(f"sorting {len(levels) + 1}-grams", SORTING)
+        progress.begin(f"sorting {len(levels) + 1}-grams", _SORTING)
         levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), folder, rows, progress))
         if len(levels) < order:
             numbers = _number(stream, numbers, levels[-1], len(vocabulary), rows)
@@ -63,7 +99,7 @@ def count_ngrams(
 def lines_of(
     texts: Path | str | Iterable[str | Path], tell: Callable[[float], None] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """(where it stands, line) of a file, of files (plain or gz) and of sentences.
+    """Every line of a file, of files (plain or gz) or of sentences, each behind the words that say where it stands.
 
     `tell` is called now and then with the share of the files' bytes that is read.
     """
@@ -84,7 +120,10 @@ def lines_of(
 
 
 def _lines_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Where each line stands, the line, and now and then the bytes of the file that are read, else 0."""
+    """Where each line stands, the line, and the bytes of the file that are read so far, where they were asked for.
+
+    That is once in `_TOLD_LINES`; of the other lines the number is 0.
+    """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -103,9 +142,9 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _encode(
-    texts: Path | str | Iterable[str | Path], folder: Path, rows: int, progress: TrainingProgress
+    texts: Path | str | Iterable[str | Path], folder: Path, rows: int, progress: EstimationProgress
 ) -> tuple[list[str], FileArray]:
-    """Words -> ids in the order of first appearance, <s> and </s> around each sentence that has words."""
+    """The words, and the text as their ids in the order of first appearance, each sentence between <s> and </s>."""
     ids = {"<unk>": UNKNOWN, "<s>": START, "</s>": END}
     stream = FileArray(folder / "stream", "<i4")
     waiting = array("i")
@@ -149,7 +188,7 @@ def _new_level(order: int, folder: Path, opening: tuple[int, int]) -> CountedLev
 def _ngrams_at(
     stream: FileArray, numbers: FileArray, vocabulary_size: int, rows: int
 ) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]]:
-    """(positions, which of them end a long enough n-gram, their keys, their endings), block by block."""
+    """Block by block: its positions, which of them end a long enough n-gram, and the keys and endings of those."""
     last = -1
     for start, words in stream.blocks(rows):
         endings = numbers.read(start, start + rows).astype(np.int64)
@@ -166,7 +205,7 @@ def _count_level(
     vocabulary_size: int,
     folder: Path,
     rows: int,
-    progress: TrainingProgress,
+    progress: EstimationProgress,
 ) -> CountedLevel:
     sorter, done = CountingSorter(folder, rows), 0
     for length, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size, rows):
@@ -222,7 +261,7 @@ def _adjust(level: CountedLevel, longer: CountedLevel | None, folder: Path, rows
 
 
 def _but_start(level: CountedLevel, start: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """<s> itself is never predicted."""
+    """The counts from row `start` on, with 0 for <s> itself, which is never predicted."""
     if level.order == 1 and start <= START < start + len(counts):
         counts = counts.copy()
         counts[START - start] = 0

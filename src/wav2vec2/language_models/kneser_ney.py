@@ -23,12 +23,17 @@ import torch
 from numpy.typing import NDArray
 
 from wav2vec2.language_models.arpa_files import HIGHEST_ORDER, LOG_ZERO
-from wav2vec2.language_models.compact_model_file import CompactFileWriter, read_compact
-from wav2vec2.language_models.counting import START, CountedLevel, count_ngrams
+from wav2vec2.language_models.compact_model_file import new_compact_file, read_compact
+from wav2vec2.language_models.counting import (
+    ESTIMATING,
+    START,
+    CountedLevel,
+    EstimationProgress,
+    Tell,
+    count_ngrams,
+)
 from wav2vec2.language_models.external_sorting import FileArray
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, NgramTrie
-from wav2vec2.language_models.training_progress import ESTIMATING, Tell, TrainingProgress
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, LanguageModelError, NgramTrie
 
 logger = logging.getLogger("wav2vec2")
 
@@ -42,11 +47,14 @@ _LEAST_MEMORY = 1 << 20
 
 @dataclass(frozen=True)
 class _Weights:
-    """What an order says about the contexts before it, one row per n-gram of the order below (all of them)."""
+    """What an order says about the contexts before it: a(c.) and g(c) a(c.), a row for each n-gram of the order below.
 
-    totals: FileArray  # a(c.)
-    freed: FileArray  # g(c) * a(c.)
-    kept: int  # n-grams of this order that are not pruned
+    `kept` n-grams of the order itself are not pruned.
+    """
+
+    totals: FileArray
+    freed: FileArray
+    kept: int
 
 
 def train_compact(
@@ -74,7 +82,7 @@ def train_compact(
     if memory < _LEAST_MEMORY:
         raise ValueError(f"memory={memory} bytes, expected at least {_LEAST_MEMORY}")
     rows = memory // _ROW_BYTES
-    path, progress = Path(path), TrainingProgress(order, tell)
+    path, progress = Path(path), EstimationProgress(order, tell)
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as name:
         folder = Path(name)
         vocabulary, levels = count_ngrams(texts, order, folder, rows, progress)
@@ -87,7 +95,7 @@ def train_compact(
         sizes = tuple(weight.kept for weight in weights)
         if sum(sizes) > MOST_NGRAMS:
             raise LanguageModelError(f"{sum(sizes)} n-grams, at most {MOST_NGRAMS} fit: prune more")
-        with CompactFileWriter(path, vocabulary, sizes) as trie:
+        with new_compact_file(path, vocabulary, sizes) as trie:
             _fill(trie, levels, weights, discounts, thresholds, folder, rows)
             progress.advance(0.7)
             trie.link()

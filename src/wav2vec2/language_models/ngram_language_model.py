@@ -87,7 +87,7 @@ class NgramLanguageModel:
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> "NgramLanguageModel":
-        """The model of a checkpoint's folder or of a repository on the Hub, laid out as `hub_language_model.py` says."""
+        """The model of a checkpoint's folder or of a repository on the Hub, as `hub_language_model.py` describes it."""
         found = read_hub_folder(folder)
         return cls.from_file(found.model_file, found.unigrams or ())
 

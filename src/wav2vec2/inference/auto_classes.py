@@ -80,7 +80,7 @@ def _prefer_ours(auto_class: Any, name: str) -> None:
         return
 
     @functools.wraps(stocks)
-    def from_pretrained(pretrained_model_name_or_path: Any, *inputs: Any, **kwargs: Any) -> Any:
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], *inputs: Any, **kwargs: Any) -> Any:
         if inputs or not _is_ours(name, pretrained_model_name_or_path, kwargs):
             return stocks(pretrained_model_name_or_path, *inputs, **kwargs)
         hub, options = split_options(kwargs)

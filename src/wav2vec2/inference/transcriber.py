@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +81,8 @@ class Transcriber:
 
     def __init__(
         self,
-        model: Any,
-        processor: Any,
+        model: Wav2Vec2ForCTC,
+        processor: Wav2Vec2Processor,
         decoder: CTCDecoder | None = None,
         window_seconds: float = 30.0,
         context_seconds: float = 4.0,
@@ -121,21 +120,22 @@ class Transcriber:
         used. `beam`, `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes
         the search a beam search.
         """
-        best = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        where = best if device is None else torch.device(device)
+        there = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        where = there if device is None else torch.device(device)
+        best = torch.bfloat16 if where.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
         hub = reach(name_or_path)
         check_head_for_text(name_or_path, hub)
         chosen = hub if language is None else hub | {"target_lang": language}
         processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
         if dtype == torch.bfloat16 and (told := told_if_slow(where)) is not None:
             logger.warning("dtype=bfloat16, but %s; dtype=float32 is faster", told)
-        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or _best_dtype(where), **chosen).to(where)
+        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or best, **chosen).to(where)
         wanted = Wanted(language_model, beam, hotwords, lexicon)
         decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), wanted, hub)
         return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)
 
     def transcribe(
-        self, audio: Any, timestamps: Timestamps = "word", sampling_rate: int | None = None
+        self, audio: object, timestamps: Timestamps = "word", sampling_rate: int | None = None
     ) -> Transcript | list[Transcript]:
         """A `Transcript` of a path, of the bytes of a file, or of samples; a list of them for a list or a folder.
 
@@ -175,7 +175,7 @@ class Transcriber:
         return self._joined(name, [(self._seconds(part.offset), part.found) for part in parts], duration, timestamps)
 
     def log_probs(
-        self, audio: Any, sampling_rate: int | None = None, progress: Progress | None = None
+        self, audio: object, sampling_rate: int | None = None, progress: Progress | None = None
     ) -> tuple[Tensor, float]:
         """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it.
 
@@ -319,7 +319,7 @@ class Transcriber:
         return join_segments(name, segments, duration, timestamps, " " if spaced else "", lower_case)
 
 
-def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
+def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDecoder:
     """The decoder that a checkpoint has by itself: its vocabulary, its blank, the times of its frames.
 
     A tokenizer that is not the model's, and frames that are not those of the convolutions, are a ValueError.
@@ -345,7 +345,3 @@ def _reason(recording: _Recording) -> str:
     """What went wrong, beginning with what it went wrong with."""
     text, name = str(recording.error), recording.audio.name
     return text if name in text else f"{name}: {text}"
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

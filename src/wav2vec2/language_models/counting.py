@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.language_models.external_sorting import CountingSorter, FileArray
+from wav2vec2.language_models.external_sorting import FileArray, Workspace
 from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, LanguageModelError
 
 UNKNOWN, START, END = 0, 1, 2
@@ -76,23 +76,20 @@ class CountedLevel:
 
 
 def count_ngrams(
-    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int, progress: EstimationProgress
+    texts: Path | str | Iterable[str | Path], order: int, space: Workspace, progress: EstimationProgress
 ) -> tuple[list[str], list[CountedLevel]]:
-    """The vocabulary (id -> word) and the n-grams of order 1 to `order`; files go to `folder`.
-
-    `rows` of the arrays in them are in memory at a time.
-    """
+    """The vocabulary (id -> word) and the n-grams of order 1 to `order`, which are in files of `space`."""
     progress.begin("reading the text", _READING)
-    vocabulary, stream = _encode(texts, folder, rows, progress)
-    levels = [_count_words(stream, len(vocabulary), folder, rows)]
+    vocabulary, stream = _encode(texts, space, progress)
+    levels = [_count_words(stream, len(vocabulary), space)]
     numbers = stream  # a word is its own 1-gram
     while len(levels) < order:
         progress.begin(f"sorting {len(levels) + 1}-grams", _SORTING)
-        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), folder, rows, progress))
+        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), space, progress))
         if len(levels) < order:
-            numbers = _number(stream, numbers, levels[-1], len(vocabulary), rows)
+            numbers = _number(stream, numbers, levels[-1], len(vocabulary), space)
     for level, longer in zip(levels, [*levels[1:], None], strict=True):
-        _adjust(level, longer, folder, rows)
+        _adjust(level, longer, space)
     return vocabulary, levels
 
 
@@ -142,11 +139,11 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _encode(
-    texts: Path | str | Iterable[str | Path], folder: Path, rows: int, progress: EstimationProgress
+    texts: Path | str | Iterable[str | Path], space: Workspace, progress: EstimationProgress
 ) -> tuple[list[str], FileArray]:
     """The words, and the text as their ids in the order of first appearance, each sentence between <s> and </s>."""
     ids = {"<unk>": UNKNOWN, "<s>": START, "</s>": END}
-    stream = FileArray(folder / "stream", "<i4")
+    stream = space.array("stream", "<i4")
     waiting = array("i")
     for place, line in lines_of(texts, progress.advance):
         words = line.split()
@@ -159,7 +156,7 @@ def _encode(
         waiting.append(START)
         waiting.extend([ids.setdefault(word, len(ids)) for word in words])
         waiting.append(END)
-        if len(waiting) >= rows:
+        if len(waiting) >= space.rows:
             stream.append(np.frombuffer(waiting, np.int32))
             waiting = array("i")
     stream.append(np.frombuffer(waiting, np.int32) if waiting else np.empty(0, np.int32))
@@ -168,30 +165,29 @@ def _encode(
     return list(ids), stream
 
 
-def _count_words(stream: FileArray, vocabulary_size: int, folder: Path, rows: int) -> CountedLevel:
+def _count_words(stream: FileArray, vocabulary_size: int, space: Workspace) -> CountedLevel:
     counts = np.zeros(vocabulary_size, np.int64)
-    for _, words in stream.blocks(rows):
+    for _, words in stream.blocks():
         counts += np.bincount(words, minlength=vocabulary_size)
-    level = _new_level(1, folder, (START, START + 1))
+    level = _new_level(1, space, (START, START + 1))
     level.keys.append(np.arange(vocabulary_size))
     level.counts.append(counts)
     level.endings.append(np.zeros(vocabulary_size, np.int64))
     return level
 
 
-def _new_level(order: int, folder: Path, opening: tuple[int, int]) -> CountedLevel:
+def _new_level(order: int, space: Workspace, opening: tuple[int, int]) -> CountedLevel:
     names = ("keys", "counts", "endings", "adjusted")
-    files = {name: FileArray(folder / f"{name}-{order}", "<i8") for name in names}
-    return CountedLevel(order=order, opening=opening, **files)
+    return CountedLevel(order=order, opening=opening, **{name: space.array(f"{name}-{order}", "<i8") for name in names})
 
 
 def _ngrams_at(
-    stream: FileArray, numbers: FileArray, vocabulary_size: int, rows: int
+    stream: FileArray, numbers: FileArray, vocabulary_size: int
 ) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]]:
     """Block by block: its positions, which of them end a long enough n-gram, and the keys and endings of those."""
     last = -1
-    for start, words in stream.blocks(rows):
-        endings = numbers.read(start, start + rows).astype(np.int64)
+    for start, words in stream.blocks():
+        endings = numbers.read(start, start + len(words)).astype(np.int64)
         before = np.append(last, endings[:-1])
         last = endings[-1]
         there = (before >= 0) & (words != START)
@@ -203,16 +199,15 @@ def _count_level(
     numbers: FileArray,
     shorter: CountedLevel,
     vocabulary_size: int,
-    folder: Path,
-    rows: int,
+    space: Workspace,
     progress: EstimationProgress,
 ) -> CountedLevel:
-    sorter, done = CountingSorter(folder, rows), 0
-    for length, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size, rows):
+    sorter, done = space.sorter(), 0
+    for length, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size):
         sorter.add(keys, np.ones(len(keys), np.int64), endings)
         done += length
         progress.advance(_SORTED * done / len(stream))
-    level = _new_level(shorter.order + 1, folder, (0, 0))
+    level = _new_level(shorter.order + 1, space, (0, 0))
     first, end = 0, 0
     for block in sorter.result():
         level.keys.append(block["key"])
@@ -225,34 +220,36 @@ def _count_level(
     return replace(level, opening=(first, end))
 
 
-def _number(stream: FileArray, numbers: FileArray, level: CountedLevel, vocabulary_size: int, rows: int) -> FileArray:
+def _number(
+    stream: FileArray, numbers: FileArray, level: CountedLevel, vocabulary_size: int, space: Workspace
+) -> FileArray:
     """The number of the n-gram of `level` that ends at each position (T,), -1 where the sentence is too young."""
-    longer = FileArray(level.keys.path.with_name(f"numbers-{level.order}"), "<i4")
-    for length, there, keys, _ in _ngrams_at(stream, numbers, vocabulary_size, rows):
+    longer = space.array(f"numbers-{level.order}", "<i4")
+    for length, there, keys, _ in _ngrams_at(stream, numbers, vocabulary_size):
         found = np.full(length, -1, np.int64)
-        found[there] = level.keys.positions(keys, rows)
+        found[there] = level.keys.positions(keys)
         longer.append(found)
     if numbers is not stream:
         numbers.delete()
     return longer
 
 
-def _adjust(level: CountedLevel, longer: CountedLevel | None, folder: Path, rows: int) -> None:
+def _adjust(level: CountedLevel, longer: CountedLevel | None, space: Workspace) -> None:
     """Kneser-Ney's counts: in how many different contexts to the left an n-gram occurs.
 
     N-grams that begin with <s> have nothing to their left, and the longest ones nothing that was counted: theirs stay.
     """
     if longer is None:
-        for start, counts in level.counts.blocks(rows):
+        for start, counts in level.counts.blocks():
             level.adjusted.append(_but_start(level, start, counts))
         return
-    sorter = CountingSorter(folder, rows)
-    for start, counts in level.counts.blocks(rows):
+    sorter = space.sorter()
+    for start, counts in level.counts.blocks():
         numbers = np.arange(start, start + len(counts))
         kept = np.where((numbers >= level.opening[0]) & (numbers < level.opening[1]), counts, 0)
         listed = (kept > 0) | (level.order == 1)  # words such as <unk> may end no pair
         sorter.add(numbers[listed], kept[listed], numbers[listed])
-    for _, endings in longer.endings.blocks(rows):
+    for _, endings in longer.endings.blocks():
         sorter.add(endings, np.ones(len(endings), np.int64), endings)
     start = 0
     for block in sorter.result():

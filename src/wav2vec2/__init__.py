@@ -1,8 +1,9 @@
 """wav2vec 2.0 for the Hugging Face ecosystem: the same checkpoints, without the traps.
 
 `configuration` says what a model is, `modeling` holds the mathematics, `processing` makes inputs of audio and text,
-`decoding` makes text of outputs, `inference` does all of it for files. Names are imported when they are first used,
-so `import wav2vec2` itself costs nothing.
+`decoding` makes text of outputs, with `language_models` if need be, `alignment` says when a known text was said, and
+`inference` does all of it for files. Names are imported when they are first used, so `import wav2vec2` itself costs
+nothing.
 """
 
 from importlib import import_module

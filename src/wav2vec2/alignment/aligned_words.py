@@ -205,7 +205,7 @@ def _read_words(
 def _read_parts(
     alignment: Alignment, names: Mapping[int, str], times: FrameTimes, duration: float
 ) -> list[AlignedPart | None]:
-    """What each target is and when; None for stars."""
+    """The letter or phone of each target, with its time; None for a star, which stands for nothing known."""
     intervals = in_order([times.interval(span.start, span.end, duration) for span in alignment])
     return [
         None if span.token == _STAR else AlignedPart(names.get(span.token, ""), start, end, span.confidence)

@@ -43,12 +43,12 @@ class ArcTables:
         return ArcTables(self.next_state.to(device), self.bonus.to(device), self.width)
 
     def earn(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """What tokens earn after states, shapes broadcast."""
+        """What each token earns after each state; the shapes of the two are broadcast."""
         arcs = states * self.width + tokens
         return self.bonus.index_select(0, arcs.view(-1)).view(arcs.shape)
 
     def follow(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """Where tokens lead from states of the same shape."""
+        """The states to which tokens lead from states of the same shape."""
         arcs = states * self.width + tokens
         return self.next_state.index_select(0, arcs.view(-1)).view(arcs.shape)
 

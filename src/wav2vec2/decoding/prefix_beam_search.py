@@ -91,7 +91,7 @@ class Found:
 @torch.inference_mode()
 def search(frames: PreparedFrames, space: SearchSpace, beam: int) -> Found:
     """The best `beam` texts of each utterance."""
-    run = _Search(frames, space, beam)
+    run = _BeamSearch(frames, space, beam)
     for frame in range(len(frames.log_probs)):
         run.advance(frame)
     return run.finish()
@@ -130,7 +130,7 @@ class _Beam:
 
     @classmethod
     def start(cls, batch: int, beam: int, space: SearchSpace, device: torch.device) -> "_Beam":
-        """One empty text for each utterance, as if behind a delimiter."""
+        """The first beam: one empty text for each utterance, as if it stood behind a delimiter."""
         zeros = torch.zeros(batch * beam, device=device)
         nothing = torch.full_like(zeros, IMPOSSIBLE)
         numbers = torch.zeros(batch * beam, dtype=torch.long, device=device)
@@ -153,7 +153,7 @@ class _Beam:
         return _Beam(*(value if name in unused else value.index_select(0, rows) for name, value in vars(self).items()))
 
 
-class _Search:
+class _BeamSearch:
     """The beam of one batch, and how it got there."""
 
     def __init__(self, frames: PreparedFrames, space: SearchSpace, beam: int) -> None:
@@ -170,7 +170,7 @@ class _Search:
         self.ordinals = torch.arange(1, beam + 1, dtype=torch.float, device=device)
 
     def grid(self, values: Tensor) -> Tensor:
-        """Values (B * K,) by utterance (B, K)."""
+        """Values of the hypotheses (B * K,) as a table (B, K), a row for each utterance."""
         return values.view(self.batch, self.size)
 
     def advance(self, frame: int) -> None:
@@ -287,7 +287,7 @@ class _Search:
             beam.scored = torch.where(grows, ends, beam.scored)
 
     def _bury(self, beam: _Beam, dead: Tensor) -> None:
-        """Make sure that places which nothing could fill are found by nobody and find nobody."""
+        """Keep places which nothing could fill from being taken for a text, or for the parent of one."""
         beam.text.masked_fill_(dead, _DEAD)
         beam.parent.masked_fill_(dead, _NOBODY)
         beam.scored = beam.scored | dead
@@ -333,7 +333,7 @@ class _Search:
         return extra, language
 
     def _merge_closed(self, score: Tensor, closed: Tensor) -> Tensor:
-        """A text and the same text with a delimiter behind it are one."""
+        """Add up the scores of a text and of the same with a delimiter behind it, which are one text at the end."""
         same = self.grid(self.beam.parent)[:, :, None] == self.grid(self.beam.text)[:, None]
         same &= closed[..., None]  # (B, K closed, K open)
         of_closed = torch.where(same, score[..., None], IMPOSSIBLE).amax(1)

@@ -21,7 +21,7 @@ _USUAL, _HALF = 0.9, 0.5
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the parts of a score count; see `CTCDecoder`."""
+    """How much the language model, a word, and an unknown word count in a score; see `CTCDecoder`."""
 
     alpha: float
     beta: float
@@ -58,6 +58,7 @@ class WordKnowledge:
             self._enter(spellings, favoured)
 
     def _phrase(self, phrase: str) -> Spelling:
+        """The tokens of a phrase, with a delimiter between its words."""
         words = [self.speller.spell(word) for word in phrase.split()]
         tokens = [token for word in words for token in (*(word or ()), self.speller.delimiter or 0)]
         if not tokens:
@@ -65,6 +66,7 @@ class WordKnowledge:
         return tuple(tokens[:-1])
 
     def _spellings_of_model(self) -> dict[Spelling, str]:
+        """The language model's words by their spelling, without those that the vocabulary cannot spell."""
         assert self.language_model is not None
         words = [word for word in self.language_model.vocabulary if word not in _NO_WORDS]
         probabilities = np.exp(self._values(self.language_model.word_ids(words).cpu()))

@@ -82,7 +82,7 @@ class DevSet:
         self.order = sorted(range(len(references)), key=lambda number: len(self.utterances[number]))
 
     def decode(self, decoder: TunableDecoder, nbest: int) -> list[list[Hypothesis]]:
-        """The best texts of each utterance."""
+        """The best texts of each utterance, from the decoder with the weights it has."""
         found: list[list[Hypothesis]] = [[] for _ in self.utterances]
         for first in range(0, len(self.order), _BATCH):
             numbers = self.order[first : first + _BATCH]
@@ -98,7 +98,7 @@ class DevSet:
         return found
 
     def errors(self, texts: Sequence[list[Hypothesis]]) -> int:
-        """Word errors of the best texts."""
+        """The word errors of the best text of each utterance, summed."""
         pairs = zip(texts, self.references, strict=True)
         return sum(compare_words(best[0].text.split(), reference).errors for best, reference in pairs)
 

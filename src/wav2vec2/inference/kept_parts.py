@@ -32,10 +32,10 @@ class Keeper(Protocol):
     """Where parts are kept, by the name of their recording."""
 
     def parts_of(self, name: str) -> list[Part]:
-        """Those that are there, in order, without a gap from frame 0 on."""
+        """The parts of a recording that were kept, in order, without a gap from frame 0 on."""
 
     def keep(self, name: str, part: Part) -> None:
-        """One more, behind the others."""
+        """Keep one more part of a recording, which follows the others."""
 
 
 class KeptInMemory:
@@ -86,7 +86,7 @@ class KeptInFiles(KeptInMemory):
 
 
 def _state(recording: Path) -> list[int]:
-    """Size and time of a file: another state is another recording."""
+    """The size and the time of a file: where they differ, it is another recording."""
     if not recording.is_file():
         return []
     stat = recording.stat()

@@ -257,7 +257,7 @@ def _must_break(pieces: Sequence[_Piece], place: int) -> bool:
 
 
 def _break_cost(pieces: Sequence[_Piece], place: int) -> float:
-    """What it costs to end a caption before this word: from 0 to 1."""
+    """The cost, from 0 to 1, of ending a caption before this word."""
     if place == len(pieces) or _must_break(pieces, place):
         return 0.0
     cost = (1 - (pieces[place].start - pieces[place - 1].end) / (PAUSE * 1000)) ** 2

@@ -295,7 +295,7 @@ class Transcriber:
                 keeper.keep(recording.audio.name, Part(segment.offset, len(segment.log_probs), hypothesis))
 
     def _seconds(self, frames: int) -> float:
-        """How far a frame is from the beginning."""
+        """The time in the recording at which the frame with this number begins."""
         return frames * self._plan.times.stride / self._plan.times.sampling_rate
 
     def _finished(
@@ -342,6 +342,6 @@ def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDe
 
 
 def _reason(recording: _Recording) -> str:
-    """What went wrong, beginning with what it went wrong with."""
+    """The error of a recording as a sentence that names the recording."""
     text, name = str(recording.error), recording.audio.name
     return text if name in text else f"{name}: {text}"

@@ -103,6 +103,6 @@ def _later(timed: Sequence[Timed], seconds: float) -> list[Timed]:
 
 
 def _within(timed: Sequence[Timed], duration: float) -> list[Timed]:
-    """In order across segments, and not beyond the end."""
+    """The same words or characters, none beyond the end of the recording or before the one it follows."""
     times = in_order([(min(one.start, duration), min(one.end, duration)) for one in timed])
     return [replace(one, start=start, end=end) for one, (start, end) in zip(timed, times, strict=True)]

@@ -48,7 +48,7 @@ class Moments:
     highest: float = -np.inf
 
     def add(self, piece: Samples) -> None:
-        """Take a piece (n,) into account."""
+        """Count the samples of one more piece (n,) in."""
         if not len(piece):
             return
         mean = float(piece.mean(dtype=np.float64))
@@ -186,7 +186,7 @@ class WaitingFrames:
             self._offset += place
 
     def rest(self) -> Iterator[Segment]:
-        """What is left at the end of the recording, once."""
+        """At the end of the recording: the frames that are left as the last segment, if there are any."""
         if sum(map(len, self._pieces)):
             yield Segment(self._offset, torch.cat(self._pieces))
         self._pieces = []

@@ -63,7 +63,7 @@ def write_arpa(path: Path | str, vocabulary: list[str], trie: NgramTrie) -> None
             _write(stream, vocabulary, trie)
 
 
-class _Lines:
+class _LineBlocks:
     """A stream in blocks of whole lines."""
 
     def __init__(self, stream: BinaryIO, most_bytes: int) -> None:
@@ -111,19 +111,19 @@ class _Lines:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Lines]:
+def _opened(path: Path) -> Iterator[_LineBlocks]:
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         size = stream.seek(0, 2)
         stream.seek(0)
         if packed:
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield _Lines(cast(BinaryIO, unpacked), _MOST_EXPANSION * size + _ALWAYS_ALLOWED)
+                yield _LineBlocks(cast(BinaryIO, unpacked), _MOST_EXPANSION * size + _ALWAYS_ALLOWED)
         else:
-            yield _Lines(stream, size)
+            yield _LineBlocks(stream, size)
 
 
-def _read_header(lines: _Lines) -> list[int]:
+def _read_header(lines: _LineBlocks) -> list[int]:
     r"""The number of n-grams of each order, which stands between `\data\` and `\1-grams:`."""
     line = lines.take_line()
     if line != b"\\data\\":
@@ -141,8 +141,8 @@ def _read_header(lines: _Lines) -> list[int]:
     return sizes
 
 
-def _read_sections(lines: _Lines, sizes: list[int]) -> tuple[list[NgramLevel], list[bytes]]:
-    """All n-grams, and the words in the order of the unigrams."""
+def _read_sections(lines: _LineBlocks, sizes: list[int]) -> tuple[list[NgramLevel], list[bytes]]:
+    """The n-grams of each order, and the words in the order of the unigrams."""
     levels: list[NgramLevel] = []
     words: list[bytes] = []
     ids: dict[bytes, int] = {}
@@ -166,7 +166,7 @@ def _read_sections(lines: _Lines, sizes: list[int]) -> tuple[list[NgramLevel], l
 
 
 def _parse(block: bytes, order: int, highest: int, ids: dict[bytes, int], words: list[bytes]) -> NgramLevel:
-    """The n-grams of some whole lines."""
+    """The n-grams of one order that some whole lines list; `ids` and `words` are filled from the unigrams."""
     tokens = np.array([*block.split(), None], dtype=object)[:-1]  # None: never a fixed-width array
     fields = _fields_per_line(block)
     starts = np.cumsum(fields) - fields

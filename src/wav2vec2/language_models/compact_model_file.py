@@ -156,7 +156,7 @@ def _check(vocabulary: list[str], trie: NgramTrie) -> None:
 
 
 def _blocks(values: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Pieces of `values` that overlap by one."""
+    """Pieces of `values`, each beginning with the last value of the one before, so that neighbours can be compared."""
     for first in range(0, max(len(values) - 1, 1), BLOCK):
         yield values[first : first + BLOCK + 1]
 

@@ -30,6 +30,7 @@ class FileArray:
         return self.length
 
     def append(self, values: NDArray[Any]) -> None:
+        """Write these rows behind the others."""
         with self.path.open("ab") as stream:
             np.ascontiguousarray(values, dtype=self.dtype).tofile(stream)
         self.length += len(values)
@@ -73,6 +74,7 @@ class FileArray:
         return found
 
     def delete(self) -> None:
+        """Remove the file; nothing can be read any more."""
         self.path.unlink()
 
 

@@ -24,14 +24,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.language_models.arpa_files import HIGHEST_ORDER, LOG_ZERO
 from wav2vec2.language_models.compact_model_file import new_compact_file, read_compact
-from wav2vec2.language_models.counting import (
-    ESTIMATING,
-    START,
-    CountedLevel,
-    EstimationProgress,
-    Tell,
-    count_ngrams,
-)
+from wav2vec2.language_models.counting import ESTIMATING, START, CountedLevel, EstimationProgress, Tell, count_ngrams
 from wav2vec2.language_models.external_sorting import FileArray, Workspace
 from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, LanguageModelError, NgramTrie
 
@@ -107,11 +100,7 @@ def train_compact(
 
 
 def train_in_memory(
-    texts: Path | str | Iterable[str | Path],
-    order: int,
-    prune: Sequence[int],
-    memory: int,
-    tell: Tell | None = None,
+    texts: Path | str | Iterable[str | Path], order: int, prune: Sequence[int], memory: int, tell: Tell | None = None
 ) -> tuple[list[str], NgramTrie]:
     """The vocabulary and the n-grams that `train_compact` estimates, without a file that stays."""
     with tempfile.TemporaryDirectory() as folder:

@@ -67,7 +67,7 @@ class NgramTrie:
         return len(self.level_sizes)
 
     def levels(self) -> Iterator[tuple[int, int]]:
-        """First node and end of each order."""
+        """For each order its first node, and the one after its last."""
         start = 1
         for size in self.level_sizes:
             yield start, start + size
@@ -196,7 +196,7 @@ def _sorted_keys(levels: list[NgramLevel]) -> tuple[list[NDArray[np.int64]], lis
 
 
 def _prefix_nodes(words: NDArray[np.int32], keys: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The node of all words but the last, for each row."""
+    """For each n-gram (K, order), the node of all its words but the last."""
     size = len(keys[0])
     nodes = words[:, 0].astype(np.int64) + 1
     start = 1 + size

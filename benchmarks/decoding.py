@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.confidences import calibration_error
+from wav2vec2.decoding.confidences import ReliabilityBin, reliability_curve
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.word_errors import compare_words
+from wav2vec2.decoding.weight_tuning import compare_words
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
@@ -266,10 +266,14 @@ def sides(task: Task, skip_loop: bool) -> dict[str, Callable[[], list[str]]]:
     return made
 
 
+def calibration_error(curve: list[ReliabilityBin]) -> float:
+    """Expected calibration error: the mean distance of a word's bin from the diagonal."""
+    words = sum(entry.count for entry in curve)
+    return sum(entry.count * abs(entry.confidence - entry.accuracy) for entry in curve) / max(words, 1)
+
+
 def report_reliability(task: Task) -> None:
     """Tune on one half of the task, and say on the other how often words of each confidence are right."""
-    from wav2vec2.decoding.confidences import reliability_curve
-
     decoder = CTCDecoder(VOCABULARY, 0, "|", task.model, task.lexicon, unknown_penalty=UNKNOWN)
     report = decoder.tune(*task.dev)
     print(

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ngram_models import LN_10, BackOffModel, zipf_sentences
 
-from wav2vec2.language_models.language_model_error import LanguageModelError
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
-from wav2vec2.language_models.ngram_trie import NgramTrie
+from wav2vec2.language_models.ngram_trie import LanguageModelError, NgramTrie
 
 SMALL = r"""
 \data\

@@ -151,13 +151,13 @@ def test_a_decoder_of_the_hub_scores_as_pyctcdecode_does(
         for words, score in all_texts(log_probs, ["", " ", "a", "b"], delimiter=" ").items()
     }
     settings_here: dict[str, Any] = {"vocabulary": VOCABULARY, "beam": WIDE, "token_threshold": 1e9}
-    hub = read_hub_folder(tmp_path)
+    model = NgramLanguageModel.from_file(read_hub_folder(tmp_path).model_file)
     greedy = CTCDecoder(VOCABULARY)
     chosen = beam_decoder(tmp_path, greedy, Wanted(beam=WIDE), {})
     assert chosen is not None
     loaded = CTCDecoder.from_pretrained(tmp_path)
     same = CTCDecoder(
-        language_model=hub.model, alpha=loaded.alpha, beta=loaded.beta, known_words=loaded.known_words,
+        language_model=model, alpha=loaded.alpha, beta=loaded.beta, known_words=loaded.known_words,
         unknown_penalty=loaded.weights.unknown_penalty, score_boundary=loaded.score_boundary, **settings_here,
     )  # fmt: skip
     for decoder in (same, chosen):

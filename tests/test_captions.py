@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wav2vec2.alignment.aligned_words import AlignedWord
-from wav2vec2.inference import captions as module
-from wav2vec2.inference.captions import CAPTION_SECONDS, LINE_LENGTH, LINES, PAUSE, Caption, captions
+from wav2vec2.inference import subtitle_formats as module
+from wav2vec2.inference.subtitle_formats import CAPTION_SECONDS, LINE_LENGTH, LINES, PAUSE, Caption, captions
 
 
 def said(text: str, pauses: dict[str, float] | None = None, seconds: float = 0.2) -> list[AlignedWord]:

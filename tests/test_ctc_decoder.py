@@ -18,7 +18,7 @@ from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.decoder_files import DecoderFileError
-from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.transcripts import Hypothesis
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGH"]

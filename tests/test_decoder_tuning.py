@@ -8,13 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wav2vec2.decoding.confidences import Calibration, calibration_error, reliability_curve
+from wav2vec2.decoding.confidences import Calibration, ReliabilityBin, reliability_curve
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.word_errors import compare_words
+from wav2vec2.decoding.weight_tuning import compare_words
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 VOCABULARY = ["<pad>", "|", *"abcdefgh"]
 WORDS = ["bad", "cab", "bead", "face", "hebe", "head", "bee", "add", "fad", "fed", "bed", "dad"]
+
+
+def calibration_error(curve: list[ReliabilityBin]) -> float:
+    """The mean distance of a word's bin from the diagonal."""
+    return sum(one.count * abs(one.confidence - one.accuracy) for one in curve) / max(
+        sum(one.count for one in curve), 1
+    )
 
 
 def spoken(seed: int, count: int, noise: float) -> tuple[list[Tensor], list[str]]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wav2vec2.alignment.aligned_words import AlignedWord, align_words, spell
+from wav2vec2.alignment.aligned_words import AlignedWord, align_words, spell_with_stars
 from wav2vec2.alignment.frame_times import FrameTimes, Interval, TimeBias, estimate_bias
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
@@ -125,7 +125,7 @@ def test_too_short_an_utterance_flags_all_words() -> None:
     ],
 )
 def test_spelling(word: str, spelled: list[int]) -> None:
-    assert spell(word, {token: IDS[token] for token in ALPHABET}) == spelled
+    assert spell_with_stars(word, {token: IDS[token] for token in ALPHABET}) == spelled
 
 
 def test_bad_input_is_named() -> None:

@@ -14,8 +14,8 @@ from ngram_models import SlowKneserNey, absolute_discounting_perplexity, referen
 
 from wav2vec2.language_models.external_sorting import CountingSorter
 from wav2vec2.language_models.kneser_ney import FALLBACK_DISCOUNTS, discounts_of, train_compact
-from wav2vec2.language_models.language_model_error import LanguageModelError
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.ngram_trie import LanguageModelError
 
 sentences = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=8).map(" ".join), min_size=1, max_size=12)
 

@@ -11,10 +11,14 @@ from ngram_models import zipf_sentences
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.build_lm import build_lm
-from wav2vec2.language_models.hub_language_model import read_hub_folder, read_language_model
-from wav2vec2.language_models.kenlm_language_model import KENLM_MAGIC, KenlmLanguageModel, stored_vocabulary
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.hub_language_model import read_hub_folder
+from wav2vec2.language_models.ngram_language_model import (
+    KENLM_MAGIC,
+    KenlmLanguageModel,
+    NgramLanguageModel,
+    stored_vocabulary,
+)
+from wav2vec2.language_models.ngram_trie import LanguageModelError
 
 
 @pytest.fixture
@@ -38,8 +42,10 @@ def test_all_that_a_folder_says_is_read(folder: Path) -> None:
         assert found.labels == ["", " ", "a", "⁇"]
         assert (found.alpha, found.beta, found.unk_score_offset) == (0.7, 2.0, -8.5)
         assert found.score_boundary is found.is_bpe is False
-        assert found.model.order == 3
-    assert NgramLanguageModel.from_folder(folder).vocabulary == found.model.vocabulary
+        assert found.model_file == folder / "language_model" / "3gram.arpa"
+        assert NgramLanguageModel.from_folder(place).order == 3
+    model = NgramLanguageModel.from_file(found.model_file)
+    assert NgramLanguageModel.from_folder(folder).vocabulary == model.vocabulary
 
 
 def test_a_bare_folder_has_the_usual_settings(folder: Path) -> None:
@@ -84,14 +90,14 @@ def test_a_kenlm_binary_needs_kenlm_and_says_so(folder: Path, monkeypatch: pytes
     path = folder / "language_model" / "model.bin"
     path.write_bytes(KENLM_MAGIC + bytes(100))
     with pytest.raises(LanguageModelError, match="pip install kenlm"):
-        read_language_model(path)
+        NgramLanguageModel.from_file(path)
 
 
 def test_a_damaged_kenlm_binary_is_an_error_of_ours(tmp_path: Path) -> None:
     pytest.importorskip("kenlm", reason="kenlm is not installed")
     (tmp_path / "model.bin").write_bytes(KENLM_MAGIC + bytes(100))
     with pytest.raises(LanguageModelError, match=r"model\.bin"):
-        read_language_model(tmp_path / "model.bin")
+        NgramLanguageModel.from_file(tmp_path / "model.bin")
 
 
 def test_the_words_of_a_kenlm_binary_are_found_at_its_end(tmp_path: Path) -> None:

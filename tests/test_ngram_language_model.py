@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ngram_models import BackOffModel, zipf_sentences
 
-from wav2vec2.language_models.language_model_error import LanguageModelError
 from wav2vec2.language_models.ngram_language_model import LN_10, NgramLanguageModel
+from wav2vec2.language_models.ngram_trie import LanguageModelError
 
 
 @pytest.fixture(scope="module")

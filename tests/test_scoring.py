@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
-from wav2vec2.decoding.word_errors import compare_words
+from wav2vec2.decoding.weight_tuning import compare_words
 from wav2vec2.evaluation.scoring import Counts, Edit, confusions, error_rates, score_utterances, total, worst
 
 WER_REFERENCE = (

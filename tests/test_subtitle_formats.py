@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from textgrids import Read, read_textgrid
 
 from wav2vec2.alignment.aligned_words import AlignedWord
-from wav2vec2.inference.captions import LINE_LENGTH, LINES, captions
-from wav2vec2.inference.subtitle_formats import render
+from wav2vec2.inference.subtitle_formats import LINE_LENGTH, LINES, captions, render
 
 LETTERS = st.sampled_from(list("aZé字ß\"&<>;.!?'|-ا\\ \n"))
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import wav2vec2
 from wav2vec2.command_line.app import app
 from wav2vec2.command_line.recogniser import read_hotwords, read_lexicon
-from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
+from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer

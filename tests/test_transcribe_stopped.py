@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from wav2vec2.command_line import transcript_files
 from wav2vec2.command_line.app import app
 from wav2vec2.command_line.transcript_files import write_transcript
-from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
+from wav2vec2.decoding.transcripts import Hypothesis, Token, Word
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.kept_parts import KeptInFiles, Part
 

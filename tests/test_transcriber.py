@@ -21,8 +21,7 @@ from torch import Tensor
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.audio_inputs import AudioInput
-from wav2vec2.inference.segments import WaitingFrames, cut_place
-from wav2vec2.inference.windows import Moments
+from wav2vec2.inference.windows_and_segments import Moments, WaitingFrames, cut_place
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.audio_error import AudioError
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer

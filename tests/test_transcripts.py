@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wav2vec2.decoding.hypotheses import Word
+from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference import Transcript
 from wav2vec2.inference.subtitle_formats import render
 

@@ -1,8 +1,9 @@
 """wav2vec 2.0 for the Hugging Face ecosystem: the same checkpoints, without the traps.
 
 `configuration` says what a model is, `modeling` holds the mathematics, `processing` makes inputs of audio and text,
-`decoding` makes text of outputs, `inference` does all of it for files. Names are imported when they are first used,
-so `import wav2vec2` itself costs nothing.
+`decoding` makes text of outputs, with `language_models` if need be, `alignment` says when a known text was said, and
+`inference` does all of it for files. Names are imported when they are first used, so `import wav2vec2` itself costs
+nothing.
 """
 
 from importlib import import_module
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from wav2vec2.inference.auto_classes import register
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
-    from wav2vec2.language_models.language_model_error import LanguageModelError
     from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+    from wav2vec2.language_models.ngram_trie import LanguageModelError
     from wav2vec2.modeling import (
         CheckpointError,
         Wav2Vec2ForAudioFrameClassification,
@@ -73,7 +74,7 @@ _MODULES = {
     "alignment.aligned_words": ("align_words",),
     "decoding.ctc_decoder": ("CTCDecoder",),
     "alignment.forced_alignment": ("align",),
-    "language_models.language_model_error": ("LanguageModelError",),
+    "language_models.ngram_trie": ("LanguageModelError",),
     "language_models.ngram_language_model": ("NgramLanguageModel",),
     "inference.auto_classes": ("register",),
     "inference.transcriber": ("Transcriber",),

@@ -14,7 +14,7 @@ from math import exp, log
 import torch
 from torch import Tensor
 
-from wav2vec2.alignment.forced_alignment import STAR_COST, Alignment, Span, align
+from wav2vec2.alignment.forced_alignment import STAR_COST, Alignment, Span, align, silence_as_blank
 from wav2vec2.alignment.frame_times import FrameTimes, Interval, in_order
 
 _STAR = -1
@@ -32,23 +32,23 @@ class AlignedPart:
     text: str
     start: float
     end: float
+    #: The mean of its probability in its frames.
     confidence: float
 
 
 @dataclass(frozen=True)
 class AlignedWord:
-    """A word, its time in seconds, and the geometric mean of the confidences of its letters.
-
-    `parts` are its letters or phones, without what nothing in the vocabulary spells. `aligned` is False where the time
-    is a guess: a word that nothing in the vocabulary spells, a word that the model does not hear at that place, or an
-    utterance too short for its transcript.
-    """
+    """A word and its time in seconds."""
 
     text: str
     start: float
     end: float
+    #: The geometric mean of the confidences of its letters.
     confidence: float
+    #: False where the time is a guess: a word that nothing in the vocabulary spells, a word that the model does not
+    #: hear at that place, or an utterance too short for its transcript.
     aligned: bool
+    #: Its letters or phones, without what nothing in the vocabulary spells.
     parts: tuple[AlignedPart, ...] = ()
 
 
@@ -84,12 +84,12 @@ def align_words(
     delimiter = None if word_delimiter is None else ids.pop(word_delimiter, None)
     spelling = {token: number for token, number in ids.items() if number != blank and token}
     if pronunciations is None:
-        spelled = [spell(word, spelling) for word in words]
+        spelled = [spell_with_stars(word, spelling) for word in words]
     else:
         spelled = _pronounced(words, pronunciations, spelling)
     targets, places = _join(spelled, delimiter)
-    if delimiter is not None:
-        log_probs = _silence_includes(log_probs, blank, delimiter)
+    # the frames of a pause are the delimiter's and the blank's together
+    log_probs = silence_as_blank(log_probs, blank, delimiter, torch.logaddexp)
     labels = torch.tensor([targets], dtype=torch.long)
     alignment = align(log_probs[None], labels, blank=blank, star=_STAR, star_cost=star_cost)[0]
     times = times or FrameTimes()
@@ -116,21 +116,20 @@ def _pronounced(
 
 
 def _token_ids(vocabulary: Sequence[str] | Mapping[str, int], columns: int) -> dict[str, int]:
-    pairs = (
-        vocabulary.items() if isinstance(vocabulary, Mapping) else ((token, i) for i, token in enumerate(vocabulary))
-    )
-    ids = dict(pairs)
+    """The id of each token, which must be one of the columns of the log-probabilities."""
+    named = vocabulary if isinstance(vocabulary, Mapping) else {token: i for i, token in enumerate(vocabulary)}
+    ids = dict(named)
     outside = [token for token, number in ids.items() if not 0 <= number < columns]
     if outside:
         raise ValueError(f"vocabulary: {outside[:5]} have no column among the {columns} of log_probs")
     return ids
 
 
-def spell(word: str, ids: Mapping[str, int]) -> list[int]:
+def spell_with_stars(word: str, ids: Mapping[str, int]) -> list[int]:
     """The ids of a word's letters, -1 for what has none (once for several in a row). Empty for pure punctuation.
 
     >>> ids = {"A": 1, "'": 2, "CH": 3}
-    >>> spell("Ach’a!", ids), spell("a42", ids), spell("...", ids)
+    >>> spell_with_stars("Ach’a!", ids), spell_with_stars("a42", ids), spell_with_stars("...", ids)
     ([1, 3, 2, 1], [1, -1], [])
     """
     forms = (word, unicodedata.normalize("NFC", word), unicodedata.normalize("NFD", word))
@@ -178,13 +177,6 @@ def _join(spelled: list[list[int]], delimiter: int | None) -> tuple[list[int], l
     return targets, places
 
 
-def _silence_includes(log_probs: Tensor, blank: int, delimiter: int) -> Tensor:
-    """Let the blank take delimiters too: models write them all through a pause, and before the first word."""
-    log_probs = log_probs.clone()
-    log_probs[:, blank] = torch.logaddexp(log_probs[:, blank], log_probs[:, delimiter]).clamp(max=0.0)
-    return log_probs
-
-
 def _read_words(
     words: list[str],
     alignment: Alignment,
@@ -193,6 +185,7 @@ def _read_words(
     duration: float,
     minimum_confidence: float,
 ) -> list[AlignedWord]:
+    """The words with their times, from the spans of their letters; a word without any lies between its neighbours."""
     intervals: list[Interval] = []
     confidences = []
     frame = 0  # where the next word may begin
@@ -212,7 +205,7 @@ def _read_words(
 def _read_parts(
     alignment: Alignment, names: Mapping[int, str], times: FrameTimes, duration: float
 ) -> list[AlignedPart | None]:
-    """What each target is and when; None for stars."""
+    """The letter or phone of each target, with its time; None for a star, which stands for nothing known."""
     intervals = in_order([times.interval(span.start, span.end, duration) for span in alignment])
     return [
         None if span.token == _STAR else AlignedPart(names.get(span.token, ""), start, end, span.confidence)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: Numbers in one table. A few tables stand at a time: about 150 MB in all.
@@ -34,12 +35,19 @@ _INFINITY = float("inf")
 class Trellis(NamedTuple):
     """What there is to search. States are counted so that the last state of every utterance is S - 1."""
 
-    log_probs: Tensor  # (B, T, V)
-    padding: Tensor  # (B,) frames to wait before the utterance begins
-    first: Tensor  # (B,) its first state
-    columns: Tensor  # (B, S) the token that a state emits
-    wild: Tensor  # (B, S) states that emit anything, at a price
-    barrier: Tensor  # (B, S) 0 where a state may be entered from two states before, else -inf
+    #: (B, T, V).
+    log_probs: Tensor
+    #: (B,) frames to wait before the utterance begins.
+    padding: Tensor
+    #: (B,) the first state of the utterance.
+    first: Tensor
+    #: (B, S) the token that a state emits.
+    columns: Tensor
+    #: (B, S) whether a state emits anything, at a price.
+    wild: Tensor
+    #: (B, S) 0 where a state may be entered from two states before, else -inf.
+    barrier: Tensor
+    #: That price: nats a frame.
     star_cost: float
 
     @property
@@ -78,13 +86,10 @@ def build_trellis(
         wild = columns == star
     may_skip = torch.zeros_like(wild)
     may_skip[:, 3::2] = (labels[:, 1:] != labels[:, :-1]) | wild[:, 3::2]
-    barrier = torch.zeros(columns.shape, device=device, dtype=_precision(device)).masked_fill(~may_skip, -_INFINITY)
+    precision = torch.float32 if device.type == "mps" else torch.float64  # Metal has no float64
+    barrier = torch.zeros(columns.shape, device=device, dtype=precision).masked_fill(~may_skip, -_INFINITY)
     padding, first = log_probs.shape[1] - lengths, 2 * (tokens - target_lengths)
     return Trellis(log_probs, padding, first, columns.masked_fill(wild, blank), wild, barrier, star_cost)
-
-
-def _precision(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # Metal has no float64
 
 
 def best_path(trellis: Trellis) -> Tensor:
@@ -101,9 +106,11 @@ def best_path(trellis: Trellis) -> Tensor:
         width = min(states, 2 * (end - begin) + 2)
         last = torch.from_numpy(state).to(trellis.first) if end < frames else torch.full_like(trellis.first, states - 1)
         low = (last - width + 1).clamp(min=0)
-        table, barrier = _table(trellis, entries.pop(), begin, end, low, width)
-        if end == frames:
-            state = _last_state(table, states)
+        barrier = _window(trellis.barrier, low, width)
+        emissions = _emissions(trellis, begin, end, low, width)
+        table = _sweep(entries.pop().at(low, width), emissions, barrier, rows=end - begin + 1)  # (N + 1, B, 2 + W)
+        if end == frames:  # a path ends in the last blank or the last token, whichever is better
+            state = states - 1 - (table[-1, :, -2] > table[-1, :, -1]).long().cpu().numpy()
         _walk_back(table, barrier, low.cpu().numpy(), state, path[:, begin:end])
     return torch.from_numpy(path).to(trellis.first) - trellis.first[:, None]
 
@@ -149,13 +156,6 @@ def _advance(trellis: Trellis, scores: _Scores, begin: int, end: int) -> _Scores
     return _Scores(low, rows[(end - begin) % 2, :, 2:])
 
 
-def _table(trellis: Trellis, entry: _Scores, begin: int, end: int, low: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """All scores (N + 1, B, 2 + W) of a block, the entry first, and the barrier (B, W) of its window."""
-    barrier = _window(trellis.barrier, low, width)
-    emissions = _emissions(trellis, begin, end, low, width)
-    return _sweep(entry.at(low, width), emissions, barrier, rows=end - begin + 1), barrier
-
-
 def _window(values: Tensor, low: Tensor, width: int) -> Tensor:
     """The columns low (B,) ... low + width - 1 of values (B, S)."""
     return values.gather(1, low[:, None] + torch.arange(width, device=low.device))
@@ -197,18 +197,8 @@ def _sweep(entry: Tensor, emissions: Tensor, barrier: Tensor, rows: int) -> Tens
     return table
 
 
-def _last_state(table: Tensor, states: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """The better of the two states in which a path may end (B,): the last blank or the last token."""
-    ends_in_token = table[-1, :, -2] > table[-1, :, -1]
-    return states - 1 - ends_in_token.long().cpu().numpy()
-
-
 def _walk_back(
-    table: Tensor,
-    barrier: Tensor,
-    low: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    state: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    path: "np.ndarray[tuple[int, int], np.dtype[np.int64]]",
+    table: Tensor, barrier: Tensor, low: NDArray[np.int64], state: NDArray[np.int64], path: NDArray[np.int64]
 ) -> None:
     """Write the states of a block into path (B, N), from the last one, and leave in `state` the one before."""
     stay, step, skip = table[:-1, :, 2:], table[:-1, :, 1:-1], table[:-1, :, :-2] + barrier

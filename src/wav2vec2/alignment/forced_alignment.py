@@ -7,7 +7,7 @@ become spans.
 Shapes: B utterances, T frames, V tokens, U targets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,11 +25,12 @@ PADDING = -100
 
 
 class Span(NamedTuple):
-    """A token, its frames start ... end - 1, and the mean probability of the token in them (0 for a star)."""
+    """A token and its frames start ... end - 1."""
 
     token: int
     start: int
     end: int
+    #: The mean probability of the token in its frames; 0 for a star.
     confidence: float
 
 
@@ -70,8 +71,7 @@ def align(
     >>> [tuple(round(value, 2) for value in span) for span in align(probabilities.log(), torch.tensor([[1, 2]]))[0]]
     [(1, 1, 3, 0.7), (2, 3, 4, 0.8)]
     """
-    _check_shapes(log_probs, targets)
-    _check_star(star, star_cost, log_probs.shape[2])
+    _check_arguments(log_probs, targets, star, star_cost)
     log_probs, targets = log_probs.detach(), targets.to(log_probs.device, torch.long)
     if target_lengths is None:
         target_lengths = (targets != PADDING).long().cumprod(1).sum(1)
@@ -98,7 +98,23 @@ def align(
     ]
 
 
-def _check_shapes(log_probs: Tensor, targets: Tensor) -> None:
+def silence_as_blank(
+    log_probs: Tensor, blank: int, delimiter: int | None, merge: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Log-probabilities (..., V) in which the blank stands for the word delimiter as well.
+
+    Where nothing is said, models write either of them, in any number. What their two columns make together depends on
+    the question. `merge` is `torch.logaddexp` where it is how likely silence is: a frame that is undecided between the
+    two is certain to be silent. It is `torch.maximum` where single tokens are compared, which a sum of two would beat.
+    """
+    if delimiter is None:
+        return log_probs
+    log_probs = log_probs.clone()
+    log_probs[..., blank] = merge(log_probs[..., blank], log_probs[..., delimiter]).clamp(max=0.0)
+    return log_probs
+
+
+def _check_arguments(log_probs: Tensor, targets: Tensor, star: int | None, star_cost: float) -> None:
     if log_probs.ndim != 3 or not log_probs.is_floating_point() or log_probs.shape[0] == 0 or log_probs.shape[2] == 0:
         raise ValueError(
             f"log_probs: {log_probs.dtype} of shape {tuple(log_probs.shape)}; need floating point "
@@ -109,11 +125,9 @@ def _check_shapes(log_probs: Tensor, targets: Tensor) -> None:
             f"targets: {targets.dtype} of shape {tuple(targets.shape)}; need integers "
             f"({log_probs.shape[0]} utterances, tokens)"
         )
-
-
-def _check_star(star: int | None, star_cost: float, vocab_size: int) -> None:
-    if star is not None and (0 <= star < vocab_size or star == PADDING):
-        raise ValueError(f"star={star}: must be outside the vocabulary 0 ... {vocab_size - 1}, and not {PADDING}")
+    last = log_probs.shape[2] - 1
+    if star is not None and (0 <= star <= last or star == PADDING):
+        raise ValueError(f"star={star}: must be outside the vocabulary 0 ... {last}, and not {PADDING}")
     if not 0 <= star_cost < float("inf"):
         raise ValueError(f"star_cost={star_cost}: must be finite and at least 0")
 

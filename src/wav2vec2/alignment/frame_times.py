@@ -32,9 +32,13 @@ class TimeBias(NamedTuple):
 class FrameTimes:
     """Times of frames in seconds. The defaults are those of every published wav2vec 2.0."""
 
+    #: Of each convolution.
     kernels: Sequence[int] = (10, 3, 3, 3, 3, 2, 2)
+    #: Of each convolution.
     strides: Sequence[int] = (5, 2, 2, 2, 2, 2, 2)
+    #: Samples a second.
     sampling_rate: int = 16000
+    #: What a model's times are freed of.
     bias: TimeBias = TimeBias()
 
     def __post_init__(self) -> None:

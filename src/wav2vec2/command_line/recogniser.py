@@ -122,7 +122,7 @@ class Recogniser:
 
 def read_hotwords(values: Iterable[str]) -> dict[str, float]:
     """Phrases with their weights: between commas, "mat, North Sea=5"; or a file, a phrase a line, a TAB, its weight."""
-    from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
+    from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
 
     found: dict[str, float] = {}
     for value in values:

@@ -78,7 +78,7 @@ def transcribe(
     already, and not older than the audio, are skipped; what a stopped run has found of a file is used. Files that
     cannot be used are listed at the end; the exit code is then 1.
     """
-    from wav2vec2.inference.transcript_formats import TIMED_FORMATS
+    from wav2vec2.inference.transcript import TIMED_FORMATS
 
     if timestamps is Times.none and format in TIMED_FORMATS:
         raise typer.BadParameter(f"{format.value} is made of times: take --timestamps word", param_hint="--timestamps")

@@ -106,7 +106,7 @@ class WrittenFiles:
 
     def add(self, transcript: "Transcript") -> None:
         """Write one; an OSError where that is not possible."""
-        from wav2vec2.inference.transcript_formats import transcript_as
+        from wav2vec2.inference.transcript import transcript_as
 
         write_transcript(self._targets[transcript.path], transcript_as(transcript, self._format))
 
@@ -122,7 +122,7 @@ class PrintedTranscripts:
 
     def add(self, transcript: "Transcript") -> None:
         """Print one."""
-        from wav2vec2.inference.transcript_formats import transcript_as
+        from wav2vec2.inference.transcript import transcript_as
 
         content = transcript_as(transcript, self._format)
         if self._array:

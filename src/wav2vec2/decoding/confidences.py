@@ -2,9 +2,9 @@
 
 Four things are measured of each word: the mean and the least log-probability of its tokens in the frames they are
 aligned to, by how much the best token of each frame of the word beats the aligned one, per token, and how much of the
-beam agrees (`beam_support.py`; as log-odds, 0 where there was no beam). A logistic
-regression turns them into a probability. Its weights are fitted on decoded words with known truth (`fit`); a decoder
-that never was fitted uses weights set by hand, which say little more than the order of its words.
+beam agrees (`transcripts.support`; as log-odds, 0 where there was no beam). A logistic regression turns them into a
+probability. Its weights are fitted on decoded words with known truth (`fit`); a decoder that never was fitted uses
+weights set by hand, which say little more than the order of its words.
 """
 
 import math
@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_FLOOR = -10.0  # log-probability below which a token is as wrong as can be
-_LEAST_SUPPORT = 1e-3
-_RIDGE = 1e-2  # keeps weights finite where the words are told apart perfectly
+#: The log-probability below which a token is as wrong as can be, and the share of the beam below which none agrees.
+_FLOOR, _LEAST_SUPPORT = -10.0, 1e-3
+
+#: The pull of all weights towards 0, which keeps them finite where the words are told apart perfectly.
+_RIDGE = 1e-2
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Weights of a constant and of the features of a word, see `features`."""
+    """The weights of a constant and of each of the `features` of a word."""
 
     constant: float = 3.0
     mean: float = 1.0
@@ -68,12 +70,15 @@ def features(token_log_probs: Sequence[float], lag: float, support: float = 0.5)
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Words whose confidence is in [lower, upper): how many, their mean confidence, the share that is right."""
+    """Words whose confidence is in [lower, upper)."""
 
     lower: float
     upper: float
+    #: How many words.
     count: int
+    #: The mean of their confidences.
     confidence: float
+    #: The share of them that is right.
     accuracy: float
 
 
@@ -93,12 +98,6 @@ def reliability_curve(confidences: Sequence[float], correct: Sequence[bool], bin
         mean, accuracy = float(likely[inside].mean()), float(right[inside].mean())
         curve.append(ReliabilityBin(number / bins, (number + 1) / bins, int(inside.sum()), mean, accuracy))
     return curve
-
-
-def calibration_error(curve: Sequence[ReliabilityBin]) -> float:
-    """Expected calibration error: the mean distance of a word's bin from the diagonal."""
-    words = sum(entry.count for entry in curve)
-    return sum(entry.count * abs(entry.confidence - entry.accuracy) for entry in curve) / max(words, 1)
 
 
 def _logistic(values: np.ndarray) -> np.ndarray:

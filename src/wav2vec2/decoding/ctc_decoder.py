@@ -4,25 +4,26 @@ Shapes: B utterances, T frames, V tokens, K hypotheses in the beam.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
-from wav2vec2.decoding.beam_support import JURY, support, word_places
 from wav2vec2.decoding.confidences import Calibration
+from wav2vec2.decoding.decoder_files import load_decoder, push_decoder, save_decoder
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
 from wav2vec2.decoding.greedy_search import greedy_paths
-from wav2vec2.decoding.hotwords import HOTWORD_WEIGHT
-from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
 from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
-from wav2vec2.decoding.transcripts import Reader, locate, measure
-from wav2vec2.decoding.weight_tuning import TuningReport, tune_decoder
+from wav2vec2.decoding.transcripts import JURY, Hypothesis, Reader, locate, measure, support, word_places
+from wav2vec2.decoding.weight_tuning import Tell, TuningReport, tune_decoder
+from wav2vec2.language_models.hub_language_model import local_folder
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
-from wav2vec2.language_models.training_progress import Tell
 
 Lengths = Tensor | Sequence[int]
 
@@ -162,11 +163,29 @@ class CTCDecoder:
         """
         return tune_decoder(self, log_probs, references, None if lengths is None else torch.as_tensor(lengths), tell)
 
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make this decoder again, by their names."""
+        return {
+            "vocabulary": self.speller.vocabulary,
+            "blank": self.speller.blank,
+            "word_delimiter": self.speller.word_delimiter,
+            "lexicon": self.lexicon,
+            "hotwords": self.hotwords,
+            "beam": self.beam,
+            **asdict(self.weights),
+            "candidates": self.candidates,
+            "token_threshold": self.token_threshold,
+            "frame_times": self.frame_times,
+            "calibration": self.calibration,
+            "language_model": self.language_model,
+            "special_tokens": self.speller.special_tokens,
+            "known_words": self.known_words,
+            "score_boundary": self.score_boundary,
+        }
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the decoder beside the checkpoint: `decoder.json`, and the language model's compact file."""
-        from wav2vec2.decoding.decoder_files import save_decoder
-
-        save_decoder(self, Path(folder))
+        save_decoder(self.settings(), Path(folder))
 
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, revision: str | None = None, token: str | None = None
@@ -175,18 +194,13 @@ class CTCDecoder:
 
         A repository that is not there is made, and a branch `revision` as well.
         """
-        from wav2vec2.decoding.decoder_files import push_decoder
-
-        return push_decoder(self, repo_id, private, revision, token)
+        return push_decoder(self.settings(), repo_id, private, revision, token)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, revision: str | None = None) -> "CTCDecoder":
         """Read what `save_pretrained` wrote, or the layout of the Hub: `alphabet.json` and `language_model/`; from a
         folder, or of a repository on the Hub (at a branch or commit `revision`)."""
-        from wav2vec2.decoding.decoder_files import load_decoder
-        from wav2vec2.language_models.hub_language_model import local_folder
-
-        return load_decoder(local_folder(name_or_path, revision))
+        return load_decoder(local_folder(name_or_path, revision), cls)
 
     def _allowed(self, device: torch.device) -> Tensor:
         allowed = torch.ones(len(self.speller.vocabulary), dtype=torch.bool, device=device)

@@ -13,21 +13,28 @@ IMPOSSIBLE = float("-inf")
 
 
 @dataclass
-class Frames:
+class PreparedFrames:
     """What the search reads of each frame: time first, so that a frame is one slice.
 
-    Every frame is measured from its most probable token, so sums stay small and exact; `offset` (B,) is what was taken
-    away. Tokens that are too improbable are -inf; the blank never is made so. The columns of a frame are what can be
-    done to a hypothesis: 0 nothing (blank or repetition), 1 end the word, 2.. the C candidates, last nothing again.
+    Every frame is measured from its most probable token, so sums stay small and exact. Tokens that are too improbable
+    are -inf; the blank never is made so. The columns of a frame are what can be done to a hypothesis: 0 nothing (blank
+    or repetition), 1 end the word, 2.. the C candidates, last nothing again.
     """
 
-    log_probs: Tensor  # (T, B, V)
-    blank: Tensor  # (T, B, 1)
-    column_log_probs: Tensor  # (T, B, C + 3) of each column's token, -inf for nothing
-    tokens: Tensor  # (T, B, C + 3) token of each column, V where no token is added
-    column: Tensor  # (T, B, V) column of each token; the last where it is no candidate
-    delimiter: list[bool]  # (T,) whether a word may end here in any utterance
-    offset: Tensor  # (B,) float64
+    #: (T, B, V).
+    log_probs: Tensor
+    #: (T, B, 1).
+    blank: Tensor
+    #: (T, B, C + 3) of each column's token, -inf for nothing.
+    column_log_probs: Tensor
+    #: (T, B, C + 3) the token of each column, V where no token is added.
+    tokens: Tensor
+    #: (T, B, V) the column of each token; the last where it is no candidate.
+    column: Tensor
+    #: (T,) whether a word may end here in any utterance.
+    delimiter: list[bool]
+    #: (B,) float64: the log-probabilities of the most probable tokens, which were taken away, summed over all frames.
+    offset: Tensor
 
 
 def checked(log_probs: Tensor, lengths: Tensor | Sequence[int] | None, size: int) -> tuple[Tensor, Tensor]:
@@ -68,7 +75,7 @@ def prepare(
     allowed: Tensor,
     candidates: int,
     threshold: float,
-) -> Frames:
+) -> PreparedFrames:
     """Frames for the search from checked log-probabilities (B, T, V).
 
     A token is out of the question in a frame if it is not `allowed` (V,), or if it is less probable than the best by
@@ -110,7 +117,8 @@ def _fold_blanks(log_probs: Tensor, inside: Tensor, blank: int) -> Tensor:
     return folded[:, :kept]
 
 
-def _columns(log_probs: Tensor, offset: Tensor, blank: int, delimiter: int | None, candidates: int) -> Frames:
+def _columns(log_probs: Tensor, offset: Tensor, blank: int, delimiter: int | None, candidates: int) -> PreparedFrames:
+    """Choose the candidates of each frame of log_probs (T, B, V), and lay the frames out for the search."""
     frames, batch, size = log_probs.shape
     letters = log_probs.clone()
     letters[..., blank] = IMPOSSIBLE
@@ -132,4 +140,4 @@ def _columns(log_probs: Tensor, offset: Tensor, blank: int, delimiter: int | Non
         column[..., delimiter] = 1
         of_columns[..., 1] = log_probs[..., delimiter]
         ends = (log_probs[..., delimiter] > IMPOSSIBLE).any(1).tolist()
-    return Frames(log_probs, log_probs[..., blank, None].contiguous(), of_columns, tokens, column, ends, offset)
+    return PreparedFrames(log_probs, log_probs[..., blank, None].contiguous(), of_columns, tokens, column, ends, offset)

@@ -8,7 +8,7 @@ hypotheses with one text can be merged by adding their masses. The only two cand
 a hypothesis that stays and its parent in the beam extended by its last token; that one pair is merged in place.
 (Merging by `scatter_` with duplicate indices would keep any one of them, and lose the others' mass.)
 
-Shapes: B utterances, K hypotheses each (the beam), T frames, V tokens, D columns of a frame (see `Frames`).
+Shapes: B utterances, K hypotheses each (the beam), T frames, V tokens, D columns of a frame (see `PreparedFrames`).
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, Frames
-from wav2vec2.decoding.hotwords import HotwordTables
-from wav2vec2.decoding.lexicon_trie import SpellingTables
+from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, PreparedFrames
+from wav2vec2.decoding.lexicon import HotwordTables, SpellingTables
 
-_MULTIPLIER = 6364136223846793005  # of a linear congruential generator modulo 2^64 (Knuth)
-_DEAD, _NOBODY = -1, 0  # fingerprints: of a place in the beam that nothing could fill, and of its parent
+#: The multiplier of a linear congruential generator modulo 2^64 (Knuth).
+_MULTIPLIER = 6364136223846793005
+
+#: The fingerprints of a place in the beam that nothing could fill, and of its parent.
+_DEAD, _NOBODY = -1, 0
 
 
 class LanguageModel(Protocol):
@@ -52,11 +54,12 @@ class LanguageModel(Protocol):
 class SearchSpace:
     """What may be spelled and what it earns: everything of a search but the frames."""
 
-    size: int  # V
+    #: V.
+    size: int
     blank: int
     delimiter: int | None
+    #: The weight of the language model.
     alpha: float
-
     spelling: SpellingTables | None = None
     hotwords: HotwordTables | None = None
     language_model: LanguageModel | None = None
@@ -73,18 +76,22 @@ class SearchSpace:
 
 @dataclass
 class Found:
-    """The beam at the end, best first: (B, K), and for each text its tokens (B, K, T), V where none was added."""
+    """The beam at the end, best first."""
 
+    #: (B, K) acoustic mass and what the text earned beside it.
     score: Tensor
+    #: (B, K) of it, the language model's log-probability, not weighted.
     language: Tensor
+    #: (B, K) what the text earned beside its acoustics.
     extra: Tensor
+    #: (B, K, T), V where none was added.
     tokens: Tensor
 
 
 @torch.inference_mode()
-def search(frames: Frames, space: SearchSpace, beam: int) -> Found:
+def search(frames: PreparedFrames, space: SearchSpace, beam: int) -> Found:
     """The best `beam` texts of each utterance."""
-    run = _Search(frames, space, beam)
+    run = _BeamSearch(frames, space, beam)
     for frame in range(len(frames.log_probs)):
         run.advance(frame)
     return run.finish()
@@ -94,27 +101,38 @@ def search(frames: Frames, space: SearchSpace, beam: int) -> Found:
 class _Beam:
     """The hypotheses (B * K,) of a batch, and what is known of each. Fingerprints stand for whole texts."""
 
-    blank: Tensor  # acoustic mass of paths that end in a blank
-    token: Tensor  # and of those that end in the last token
-    extra: Tensor  # what the text earned beside
-    text: Tensor  # fingerprint
-    parent: Tensor  # fingerprint of the text without its last token
-    last: Tensor  # last token
-    node: Tensor  # in the trie
-    hot: Tensor  # state of the hotwords' automaton
-    language: Tensor  # log-probability of the ended words
-    state: Tensor  # of the language model behind them
-    scored: Tensor  # whether the next two are known
-    word_score: Tensor  # log-probability of the open word, if it ends here
-    next_state: Tensor  # the language model's state behind it
+    #: The acoustic mass of the paths that end in a blank.
+    blank: Tensor
+    #: The acoustic mass of the paths that end in the last token.
+    token: Tensor
+    #: What the text earned beside its acoustics.
+    extra: Tensor
+    #: The fingerprint of the text.
+    text: Tensor
+    #: The fingerprint of the text without its last token.
+    parent: Tensor
+    #: The last token.
+    last: Tensor
+    #: The node of the open word in the trie.
+    node: Tensor
+    #: The state of the hotwords' automaton.
+    hot: Tensor
+    #: The language model's log-probability of the ended words.
+    language: Tensor
+    #: The language model's state behind them.
+    state: Tensor
+    #: Whether the next two are known.
+    scored: Tensor
+    #: The language model's log-probability of the open word, if it ends here.
+    word_score: Tensor
+    #: The language model's state behind it.
+    next_state: Tensor
 
     @classmethod
     def start(cls, batch: int, beam: int, space: SearchSpace, device: torch.device) -> "_Beam":
-        """One empty text for each utterance, as if behind a delimiter."""
-        zeros, nothing = (
-            torch.zeros(batch * beam, device=device),
-            torch.full((batch * beam,), IMPOSSIBLE, device=device),
-        )
+        """The first beam: one empty text for each utterance, as if it stood behind a delimiter."""
+        zeros = torch.zeros(batch * beam, device=device)
+        nothing = torch.full_like(zeros, IMPOSSIBLE)
         numbers = torch.zeros(batch * beam, dtype=torch.long, device=device)
         blank, text = nothing.clone(), torch.full_like(numbers, _DEAD)
         blank[::beam], text[::beam] = 0.0, 1
@@ -122,21 +140,8 @@ class _Beam:
         state = numbers if space.language_model is None else numbers + space.language_model.begin()
         scored = torch.ones_like(numbers, dtype=torch.bool)
         parent = torch.full_like(numbers, _NOBODY)
-        return cls(
-            blank,
-            nothing,
-            zeros,
-            text,
-            parent,
-            last,
-            numbers,
-            numbers,
-            zeros,
-            state,
-            scored,
-            zeros.clone(),
-            state.clone(),
-        )
+        mass, known = (blank, nothing, zeros), (text, parent, last, numbers, numbers)
+        return cls(*mass, *known, zeros, state, scored, zeros.clone(), state.clone())
 
     def take(self, rows: Tensor, space: SearchSpace) -> "_Beam":
         """The hypotheses at these places; what the space has no use for stays as it is."""
@@ -148,10 +153,10 @@ class _Beam:
         return _Beam(*(value if name in unused else value.index_select(0, rows) for name, value in vars(self).items()))
 
 
-class _Search:
+class _BeamSearch:
     """The beam of one batch, and how it got there."""
 
-    def __init__(self, frames: Frames, space: SearchSpace, beam: int) -> None:
+    def __init__(self, frames: PreparedFrames, space: SearchSpace, beam: int) -> None:
         self.frames, self.space, self.size = frames, space, beam
         steps, self.batch, self.width = frames.tokens.shape
         device, shape = frames.tokens.device, (self.batch, beam)
@@ -165,7 +170,7 @@ class _Search:
         self.ordinals = torch.arange(1, beam + 1, dtype=torch.float, device=device)
 
     def grid(self, values: Tensor) -> Tensor:
-        """Values (B * K,) by utterance (B, K)."""
+        """Values of the hypotheses (B * K,) as a table (B, K), a row for each utterance."""
         return values.view(self.batch, self.size)
 
     def advance(self, frame: int) -> None:
@@ -282,7 +287,7 @@ class _Search:
             beam.scored = torch.where(grows, ends, beam.scored)
 
     def _bury(self, beam: _Beam, dead: Tensor) -> None:
-        """Make sure that places which nothing could fill are found by nobody and find nobody."""
+        """Keep places which nothing could fill from being taken for a text, or for the parent of one."""
         beam.text.masked_fill_(dead, _DEAD)
         beam.parent.masked_fill_(dead, _NOBODY)
         beam.scored = beam.scored | dead
@@ -328,7 +333,7 @@ class _Search:
         return extra, language
 
     def _merge_closed(self, score: Tensor, closed: Tensor) -> Tensor:
-        """A text and the same text with a delimiter behind it are one."""
+        """Add up the scores of a text and of the same with a delimiter behind it, which are one text at the end."""
         same = self.grid(self.beam.parent)[:, :, None] == self.grid(self.beam.text)[:, None]
         same &= closed[..., None]  # (B, K closed, K open)
         of_closed = torch.where(same, score[..., None], IMPOSSIBLE).amax(1)

@@ -1,23 +1,27 @@
 """What a decoder lets a search spell, and what each word is worth: lexicon, language model and hotwords as tables."""
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from wav2vec2.decoding.hotwords import HotwordTables, hotword_tables
-from wav2vec2.decoding.lexicon_trie import SpellingTables, Trie, UnknownWord, spelling_tables
+from wav2vec2.decoding.lexicon import HotwordTables, SpellingTables, Trie, UnknownWord, hotword_tables, spelling_tables
 from wav2vec2.decoding.prefix_beam_search import LanguageModel, SearchSpace
 from wav2vec2.decoding.spelling import Speller, Spelling
-from wav2vec2.decoding.vocabulary_match import check_lexicon, check_spellable
 
 _NO_WORDS = {"<unk>", "<s>", "</s>"}
+
+#: Shares of the probability of a model's words that the vocabulary spells: below the first it is said, below the second
+#: the case may be mistaken.
+_USUAL, _HALF = 0.9, 0.5
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much the parts of a score count; see `CTCDecoder`."""
+    """How much the language model, a word, and an unknown word count in a score; see `CTCDecoder`."""
 
     alpha: float
     beta: float
@@ -54,6 +58,7 @@ class WordKnowledge:
             self._enter(spellings, favoured)
 
     def _phrase(self, phrase: str) -> Spelling:
+        """The tokens of a phrase, with a delimiter between its words."""
         words = [self.speller.spell(word) for word in phrase.split()]
         tokens = [token for word in words for token in (*(word or ()), self.speller.delimiter or 0)]
         if not tokens:
@@ -61,10 +66,11 @@ class WordKnowledge:
         return tuple(tokens[:-1])
 
     def _spellings_of_model(self) -> dict[Spelling, str]:
+        """The language model's words by their spelling, without those that the vocabulary cannot spell."""
         assert self.language_model is not None
         words = [word for word in self.language_model.vocabulary if word not in _NO_WORDS]
         probabilities = np.exp(self._values(self.language_model.word_ids(words).cpu()))
-        check_spellable(words, probabilities, self.speller)
+        _check_spellable(words, probabilities, self.speller)
         return {spelling: word for word in words if (spelling := self.speller.spell(word)) is not None}
 
     def _values(self, numbers: torch.Tensor) -> np.ndarray:
@@ -92,7 +98,7 @@ class WordKnowledge:
         if model is None:
             return
         if self.closed:
-            check_lexicon(set(self.names.values()), set(model.vocabulary))
+            _check_lexicon(set(self.names.values()), set(model.vocabulary))
         numbers = model.word_ids(list(words.values())).cpu()
         self.values = self._values(numbers)
         self.unknown_value = float(self._values(torch.tensor([model.unknown_id]))[0])
@@ -128,3 +134,47 @@ class WordKnowledge:
         if not self.closed and self.language_model is not None:
             unknown = UnknownWord(self.language_model.unknown_id, alpha * self.unknown_value, penalty)
         return spelling_tables(self.trie, self.numbers, alpha * self.values, ends, self.speller.delimiter or 0, unknown)
+
+
+def _check_spellable(words: Sequence[str], probabilities: NDArray[np.float64], speller: Speller) -> None:
+    """Compare a language model's words, each with its probability on its own, with what the vocabulary spells.
+
+    Every word that a model does not know costs the penalty of unknown words, so a search that can spell hardly any of
+    its words glues everything into few unknown ones: a model in the other case is worse than none. What counts is the
+    share of the words' probability, not whether there is a word: a stray apostrophe is spelled in every case.
+
+    In the wrong case, or without a word that can be spelled, it is a ValueError; where the rest cannot be spelled
+    either way, a warning that says how much it is.
+    """
+
+    def share(of: Callable[[str], str]) -> float:
+        spelled = np.array([speller.spell(of(word)) is not None for word in words], dtype=bool)
+        return float(probabilities[spelled].sum() / max(probabilities.sum(), 1e-300))
+
+    as_it_is = share(str)
+    if as_it_is >= _USUAL:
+        return
+    lost = [word for word in words if speller.spell(word) is None]
+    said = f"language_model: {as_it_is:.1%} of its words by probability can be spelled with the vocabulary"
+    if as_it_is < _HALF:
+        for case, of in (("upper", str.upper), ("lower", str.lower)):
+            if (other := share(of)) >= _HALF:
+                raise ValueError(f"{said}, but {other:.1%} in {case} case: train it on text in {case} case")
+    if as_it_is == 0.0:
+        raise ValueError(
+            f"language_model: none of its words, such as {lost[:5]}, can be spelled with the vocabulary "
+            f"{speller.vocabulary[:40]}"
+        )
+    warnings.warn(f"{said}; the others, such as {lost[:5]}, are never found", stacklevel=2)
+
+
+def _check_lexicon(lexicon: Collection[str], known: Collection[str]) -> None:
+    """A ValueError where a language model knows none of a lexicon's words, or far more of them in the other case."""
+    as_it_is = sum(word in known for word in lexicon)
+    said = f"lexicon: the language model knows {as_it_is} of its {len(lexicon)} words"
+    for case, of in (("upper", str.upper), ("lower", str.lower)):
+        if (other := sum(of(word) in known for word in lexicon)) > 2 * as_it_is:
+            raise ValueError(f"{said}, but {other} in {case} case: write both in one case")
+    if as_it_is == 0:
+        words, others = sorted(lexicon)[:5], [word for word in known if not word.startswith("<")][:5]
+        raise ValueError(f"{said}, such as {words}, but for instance {others}")

@@ -1,26 +1,71 @@
-"""From token ids to words and tokens with times and confidences.
+"""What a decoder answers: texts, and from their token ids words and tokens with times and confidences.
 
 Shapes: N texts, T frames, V tokens.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from wav2vec2.alignment.forced_alignment import PADDING, Span, align
+from wav2vec2.alignment.forced_alignment import PADDING, Span, align, silence_as_blank
 from wav2vec2.alignment.frame_times import FrameTimes, in_order
 from wav2vec2.decoding.confidences import Calibration, features
-from wav2vec2.decoding.hypotheses import Token, Word
 from wav2vec2.decoding.spelling import Speller, Spelling
+
+#: The best texts of a beam that are asked about a word; those below have hardly any mass.
+JURY = 10
+
+
+@dataclass(frozen=True)
+class Token:
+    """One letter (or other entry of the vocabulary) with its time in seconds."""
+
+    text: str
+    start: float
+    end: float
+    #: The mean of its probability in its frames.
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word, from the start of its first token to the end of its last, in seconds."""
+
+    text: str
+    start: float
+    end: float
+    #: How likely it is to be right.
+    confidence: float
+    #: What the confidence was computed from (see `confidences.features`).
+    evidence: tuple[float, ...] = field(default=(), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One text an utterance may hold."""
+
+    text: str
+    #: What the search ranks by: `acoustic_score` + alpha x `language_score` + beta per word + the bonuses of hotwords
+    #: and unknown words. `-inf` says that no path spells anything allowed.
+    score: float
+    words: list[Word] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    #: Natural log of the summed probability of all paths that spell the text; of the one best path for greedy search.
+    acoustic_score: float = 0.0
+    #: Natural log of the language model's probability, with the end of the sentence.
+    language_score: float = 0.0
 
 
 @dataclass(frozen=True)
 class Reader:
-    """What turns spans of tokens into words: spellings, names of words, times, confidences."""
+    """What turns spans of tokens into words with times and confidences."""
 
     speller: Speller
+    #: The word that a spelling stands for.
     name: Callable[[Spelling], str]
     times: FrameTimes
     calibration: Calibration
@@ -56,19 +101,19 @@ def locate(
     if not some:
         return spans
     targets = torch.nn.utils.rnn.pad_sequence([torch.tensor(rows[number]) for number in some], True, PADDING)
-    quiet = silence(log_probs[some], speller)
+    quiet = _quiet(log_probs[some], speller)
     for number, alignment in zip(some, align(quiet, targets, lengths[some], blank=speller.blank), strict=True):
         spans[number] = list(alignment)
     return spans
 
 
-def silence(log_probs: Tensor, speller: Speller) -> Tensor:
-    """Log-probabilities (N, T, V) with the better of blank and word delimiter in the column of the blank."""
-    log_probs = log_probs.clone()
-    if speller.delimiter is not None:
-        blank, delimiter = log_probs[..., speller.blank], log_probs[..., speller.delimiter]
-        log_probs[..., speller.blank] = torch.maximum(blank, delimiter)
-    return log_probs
+def _quiet(log_probs: Tensor, speller: Speller) -> Tensor:
+    """Log-probabilities (..., V) with the better of blank and word delimiter as the blank.
+
+    It is the maximum because a frame is compared with single tokens: the lag of a word counts by how much the best of
+    them beats the aligned one.
+    """
+    return silence_as_blank(log_probs, speller.blank, speller.delimiter, torch.maximum)
 
 
 def measure(
@@ -77,7 +122,7 @@ def measure(
     """The features of each word of a text in log_probs (T, V); `agreement` is the beam's, one a word."""
     if not spans:
         return []
-    quiet = silence(log_probs, speller).cpu()
+    quiet = _quiet(log_probs, speller).cpu()
     state = torch.full((len(quiet),), speller.blank)
     for span in spans:
         state[span.start : span.end] = span.token
@@ -91,3 +136,54 @@ def measure(
         measured.append(features(means, lag[of_word[-1].end] - lag[of_word[0].start], agreed))
         place += len(spelling)
     return measured
+
+
+def word_places(tokens: Sequence[int], speller: Speller) -> list[tuple[Spelling, int, int]]:
+    """The words in a row of tokens, one a frame, each with its first and its last frame.
+
+    A number outside the vocabulary stands in frames that add no token.
+    """
+    words: list[tuple[Spelling, int, int]] = []
+    spelling: list[int] = []
+    start = last = 0
+    for frame, token in enumerate(tokens):
+        if token >= len(speller.vocabulary):
+            continue
+        if spelling and (token == speller.delimiter or speller.delimiter is None):
+            words.append((tuple(spelling), start, last))
+            spelling = []
+        if token != speller.delimiter:
+            start, last = (start if spelling else frame), frame
+            spelling.append(token)
+    return [*words, (tuple(spelling), start, last)] if spelling else words
+
+
+def support(texts: Sequence[Sequence[tuple[Spelling, int, int]]], scores: Sequence[float]) -> list[list[float]]:
+    """How much of the beam agrees with each word of each text, from the texts, best first, and their scores (logs).
+
+    It is the posterior mass of the best texts that hold the word at the same time. Late words of an utterance have
+    rivals in the beam, early ones have outlived theirs: this says little where all agree, and much where they do not.
+    """
+    jury = list(zip(texts[:JURY], _posteriors(scores[:JURY]), strict=True))
+    places: dict[Spelling, list[tuple[int, int, int]]] = defaultdict(list)
+    for juror, (words, _) in enumerate(jury):
+        for spelling, start, end in words:
+            places[spelling].append((juror, start, end))
+    return [
+        [_agreement(places[spelling], start, end, [share for _, share in jury]) for spelling, start, end in words]
+        for words in texts
+    ]
+
+
+def _agreement(places: Sequence[tuple[int, int, int]], start: int, end: int, shares: Sequence[float]) -> float:
+    jurors = {juror for juror, other_start, other_end in places if other_start <= end and start <= other_end}
+    return min(1.0, sum(shares[juror] for juror in jurors))
+
+
+def _posteriors(scores: Sequence[float]) -> list[float]:
+    """The share of each text in the mass of all; equal shares where none has any."""
+    best = max(scores)
+    if best == -math.inf:
+        return [1.0 / len(scores)] * len(scores)
+    weights = [math.exp(score - best) for score in scores]
+    return [weight / sum(weights) for weight in weights]

@@ -7,37 +7,54 @@ then decoded with in earnest, which brings new texts into the pool, until nothin
 Shapes: A alphas, E betas.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wav2vec2.decoding.confidences import Calibration, ReliabilityBin, reliability_curve
-from wav2vec2.decoding.hypotheses import Hypothesis
-from wav2vec2.decoding.word_errors import compare_words
-from wav2vec2.language_models.training_progress import Tell
+from wav2vec2.decoding.prefix_beam_search import LanguageModel
+from wav2vec2.decoding.search_space import Weights
+from wav2vec2.decoding.transcripts import Hypothesis
 
-if TYPE_CHECKING:
-    from wav2vec2.decoding.ctc_decoder import CTCDecoder
+#: Told what is done now, and the share of all work that is done at most.
+Tell = Callable[[str, float], None]
 
+#: The grid of weights.
 _ALPHAS = np.linspace(0.0, 3.0, 31)
 _BETAS = np.linspace(-3.0, 6.0, 37)
+
+#: Texts of each utterance that are kept of a decode; decodes with new weights at most; utterances decoded at a time.
 _NBEST, _ROUNDS, _BATCH = 20, 4, 8
+
+
+class TunableDecoder(Protocol):
+    """What tuning needs of a decoder: to decode, and that it takes new weights and a new calibration."""
+
+    beam: int
+    weights: Weights
+    calibration: Calibration
+    language_model: LanguageModel | None
+
+    def decode(self, log_probs: Tensor, lengths: Tensor | None = None, nbest: int = 1) -> list[list[Hypothesis]]:
+        """The `nbest` texts of each utterance of log_probs (B, T, V), best first."""
 
 
 @dataclass(frozen=True)
 class TuningReport:
-    """What was found: the weights, the word error rate on the dev set before and after, the words' reliability."""
+    """What was found on a dev set."""
 
+    #: The best weights.
     alpha: float
     beta: float
+    #: The word error rate with the weights there were.
     error_rate_before: float
+    #: The word error rate with the best.
     error_rate: float
+    #: How often words of each confidence were right, with the new calibration.
     reliability: list[ReliabilityBin]
 
 
@@ -64,8 +81,8 @@ class DevSet:
         self._tell, self._rounds = tell, 0
         self.order = sorted(range(len(references)), key=lambda number: len(self.utterances[number]))
 
-    def decode(self, decoder: CTCDecoder, nbest: int) -> list[list[Hypothesis]]:
-        """The best texts of each utterance."""
+    def decode(self, decoder: TunableDecoder, nbest: int) -> list[list[Hypothesis]]:
+        """The best texts of each utterance, from the decoder with the weights it has."""
         found: list[list[Hypothesis]] = [[] for _ in self.utterances]
         for first in range(0, len(self.order), _BATCH):
             numbers = self.order[first : first + _BATCH]
@@ -74,32 +91,31 @@ class DevSet:
             padded = torch.nn.utils.rnn.pad_sequence(utterances, batch_first=True)
             for number, texts in zip(numbers, decoder.decode(padded, lengths, nbest), strict=True):
                 found[number] = texts
-            self._tell_share((first + len(numbers)) / len(self.order))
+            if self._tell is not None:
+                share = (self._rounds + (first + len(numbers)) / len(self.order)) / (_ROUNDS + 1)
+                self._tell(f"decoding, round {self._rounds + 1} of {_ROUNDS + 1} at most", share)
         self._rounds += 1
         return found
 
-    def _tell_share(self, of_round: float) -> None:
-        if self._tell is not None:
-            step = f"decoding, round {self._rounds + 1} of {_ROUNDS + 1} at most"
-            self._tell(step, (self._rounds + of_round) / (_ROUNDS + 1))
-
     def errors(self, texts: Sequence[list[Hypothesis]]) -> int:
-        """Word errors of the best texts."""
+        """The word errors of the best text of each utterance, summed."""
         pairs = zip(texts, self.references, strict=True)
         return sum(compare_words(best[0].text.split(), reference).errors for best, reference in pairs)
 
 
 class _Candidate(NamedTuple):
-    """A text whatever the weights: the rest of its score, its language score, its words, its errors."""
+    """What is known of a text whatever the weights."""
 
+    #: Its score without the two parts that the weights are for.
     rest: float
+    #: Its language score, not weighted.
     language: float
     words: int
     errors: int
 
 
 def tune_decoder(
-    decoder: CTCDecoder,
+    decoder: TunableDecoder,
     log_probs: Tensor | Sequence[Tensor],
     references: Sequence[str],
     lengths: Tensor | None,
@@ -117,20 +133,22 @@ def tune_decoder(
     if decoder.language_model is not None:
         texts, errors = _search_weights(decoder, dev, texts, errors, nbest)
     curve = _calibrate(decoder, dev, texts)
-    return TuningReport(decoder.alpha, decoder.beta, before / dev.words, errors / dev.words, curve)
+    weights = decoder.weights
+    return TuningReport(weights.alpha, weights.beta, before / dev.words, errors / dev.words, curve)
 
 
 def _search_weights(
-    decoder: CTCDecoder, dev: DevSet, texts: list[list[Hypothesis]], errors: int, nbest: int
+    decoder: TunableDecoder, dev: DevSet, texts: list[list[Hypothesis]], errors: int, nbest: int
 ) -> tuple[list[list[Hypothesis]], int]:
+    """Give the decoder the best weights, from those that `texts` were found with; the texts with them, their errors."""
     pool: list[dict[str, _Candidate]] = [{} for _ in texts]
     best = decoder.weights
     found = texts
     for _ in range(_ROUNDS):
         for candidates, of_utterance, reference in zip(pool, found, dev.references, strict=True):
-            _add(candidates, of_utterance, reference, decoder.alpha, decoder.beta)
+            _add(candidates, of_utterance, reference, decoder.weights)
         alpha, beta = _best_on_grid(pool)
-        if (alpha, beta) == (decoder.alpha, decoder.beta):
+        if (alpha, beta) == (decoder.weights.alpha, decoder.weights.beta):
             break
         decoder.weights = replace(best, alpha=alpha, beta=beta)
         found = dev.decode(decoder, nbest)
@@ -140,13 +158,12 @@ def _search_weights(
     return texts, errors
 
 
-def _add(
-    pool: dict[str, _Candidate], texts: Sequence[Hypothesis], reference: list[str], alpha: float, beta: float
-) -> None:
+def _add(pool: dict[str, _Candidate], texts: Sequence[Hypothesis], reference: list[str], weights: Weights) -> None:
+    """Put the texts of an utterance, decoded with these weights, into its pool."""
     for text in texts:
         if text.text not in pool and text.score > -np.inf:
             words = text.text.split()
-            rest = text.score - alpha * text.language_score - beta * len(words)
+            rest = text.score - weights.alpha * text.language_score - weights.beta * len(words)
             errors = compare_words(words, reference).errors
             pool[text.text] = _Candidate(rest, text.language_score, len(words), errors)
 
@@ -166,7 +183,8 @@ def _best_on_grid(pool: Sequence[dict[str, _Candidate]]) -> tuple[float, float]:
     return float(_ALPHAS[alpha]), float(_BETAS[beta])
 
 
-def _calibrate(decoder: CTCDecoder, dev: DevSet, texts: Sequence[list[Hypothesis]]) -> list[ReliabilityBin]:
+def _calibrate(decoder: TunableDecoder, dev: DevSet, texts: Sequence[list[Hypothesis]]) -> list[ReliabilityBin]:
+    """Fit the confidences to the words of the best texts, if some are right and some wrong; how reliable they are."""
     words = [word for best in texts for word in best[0].words]
     correct: list[bool] = []
     for best, reference in zip(texts, dev.references, strict=True):
@@ -174,3 +192,36 @@ def _calibrate(decoder: CTCDecoder, dev: DevSet, texts: Sequence[list[Hypothesis
     if len(set(correct)) == 2:
         decoder.calibration = Calibration.fit([word.evidence for word in words], correct)
     return reliability_curve([decoder.calibration.confidence(word.evidence) for word in words], correct)
+
+
+class ComparedWords(NamedTuple):
+    """Word errors (substitutions, insertions, deletions), and for each word of the hypothesis whether it is right."""
+
+    errors: int
+    correct: list[bool]
+
+
+def compare_words(hypothesis: Sequence[str], reference: Sequence[str]) -> ComparedWords:
+    """Levenshtein's distance over words, and the matches on one shortest path: the cheapest edit of the reference.
+
+    >>> compare_words("a cat sat down".split(), "the cat sat".split())
+    ComparedWords(errors=2, correct=[False, True, True, False])
+    """
+    rows = [list(range(len(reference) + 1))]
+    for number, word in enumerate(hypothesis, 1):
+        row, above = [number], rows[-1]
+        for place, other in enumerate(reference):
+            row.append(min(above[place] + (word != other), above[place + 1] + 1, row[place] + 1))
+        rows.append(row)
+    correct = [False] * len(hypothesis)
+    number, place = len(hypothesis), len(reference)
+    while number and place:
+        cost, match = rows[number][place], hypothesis[number - 1] == reference[place - 1]
+        if cost == rows[number - 1][place - 1] + (not match):
+            correct[number - 1] = match
+            number, place = number - 1, place - 1
+        elif cost == rows[number - 1][place] + 1:
+            number -= 1
+        else:
+            place -= 1
+    return ComparedWords(rows[-1][-1], correct)

@@ -1,7 +1,5 @@
 """When was each word, and each letter or phone, of a known text said? A transcriber's model, and no search."""
 
-from typing import Any
-
 from wav2vec2.alignment.aligned_words import AlignedWord, align_words
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.inference.transcriber import Progress, Transcriber
@@ -9,7 +7,7 @@ from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 
 
 def align_recording(
-    transcriber: Transcriber, audio: Any, text: str, progress: Progress | None = None
+    transcriber: Transcriber, audio: object, text: str, progress: Progress | None = None
 ) -> tuple[list[AlignedWord], float]:
     """The words of a text with their times in a recording of any length, and its duration.
 
@@ -43,7 +41,7 @@ def part_name(transcriber: Transcriber) -> str:
     return "phones" if isinstance(transcriber.processor.tokenizer, Wav2Vec2PhonemeCTCTokenizer) else "characters"
 
 
-def _phones(tokenizer: Any, words: list[str]) -> list[list[str]]:
+def _phones(tokenizer: Wav2Vec2PhonemeCTCTokenizer, words: list[str]) -> list[list[str]]:
     """The phones of each word, said on its own."""
     if not tokenizer.do_phonemize:
         return [[word] for word in words]

@@ -20,14 +20,14 @@ from wav2vec2.processing.resampling import check_rate, resample
 
 @dataclass(frozen=True)
 class AudioInput:
-    """A file (a path, or its bytes), or samples with the rate they are at.
-
-    `check` is called with every block: what it raises ends the reading in between, where nothing is lost.
-    """
+    """A file (a path, or its bytes), or samples."""
 
     name: str
+    #: The path, the bytes, or the samples of one channel.
     content: Any
+    #: The rate of samples; None for a file.
     rate: int | None = None
+    #: Called with every block: what it raises ends the reading in between, where nothing is lost.
     check: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
@@ -64,19 +64,19 @@ def audio_in(folder: Path) -> list[Path]:
     return found
 
 
-def audio_inputs(audio: Any, sampling_rate: int | None) -> tuple[list[AudioInput], bool]:
+def audio_inputs(audio: object, sampling_rate: int | None) -> tuple[list[AudioInput], bool]:
     """The inputs that `audio` means, and whether it means one alone: a file, its bytes, or samples.
 
     A folder and a list mean several. Arrays need their rate: `sampling_rate`, or a pair (array, rate).
     """
     if isinstance(audio, str | os.PathLike) and Path(audio).is_dir():
         return [AudioInput(str(path), path) for path in audio_in(Path(audio))], False
-    if isinstance(audio, list) and not _is_list_of_samples(audio):
+    if isinstance(audio, list) and not (audio and isinstance(audio[0], Real)):  # which would be samples
         return [_one_input(item, sampling_rate, f"audio {number}") for number, item in enumerate(audio)], False
     return [_one_input(audio, sampling_rate, "the audio")], True
 
 
-def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
+def _one_input(audio: object, sampling_rate: int | None, name: str) -> AudioInput:
     if isinstance(audio, AudioInput):
         return audio
     if isinstance(audio, str | os.PathLike | bytes | bytearray | memoryview):
@@ -88,7 +88,3 @@ def _one_input(audio: Any, sampling_rate: int | None, name: str) -> AudioInput:
     if sampling_rate is None:
         raise ValueError(f"{name} is an array without its rate: pass (array, sampling_rate), or sampling_rate=")
     return AudioInput(name, audio, check_rate(sampling_rate, f"the sampling rate of {name}"))
-
-
-def _is_list_of_samples(audio: list[Any]) -> bool:
-    return bool(audio) and isinstance(audio[0], Real)

@@ -34,7 +34,7 @@ from wav2vec2.processing.tokenizer_files import (
 
 _FEATURES_FILE, _PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
 #: For each Auto class: what loads ours, where its files name a class, and the names that ours stand for. A processor
-#: `Wav2Vec2ProcessorWithLM` stays stock's: its methods take logits; `Transcriber` reads those folders.
+#: `Wav2Vec2ProcessorWithLM` is left to Transformers: its methods take logits; `Transcriber` reads those folders.
 _BY_NAME: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str], ...], frozenset[str]]] = {
     "AutoTokenizer": (
         load_tokenizer,
@@ -57,8 +57,8 @@ _BY_NAME: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str], ...], froze
 def register() -> None:
     """From now on, in this process, Transformers' `Auto*` classes and `pipeline()` give this package's classes for
     wav2vec 2.0: for folders and names whose `config.json` says `model_type: wav2vec2`, and, where there is no such
-    file, whose own files name a `Wav2Vec2…` class. Other models are stock's as before. Calling it again changes
-    nothing; without it, stock stays as it is."""
+    file, whose own files name a `Wav2Vec2…` class. Other models get Transformers' own classes as before. Calling it
+    again changes nothing; without it, nothing of Transformers is changed."""
     transformers.AutoConfig.register("wav2vec2", Wav2Vec2Config, exist_ok=True)
     for auto_class, model in (
         (transformers.AutoModel, Wav2Vec2Model),
@@ -75,21 +75,22 @@ def register() -> None:
 
 
 def _prefer_ours(auto_class: Any, name: str) -> None:
-    stocks = auto_class.from_pretrained
-    if hasattr(stocks, "before_wav2vec2"):
+    """Wrap `from_pretrained` of an Auto class, once, so that it gives our classes for our models."""
+    original = auto_class.from_pretrained
+    if hasattr(original, "before_wav2vec2"):
         return
 
-    @functools.wraps(stocks)
-    def from_pretrained(pretrained_model_name_or_path: Any, *inputs: Any, **kwargs: Any) -> Any:
+    @functools.wraps(original)
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], *inputs: Any, **kwargs: Any) -> Any:
         if inputs or not _is_ours(name, pretrained_model_name_or_path, kwargs):
-            return stocks(pretrained_model_name_or_path, *inputs, **kwargs)
+            return original(pretrained_model_name_or_path, *inputs, **kwargs)
         hub, options = split_options(kwargs)
         found = _BY_NAME[name][0](pretrained_model_name_or_path, **hub, **options)
         if name == "AutoTokenizer" and "_from_pipeline" in kwargs:
             found.as_transcript = True
         return found
 
-    from_pretrained.before_wav2vec2 = stocks  # type: ignore[attr-defined]
+    from_pretrained.before_wav2vec2 = original  # type: ignore[attr-defined]
     auto_class.from_pretrained = staticmethod(from_pretrained)
 
 
@@ -103,7 +104,7 @@ def _is_ours(name: str, source: str | os.PathLike[str], options: Mapping[str, An
         if model_type not in (None, "wav2vec2"):
             return False
         named = next((said for place in places if (said := _said(source, *place, hub)) is not None), None)
-    except (TokenizerFileError, OSError):  # stock says better what it cannot find
+    except (TokenizerFileError, OSError):  # Transformers says better what it cannot find
         return False
     return named in classes or (named is None and model_type == "wav2vec2")
 

@@ -5,12 +5,13 @@ are there already, and the rest decoded later, are what one run would have found
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
+from wav2vec2.decoding.transcripts import Hypothesis, Token, Word
+from wav2vec2.files.replaced_file import replaced_file
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Keeper(Protocol):
     """Where parts are kept, by the name of their recording."""
 
     def parts_of(self, name: str) -> list[Part]:
-        """Those that are there, in order, without a gap from frame 0 on."""
+        """The parts of a recording that were kept, in order, without a gap from frame 0 on."""
 
     def keep(self, name: str, part: Part) -> None:
-        """One more, behind the others."""
+        """Keep one more part of a recording, which follows the others."""
 
 
 class KeptInMemory:
-    """For the transcript of what was heard before a stop."""
+    """Keeps the parts in memory, for the transcript of what was heard before a stop."""
 
     def __init__(self) -> None:
         self.parts: dict[str, list[Part]] = {}
@@ -74,7 +75,7 @@ class KeptInFiles(KeptInMemory):
         path = self.files[name]
         if not self.parts[name]:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_line(self._heads[name]), encoding="utf-8")
+            _rewrite(path, [self._heads[name]])
         super().keep(name, part)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(_line(asdict(part)))
@@ -85,14 +86,14 @@ class KeptInFiles(KeptInMemory):
 
 
 def _state(recording: Path) -> list[int]:
-    """Size and time of a file: another state is another recording."""
+    """The size and the time of a file: where they differ, it is another recording."""
     if not recording.is_file():
         return []
     stat = recording.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _line(content: Any) -> str:
+def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -110,8 +111,13 @@ def _read(path: Path, head: Mapping[str, Any]) -> list[Part]:
             parts.append(part)
     except (ValueError, KeyError, TypeError):
         pass
-    path.write_text("".join(map(_line, [head, *map(asdict, parts)])), encoding="utf-8")
+    _rewrite(path, [head, *map(asdict, parts)])
     return parts
+
+
+def _rewrite(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    with replaced_file(path) as stream:
+        stream.write("".join(map(_line, lines)).encode())
 
 
 def _part(content: dict[str, Any]) -> Part:

@@ -1,15 +1,41 @@
-"""Timed words as text files: JSON, Praat's TextGrid, CTM, SRT and WebVTT.
+"""Timed words as text files: JSON, Praat's TextGrid, CTM, and captions as SRT and WebVTT.
 
 All but JSON count in whole milliseconds. Rounded times still never run backwards, and where a format has no room for
 an empty interval a word gets a millisecond at least.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from wav2vec2.inference.captions import captions
-from wav2vec2.inference.timed_words import TimedWord, milliseconds
+#: What the words of a recording can be written as.
+FORMATS = ("json", "textgrid", "ctm", "srt", "vtt")
+
+#: What fits on a screen and can be read in time: two lines of 42 characters, up to seven seconds.
+LINE_LENGTH, LINES, CAPTION_SECONDS = 42, 2, 7.0
+
+#: Silence, in seconds, after which a new caption begins.
+PAUSE = 0.8
+
+_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
+_CLAUSE_ENDS = (",", ";", ":", "–", "—", "،", "、", "，")
+
+#: Costs, in parts of a break where speech runs on: a break after a clause, a caption, an empty one on top.
+_CLAUSE, _CAPTION, _EMPTY = 0.3, 0.2, 0.3
+
+
+class TimedWord(Protocol):
+    """A word with its time in seconds: `AlignedWord`, or a decoder's word."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def confidence(self) -> float: ...
 
 
 def render(
@@ -19,27 +45,33 @@ def render(
 
     Where words have `parts`, json and textgrid hold them as well, under the name `part_name`.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
-    if format == "json":
-        return to_json(words, recording, duration, part_name)
-    if format == "textgrid":
-        return to_textgrid(words, recording, duration, part_name)
-    return FORMATS[format](words, recording, duration)
+    match format:
+        case "json":
+            return _json(words, recording, duration, part_name)
+        case "textgrid":
+            return _textgrid(words, duration, part_name)
+        case "ctm":
+            return _ctm(words, recording, duration)
+        case "srt":
+            return _srt(words, duration)
+        case "vtt":
+            return _vtt(words, duration)
+    raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
 
 
-def to_json(words: Sequence[TimedWord], recording: str, duration: float, part_name: str = "characters") -> str:
+def _json(words: Sequence[TimedWord], recording: str, duration: float, part_name: str) -> str:
     """An object with the recording, its duration and its words; times in seconds."""
     rows = []
     for word in words:
-        row = _timed(word) | {"aligned": bool(getattr(word, "aligned", True))}
+        row = timed_row(word) | {"aligned": bool(getattr(word, "aligned", True))}
         parts = _parts([word])
-        rows.append(row | ({part_name: [_timed(part) for part in parts]} if parts else {}))
+        rows.append(row | ({part_name: [timed_row(part) for part in parts]} if parts else {}))
     content = {"recording": recording, "duration": round(duration, 4), "words": rows}
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def _timed(word: TimedWord) -> dict[str, Any]:
+def timed_row(word: TimedWord) -> dict[str, Any]:
+    """A word, or a part of one, as JSON files have it."""
     return {
         "text": word.text,
         "start": round(word.start, 4),
@@ -53,7 +85,7 @@ def _parts(words: Sequence[TimedWord]) -> list[TimedWord]:
     return [part for word in words for part in getattr(word, "parts", ())]
 
 
-def to_ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+def _ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
     """NIST's CTM: recording, channel, start, length, word, confidence. Its fields cannot hold white space."""
     name = "_".join(recording.split()) or "_"
     lines = []
@@ -63,7 +95,7 @@ def to_ctm(words: Sequence[TimedWord], recording: str, duration: float) -> str:
     return "".join(lines)
 
 
-def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float, part_name: str = "characters") -> str:
+def _textgrid(words: Sequence[TimedWord], duration: float, part_name: str) -> str:
     """Praat's long text format: a tier of words with empty intervals between, one of their confidences, and one of
     their letters or phones, if they have them."""
     parts = _parts(words)
@@ -76,7 +108,8 @@ def to_textgrid(words: Sequence[TimedWord], recording: str, duration: float, par
     }
     if parts:
         tiers[part_name] = _tiled(of_parts, [part.text for part in parts], last)
-    return "\n".join([*_textgrid_head(last, len(tiers)), *_textgrid_tiers(tiers, last)]) + "\n"
+    head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {last / 1000:.3f}"]
+    return "\n".join([*head, "tiers? <exists>", f"size = {len(tiers)}", "item []:", *_tier_lines(tiers, last)]) + "\n"
 
 
 def _tiled(times: Sequence[tuple[int, int]], texts: Sequence[str], last: int) -> list[tuple[int, int, str]]:
@@ -90,20 +123,7 @@ def _tiled(times: Sequence[tuple[int, int]], texts: Sequence[str], last: int) ->
     return [*rows, (end, last, "")] if end < last else rows
 
 
-def _textgrid_head(last: int, tiers: int) -> list[str]:
-    return [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0",
-        f"xmax = {last / 1000:.3f}",
-        "tiers? <exists>",
-        f"size = {tiers}",
-        "item []:",
-    ]
-
-
-def _textgrid_tiers(tiers: dict[str, list[tuple[int, int, str]]], last: int) -> list[str]:
+def _tier_lines(tiers: dict[str, list[tuple[int, int, str]]], last: int) -> list[str]:
     lines = []
     for number, (name, rows) in enumerate(tiers.items(), 1):
         lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
@@ -119,7 +139,7 @@ def _textgrid_tiers(tiers: dict[str, list[tuple[int, int, str]]], last: int) -> 
     return lines
 
 
-def to_srt(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+def _srt(words: Sequence[TimedWord], duration: float) -> str:
     """SubRip captions. The format knows no escapes: an arrow in a word, which separates times, becomes "→"."""
     blocks = []
     for number, caption in enumerate(captions(words, duration), 1):
@@ -128,29 +148,124 @@ def to_srt(words: Sequence[TimedWord], recording: str, duration: float) -> str:
     return "\n".join(blocks)
 
 
-def to_vtt(words: Sequence[TimedWord], recording: str, duration: float) -> str:
+def _vtt(words: Sequence[TimedWord], duration: float) -> str:
     """WebVTT captions, with &, < and > escaped."""
     blocks = ["WEBVTT\n"]
     for caption in captions(words, duration):
         times = f"{_clock(caption.start, '.')} --> {_clock(caption.end, '.')}"
-        blocks.append("\n".join([times, *map(_escape, caption.lines)]) + "\n")
+        lines = [line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in caption.lines]
+        blocks.append("\n".join([times, *lines]) + "\n")
     return "\n".join(blocks)
-
-
-#: The writers by name: each takes words, the name of the recording, and its duration in seconds.
-FORMATS: dict[str, Callable[[Sequence[TimedWord], str, float], str]] = {
-    "json": to_json,
-    "textgrid": to_textgrid,
-    "ctm": to_ctm,
-    "srt": to_srt,
-    "vtt": to_vtt,
-}
-
-
-def _escape(line: str) -> str:
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _clock(milliseconds: int, point: str) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
+
+
+def milliseconds(words: Sequence[TimedWord], duration: float, room: int) -> list[tuple[int, int]]:
+    """Times in whole milliseconds that never overlap, each at least `room` long, inside the duration if it has room."""
+    limit = max(round(duration * 1000), room * len(words))
+    times: list[tuple[int, int]] = []
+    clock = 0
+    for word in words:
+        start = max(clock, round(word.start * 1000))
+        clock = max(start + room, round(word.end * 1000))
+        times.append((start, clock))
+    for index in reversed(range(len(times))):  # push back what was pushed over the end
+        start, end = times[index]
+        end = min(end, limit)
+        start = min(start, end - room)
+        times[index] = (start, end)
+        limit = start
+    return times
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Lines of text shown from `start` to `end`, in milliseconds."""
+
+    start: int
+    end: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A word without line breaks in it, and its time in milliseconds."""
+
+    text: str
+    start: int
+    end: int
+
+
+def captions(words: Sequence[TimedWord], duration: float) -> list[Caption]:
+    """Words in captions that a viewer can read: they fit the screen, in order, each word in exactly one.
+
+    A caption ends in every long pause and after every sentence; where a sentence is too long for one, it is cut after
+    a comma or in the longest pauses, into captions of similar length, with lines of similar length.
+
+    Where they end is chosen for the whole recording at once: of all ways that fit the screen, the one whose breaks and
+    captions cost least (dynamic programming over the words). A break costs nothing after a sentence, little after a
+    comma or in a long pause, most where speech runs on; a caption costs something, and more the emptier it is.
+    """
+    times = milliseconds(words, duration, 1)
+    pieces = [_Piece(" ".join(word.text.split()), *time) for word, time in zip(words, times, strict=True)]
+    pieces = [piece for piece in pieces if piece.text]
+    least, begins = [0.0], [0]  # of the first n words: the cost of their best captions, where the last one begins
+    for stop in range(1, len(pieces) + 1):
+        cost, begin = min((least[first] + cost, first) for first, cost in _last_captions(pieces, stop))
+        least.append(cost + _break_cost(pieces, stop))
+        begins.append(begin)
+    found: list[Caption] = []
+    stop = len(pieces)
+    while stop:
+        shown = pieces[begins[stop] : stop]
+        texts = [piece.text for piece in shown]
+        whole = " ".join(texts)
+        lines = (whole,) if len(whole) <= LINE_LENGTH else _split(texts) or (whole,)
+        found.append(Caption(shown[0].start, shown[-1].end, lines))
+        stop = begins[stop]
+    return found[::-1]
+
+
+def _last_captions(pieces: Sequence[_Piece], stop: int) -> list[tuple[int, float]]:
+    """Where a caption that ends before word `stop` may begin, and what it costs."""
+    possible = []
+    length = -1
+    for first in range(stop - 1, -1, -1):
+        length += 1 + len(pieces[first].text)
+        alone = first == stop - 1
+        if not alone and (_must_break(pieces, first + 1) or not _fits(pieces, first, stop, length)):
+            break
+        emptiness = max(0.0, 1 - length / (LINES * LINE_LENGTH))
+        possible.append((first, _CAPTION + _EMPTY * emptiness**2))
+    return possible
+
+
+def _fits(pieces: Sequence[_Piece], first: int, stop: int, length: int) -> bool:
+    """Whether the words `first` to `stop`, which have so many characters in all, can be shown together."""
+    if length > LINES * LINE_LENGTH + LINES - 1 or pieces[stop - 1].end - pieces[first].start > CAPTION_SECONDS * 1000:
+        return False
+    return length <= LINE_LENGTH or _split([piece.text for piece in pieces[first:stop]]) is not None
+
+
+def _must_break(pieces: Sequence[_Piece], place: int) -> bool:
+    """Whether a caption has to end before this word."""
+    before, after = pieces[place - 1], pieces[place]
+    return before.text.endswith(_SENTENCE_ENDS) or after.start - before.end >= PAUSE * 1000
+
+
+def _break_cost(pieces: Sequence[_Piece], place: int) -> float:
+    """The cost, from 0 to 1, of ending a caption before this word."""
+    if place == len(pieces) or _must_break(pieces, place):
+        return 0.0
+    cost = (1 - (pieces[place].start - pieces[place - 1].end) / (PAUSE * 1000)) ** 2
+    return _CLAUSE * cost if pieces[place - 1].text.endswith(_CLAUSE_ENDS) else cost
+
+
+def _split(texts: Sequence[str]) -> tuple[str, str] | None:
+    """The texts in two lines of the most similar length; None where that does not fit."""
+    halves = [(" ".join(texts[:place]), " ".join(texts[place:])) for place in range(1, len(texts))]
+    fitting = [half for half in halves if max(map(len, half)) <= LINE_LENGTH]
+    return min(fitting, key=lambda half: abs(len(half[0]) - len(half[1])), default=None)

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +19,21 @@ from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.hypotheses import Hypothesis
+from wav2vec2.decoding.transcripts import Hypothesis
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
-from wav2vec2.inference.batching import batches
 from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
 from wav2vec2.inference.kept_parts import Keeper, Part
-from wav2vec2.inference.segments import Segment, WaitingFrames
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
-from wav2vec2.inference.windows import Moments, Window, WindowPlan, from_frame
+from wav2vec2.inference.windows_and_segments import (
+    Moments,
+    Segment,
+    WaitingFrames,
+    Window,
+    WindowPlan,
+    batches,
+    from_frame,
+)
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.modeling.bfloat16_speed import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
@@ -51,13 +56,17 @@ Progress = Callable[[float], None]
 
 @dataclass
 class _Recording:
-    """A recording on its way through: what was heard of it, what waits for the decoder, what was decoded."""
+    """A recording on its way through."""
 
     audio: AudioInput
+    #: What waits for the decoder.
     waiting: WaitingFrames
+    #: What was heard so far.
     heard: Moments = field(default_factory=Moments)
+    #: What was decoded, and at which second it begins.
     segments: list[tuple[float, Hypothesis]] = field(default_factory=list)
     error: Exception | None = None
+    #: Whether all of it has been read.
     read: bool = False
 
 
@@ -72,8 +81,8 @@ class Transcriber:
 
     def __init__(
         self,
-        model: Any,
-        processor: Any,
+        model: Wav2Vec2ForCTC,
+        processor: Wav2Vec2Processor,
         decoder: CTCDecoder | None = None,
         window_seconds: float = 30.0,
         context_seconds: float = 4.0,
@@ -105,26 +114,28 @@ class Transcriber:
     ) -> "Transcriber":
         """Load model, processor and decoder from a folder or the Hub.
 
-        `device`: by default cuda, mps or cpu, the first there is; `dtype`: bfloat16 on a GPU that has it, else float32.
-        `language` is for checkpoints with several (MMS), such as "eng". `language_model` is a compact, ARPA or KenLM
-        file, or a folder; by default the decoder saved in the checkpoint, if there is one, is used. `beam`,
-        `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes the search a
-        beam search.
+        `device`: by default the accelerator that is there (cuda, mps, ...), else cpu; `dtype`: bfloat16 on a CUDA GPU
+        that has it, else float32. `language` is for checkpoints with several (MMS), such as "eng". `language_model` is
+        a compact, ARPA or KenLM file, or a folder; by default the decoder saved in the checkpoint, if there is one, is
+        used. `beam`, `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes
+        the search a beam search.
         """
-        where = torch.device(device) if device is not None else _best_device()
+        there = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        where = there if device is None else torch.device(device)
+        best = torch.bfloat16 if where.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
         hub = reach(name_or_path)
         check_head_for_text(name_or_path, hub)
         chosen = hub if language is None else hub | {"target_lang": language}
         processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
         if dtype == torch.bfloat16 and (told := told_if_slow(where)) is not None:
             logger.warning("dtype=bfloat16, but %s; dtype=float32 is faster", told)
-        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or _best_dtype(where), **chosen).to(where)
+        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or best, **chosen).to(where)
         wanted = Wanted(language_model, beam, hotwords, lexicon)
         decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), wanted, hub)
         return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)
 
     def transcribe(
-        self, audio: Any, timestamps: Timestamps = "word", sampling_rate: int | None = None
+        self, audio: object, timestamps: Timestamps = "word", sampling_rate: int | None = None
     ) -> Transcript | list[Transcript]:
         """A `Transcript` of a path, of the bytes of a file, or of samples; a list of them for a list or a folder.
 
@@ -164,7 +175,7 @@ class Transcriber:
         return self._joined(name, [(self._seconds(part.offset), part.found) for part in parts], duration, timestamps)
 
     def log_probs(
-        self, audio: Any, sampling_rate: int | None = None, progress: Progress | None = None
+        self, audio: object, sampling_rate: int | None = None, progress: Progress | None = None
     ) -> tuple[Tensor, float]:
         """The log-probabilities (T, V) of one recording, in float32, and its seconds; only they grow with it.
 
@@ -284,7 +295,7 @@ class Transcriber:
                 keeper.keep(recording.audio.name, Part(segment.offset, len(segment.log_probs), hypothesis))
 
     def _seconds(self, frames: int) -> float:
-        """How far a frame is from the beginning."""
+        """The time in the recording at which the frame with this number begins."""
         return frames * self._plan.times.stride / self._plan.times.sampling_rate
 
     def _finished(
@@ -308,7 +319,7 @@ class Transcriber:
         return join_segments(name, segments, duration, timestamps, " " if spaced else "", lower_case)
 
 
-def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
+def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDecoder:
     """The decoder that a checkpoint has by itself: its vocabulary, its blank, the times of its frames.
 
     A tokenizer that is not the model's, and frames that are not those of the convolutions, are a ValueError.
@@ -331,16 +342,6 @@ def greedy_decoder(model: Any, processor: Any) -> CTCDecoder:
 
 
 def _reason(recording: _Recording) -> str:
-    """What went wrong, beginning with what it went wrong with."""
+    """The error of a recording as a sentence that names the recording."""
     text, name = str(recording.error), recording.audio.name
     return text if name in text else f"{name}: {text}"
-
-
-def _best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

@@ -1,14 +1,20 @@
-"""What a recording says, and when."""
+"""What a recording says, and when; and its files: text, JSON, tab-separated values, SRT and WebVTT."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from wav2vec2.alignment.frame_times import in_order
-from wav2vec2.decoding.hypotheses import Hypothesis, Token, Word
+from wav2vec2.decoding.transcripts import Hypothesis, Token, Word
 from wav2vec2.files.replaced_file import replaced_file
-from wav2vec2.inference.transcript_formats import TIMED_FORMATS, transcript_as
+from wav2vec2.files.tab_separated import table
+from wav2vec2.inference.subtitle_formats import render, timed_row
+
+#: What a transcript can be written as, and which of these say nothing without times.
+FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "tsv")
+TIMED_FORMATS = ("srt", "vtt", "tsv")
 
 Timestamps = Literal["word", "char"] | None
 Timed = TypeVar("Timed", Word, Token)
@@ -16,17 +22,18 @@ Timed = TypeVar("Timed", Word, Token)
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of a recording of `duration` seconds. `path` is its file, or what the caller's samples are called.
+    """What was recognised in a recording. Times are in seconds, never run backwards and lie inside the recording."""
 
-    `words` are there unless no times were asked for, `characters` if theirs were; times are in seconds, never run
-    backwards and lie inside the recording. `error` says why there is no text, if the recording could not be used.
-    """
-
+    #: The file, or what the caller's samples are called.
     path: str
     text: str = ""
+    #: The words with their times, unless no times were asked for.
     words: list[Word] = field(default_factory=list)
+    #: The characters with their times, if these were asked for.
     characters: list[Token] = field(default_factory=list)
+    #: Of the recording, in seconds.
     duration: float = 0.0
+    #: Why there is no text, if the recording could not be used.
     error: str | None = None
 
     def save(self, path: str | Path) -> None:
@@ -41,6 +48,33 @@ class Transcript:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(path) as stream:
             stream.write(content.encode("utf-8"))
+
+
+def transcript_as(transcript: Transcript, format: str) -> str:
+    """The content of a file, in one of the FORMATS.
+
+    Where times of characters were asked for, tsv has a row for each of them, json has both; captions are of words.
+    jsonl is json on one line.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"{format!r} is no format of transcripts: take one of {', '.join(FORMATS)}")
+    if format == "txt":
+        return transcript.text + "\n"
+    if format == "tsv":
+        timed: Sequence[Word | Token] = transcript.characters or transcript.words
+        rows = [[f"{one.start:.3f}", f"{one.end:.3f}", f"{one.confidence:.4f}", one.text] for one in timed]
+        return table([["start", "end", "confidence", "text"], *rows])
+    if format in TIMED_FORMATS:
+        return render(transcript.words, format, Path(transcript.path).stem, transcript.duration)
+    content = {
+        "path": transcript.path,
+        "duration": round(transcript.duration, 4),
+        "text": transcript.text,
+        "words": [timed_row(word) for word in transcript.words],
+    }
+    if transcript.characters:
+        content["characters"] = [timed_row(one) for one in transcript.characters]
+    return json.dumps(content, ensure_ascii=False, indent=1 if format == "json" else None) + "\n"
 
 
 def join_segments(
@@ -64,10 +98,11 @@ def join_segments(
 
 
 def _later(timed: Sequence[Timed], seconds: float) -> list[Timed]:
+    """The same words or characters, these seconds later."""
     return [replace(one, start=one.start + seconds, end=one.end + seconds) for one in timed]
 
 
 def _within(timed: Sequence[Timed], duration: float) -> list[Timed]:
-    """In order across segments, and not beyond the end."""
+    """The same words or characters, none beyond the end of the recording or before the one it follows."""
     times = in_order([(min(one.start, duration), min(one.end, duration)) for one in timed])
     return [replace(one, start=start, end=end) for one, (start, end) in zip(timed, times, strict=True)]

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.weight_tuning import TuningReport
+from wav2vec2.decoding.weight_tuning import Tell, TuningReport
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.inference.transcriber import Progress, Transcriber
-from wav2vec2.language_models.kenlm_language_model import KenlmLanguageModel
-from wav2vec2.language_models.training_progress import Tell
+from wav2vec2.language_models.ngram_language_model import KenlmLanguageModel
+from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.text_normalization import TextNormalization
 from wav2vec2.processing.unknown_characters import letter_case
 
@@ -54,7 +54,7 @@ def hear(
     return found
 
 
-def as_spelled(tokenizer: Any) -> Any:
+def as_spelled(tokenizer: Wav2Vec2CTCTokenizer | Wav2Vec2PhonemeCTCTokenizer) -> TextNormalization:
     """What takes a text to the form that the model's tokens have: the choices of its training, and its case."""
     choices: TextNormalization = tokenizer.normalization
     if choices.digits == "refuse":  # here a digit is no fault of the data, but a word that is not found

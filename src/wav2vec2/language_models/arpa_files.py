@@ -20,9 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from wav2vec2.files.replaced_file import replaced_file
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import BLOCK, NgramTrie
-from wav2vec2.language_models.trie_building import NgramLevel, build_trie
+from wav2vec2.language_models.ngram_trie import BLOCK, LanguageModelError, NgramLevel, NgramTrie, build_trie
 
 #: Longest n-grams that are read; published models have 3 to 6.
 HIGHEST_ORDER = 16
@@ -65,14 +63,13 @@ def write_arpa(path: Path | str, vocabulary: list[str], trie: NgramTrie) -> None
             _write(stream, vocabulary, trie)
 
 
-class _Lines:
+class _LineBlocks:
     """A stream in blocks of whole lines."""
 
     def __init__(self, stream: BinaryIO, most_bytes: int) -> None:
-        self.stream = stream
-        self.left = most_bytes
-        self.pending = b""  # whole lines that were given back
-        self.tail = b""  # the beginning of a line
+        self.stream, self.left = stream, most_bytes
+        #: Whole lines that were given back, and the beginning of a line whose end is not read yet.
+        self.pending, self.tail = b"", b""
 
     def take(self) -> bytes:
         """The next whole lines; empty at the end of the file."""
@@ -114,20 +111,20 @@ class _Lines:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Lines]:
+def _opened(path: Path) -> Iterator[_LineBlocks]:
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         size = stream.seek(0, 2)
         stream.seek(0)
         if packed:
             with gzip.GzipFile(fileobj=stream) as unpacked:
-                yield _Lines(cast(BinaryIO, unpacked), _MOST_EXPANSION * size + _ALWAYS_ALLOWED)
+                yield _LineBlocks(cast(BinaryIO, unpacked), _MOST_EXPANSION * size + _ALWAYS_ALLOWED)
         else:
-            yield _Lines(stream, size)
+            yield _LineBlocks(stream, size)
 
 
-def _read_header(lines: _Lines) -> list[int]:
-    r"""The number of n-grams of each order, between `\data\` and `\1-grams:`."""
+def _read_header(lines: _LineBlocks) -> list[int]:
+    r"""The number of n-grams of each order, which stands between `\data\` and `\1-grams:`."""
     line = lines.take_line()
     if line != b"\\data\\":
         raise LanguageModelError(rf"expected \data\ at the beginning of an ARPA file, found {_shown(line)}")
@@ -144,8 +141,8 @@ def _read_header(lines: _Lines) -> list[int]:
     return sizes
 
 
-def _read_sections(lines: _Lines, sizes: list[int]) -> tuple[list[NgramLevel], list[bytes]]:
-    """All n-grams, and the words in the order of the unigrams."""
+def _read_sections(lines: _LineBlocks, sizes: list[int]) -> tuple[list[NgramLevel], list[bytes]]:
+    """The n-grams of each order, and the words in the order of the unigrams."""
     levels: list[NgramLevel] = []
     words: list[bytes] = []
     ids: dict[bytes, int] = {}
@@ -153,13 +150,13 @@ def _read_sections(lines: _Lines, sizes: list[int]) -> tuple[list[NgramLevel], l
         marker = lines.take_line() if order > 1 else b"\\1-grams:"
         if marker != b"\\%d-grams:" % order:
             raise LanguageModelError(f"expected \\{order}-grams:, found {_shown(marker)}")
-        parts = []
+        parts = [NgramLevel(np.zeros((0, order), np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))]
         for block in lines.take_section():
             try:
                 parts.append(_parse(block, order, len(sizes), ids, words))
             except LanguageModelError as error:
                 raise LanguageModelError(f"in the {order}-grams: {error}") from error
-        level = NgramLevel(*(np.concatenate(column) for column in zip(*parts, strict=True))) if parts else _empty(order)
+        level = NgramLevel(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         if len(level.words) != size:
             raise LanguageModelError(f"the header says {size} {order}-grams, there are {len(level.words)}")
         levels.append(level)
@@ -168,12 +165,8 @@ def _read_sections(lines: _Lines, sizes: list[int]) -> tuple[list[NgramLevel], l
     return levels, words
 
 
-def _empty(order: int) -> NgramLevel:
-    return NgramLevel(np.zeros((0, order), np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
-
-
 def _parse(block: bytes, order: int, highest: int, ids: dict[bytes, int], words: list[bytes]) -> NgramLevel:
-    """The n-grams of some whole lines."""
+    """The n-grams of one order that some whole lines list; `ids` and `words` are filled from the unigrams."""
     tokens = np.array([*block.split(), None], dtype=object)[:-1]  # None: never a fixed-width array
     fields = _fields_per_line(block)
     starts = np.cumsum(fields) - fields

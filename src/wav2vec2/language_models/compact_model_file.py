@@ -13,6 +13,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,19 +23,20 @@ from numpy.typing import NDArray
 
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.language_models.arpa_files import HIGHEST_ORDER
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import BLOCK, MOST_NGRAMS, NgramTrie
+from wav2vec2.language_models.ngram_trie import BLOCK, MOST_NGRAMS, LanguageModelError, NgramTrie
 
 MAGIC = b"W2VNGRAM"
 _VERSION = 1
 _HEADER = struct.Struct("<8sIIQQII")
 _ALIGNMENT = 64
-_ABSURD = 1e30  # so that the sums of a look-up stay finite
+#: No number of a model reaches it, so that the sums of a look-up stay finite.
+_ABSURD = 1e30
 _ARRAYS = {"keys": "<i8", "log_probs": "<f4", "back_offs": "<f4", "after": "<i4", "fallback": "<i4"}
 
 
 class _Layout(NamedTuple):
-    """Where the parts of a file are."""
+    """Where the parts of a file are: this follows from the number of words, the bytes that list them, and the number
+    of n-grams of each order."""
 
     vocabulary_size: int
     vocabulary_bytes: int
@@ -45,7 +47,7 @@ class _Layout(NamedTuple):
         return _HEADER.size + 8 * len(self.level_sizes)
 
     def parts(self) -> dict[str, tuple[int, int]]:
-        """Name -> offset and number of items; "end" is the size of the file."""
+        """The offset and the number of items of each part by its name; the offset of "end" is the size of the file."""
         ngrams, contexts = sum(self.level_sizes) + 1, sum(self.level_sizes[:-1]) + 1
         counts = {"keys": ngrams, "log_probs": ngrams, "back_offs": contexts, "after": ngrams, "fallback": contexts}
         found = {"vocabulary": (_aligned(self.header_bytes), self.vocabulary_bytes)}
@@ -71,50 +73,32 @@ def _aligned(offset: int) -> int:
 
 def write_compact(path: Path | str, vocabulary: list[str], trie: NgramTrie) -> None:
     """Write the file; a model that is there already is replaced only when all is written."""
-    with CompactFileWriter(path, vocabulary, trie.level_sizes) as written:
+    with new_compact_file(path, vocabulary, trie.level_sizes) as written:
         for name in _ARRAYS:
             source, target = getattr(trie, name), getattr(written, name)
             for first in range(0, len(source), BLOCK):
                 target[first : first + BLOCK] = source[first : first + BLOCK]
 
 
-class CompactFileWriter:
-    """A context that gives the empty trie of a new file, mapped into memory, and finishes the file on leaving."""
-
-    def __init__(self, path: Path | str, vocabulary: list[str], level_sizes: tuple[int, ...]) -> None:
-        _require_little_endian()
-        self.text = "\n".join(vocabulary).encode("utf-8")
-        self.layout = _Layout(len(vocabulary), len(self.text), level_sizes)
-        self.replacing = replaced_file(path)
-
-    def __enter__(self) -> NgramTrie:
-        self.stream = self.replacing.__enter__()
-        end = self.layout.parts()["end"][0]
-        self.stream.truncate(end)
-        self.content = np.memmap(self.stream, dtype=np.uint8, mode="r+", shape=(end,))
-        start = self.layout.parts()["vocabulary"][0]
-        self.content[start : start + len(self.text)] = np.frombuffer(self.text, dtype=np.uint8)
-        trie = self.layout.trie(self.content)
+@contextmanager
+def new_compact_file(path: Path | str, vocabulary: list[str], level_sizes: tuple[int, ...]) -> Iterator[NgramTrie]:
+    """The empty trie of a new file, mapped into memory, to be filled in; on leaving, the file is finished."""
+    _require_little_endian()
+    text = "\n".join(vocabulary).encode("utf-8")
+    layout = _Layout(len(vocabulary), len(text), level_sizes)
+    with replaced_file(path) as stream:
+        end, start = layout.parts()["end"][0], layout.parts()["vocabulary"][0]
+        stream.truncate(end)
+        content = np.memmap(stream, dtype=np.uint8, mode="r+", shape=(end,))
+        content[start : start + len(text)] = np.frombuffer(text, dtype=np.uint8)
+        trie = layout.trie(content)
         trie.keys[0] = -1
-        return trie
-
-    def __exit__(self, *problem: Any) -> bool | None:
-        if problem[0] is None:
-            checksum = _checksum(self.content[self.layout.header_bytes :])
-            header = _HEADER.pack(
-                MAGIC,
-                _VERSION,
-                len(self.layout.level_sizes),
-                self.layout.vocabulary_size,
-                len(self.text),
-                checksum,
-                0,
-            )
-            header += struct.pack(f"<{len(self.layout.level_sizes)}Q", *self.layout.level_sizes)
-            self.content[: len(header)] = np.frombuffer(header, dtype=np.uint8)
-            self.content.flush()
-        del self.content
-        return self.replacing.__exit__(*problem)
+        yield trie
+        checksum = _checksum(content[layout.header_bytes :])
+        header = _HEADER.pack(MAGIC, _VERSION, len(level_sizes), len(vocabulary), len(text), checksum, 0)
+        header += struct.pack(f"<{len(level_sizes)}Q", *level_sizes)
+        content[: len(header)] = np.frombuffer(header, dtype=np.uint8)
+        content.flush()
 
 
 def read_compact(path: Path | str) -> tuple[list[str], NgramTrie]:
@@ -156,7 +140,7 @@ def _read_header(start: bytes, file_size: int) -> tuple[_Layout, int]:
 
 
 def _check(vocabulary: list[str], trie: NgramTrie) -> None:
-    """What a look-up relies on."""
+    """Refuse what would lead a look-up astray or out of the arrays."""
     if len(vocabulary) != trie.vocabulary_size or len(set(vocabulary)) != len(vocabulary):
         raise LanguageModelError(f"expected {trie.vocabulary_size} different words")
     if not {"<unk>", "<s>", "</s>"} <= set(vocabulary):
@@ -172,7 +156,7 @@ def _check(vocabulary: list[str], trie: NgramTrie) -> None:
 
 
 def _blocks(values: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Pieces of `values` that overlap by one."""
+    """Pieces of `values`, each beginning with the last value of the one before, so that neighbours can be compared."""
     for first in range(0, max(len(values) - 1, 1), BLOCK):
         yield values[first : first + BLOCK + 1]
 

@@ -19,15 +19,43 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.language_models.external_sorting import CountingSorter, FileArray
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import MOST_NGRAMS
-from wav2vec2.language_models.training_progress import READING, SORTING, TrainingProgress
+from wav2vec2.language_models.external_sorting import FileArray, Workspace
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, LanguageModelError
 
 UNKNOWN, START, END = 0, 1, 2
 _LONGEST_LINE = 1 << 24
 _TOLD_LINES = 1 << 12
-_SORTED = 0.6  # of the time for one order, when its n-grams are sorted and not yet merged and numbered
+
+#: The share of the time for one order after which its n-grams are sorted, and not yet merged and numbered.
+_SORTED = 0.6
+
+#: How long steps take beside each other, by a profile of a corpus of a million words: reading it; sorting the n-grams
+#: of one order; estimating all of them.
+_READING, _SORTING, ESTIMATING = 1.0, 1.8, 1.2
+
+#: Told what is done now, and the share of all work that is done.
+Tell = Callable[[str, float], None]
+
+
+class EstimationProgress:
+    """How far the estimation of a model is: steps of known weight, one after the other."""
+
+    def __init__(self, order: int, tell: Tell | None) -> None:
+        self._tell = tell
+        self._total = _READING + _SORTING * (order - 1) + ESTIMATING
+        self._before = self._weight = 0.0
+        self._name = ""
+
+    def begin(self, name: str, weight: float) -> None:
+        """Go on to the next step: the one before is done."""
+        self._before += self._weight
+        self._name, self._weight = name, weight
+        self.advance(0.0)
+
+    def advance(self, share: float) -> None:
+        """Tell that this share of the step is done."""
+        if self._tell is not None:
+            self._tell(self._name, min((self._before + self._weight * min(share, 1.0)) / self._total, 1.0))
 
 
 @dataclass(frozen=True)
@@ -35,35 +63,40 @@ class CountedLevel:
     """All n-grams of one order that occur, in the order of their keys."""
 
     order: int
-    keys: FileArray  # (K,) number of the n-gram without its last word * V + last word
-    counts: FileArray  # (K,) how often it occurs
-    endings: FileArray  # (K,) number of the n-gram without its first word
-    adjusted: FileArray  # (K,) what Kneser-Ney counts instead
-    opening: tuple[int, int]  # the n-grams that begin with <s>: first and end
+    #: (K,) the number of the n-gram without its last word * V + the last word.
+    keys: FileArray
+    #: (K,) how often it occurs.
+    counts: FileArray
+    #: (K,) the number of the n-gram without its first word.
+    endings: FileArray
+    #: (K,) what Kneser-Ney counts instead.
+    adjusted: FileArray
+    #: The n-grams that begin with <s>: the first of them, and the one after the last.
+    opening: tuple[int, int]
 
 
 def count_ngrams(
-    texts: Path | str | Iterable[str | Path], order: int, folder: Path, rows: int, progress: TrainingProgress
+    texts: Path | str | Iterable[str | Path], order: int, space: Workspace, progress: EstimationProgress
 ) -> tuple[list[str], list[CountedLevel]]:
-    """The vocabulary (id -> word) and the n-grams of order 1 to `order`; files go to `folder`."""
-    progress.begin("reading the text", READING)
-    vocabulary, stream = _encode(texts, folder, rows, progress)
-    levels = [_count_words(stream, len(vocabulary), folder, rows)]
+    """The vocabulary (id -> word) and the n-grams of order 1 to `order`, which are in files of `space`."""
+    progress.begin("reading the text", _READING)
+    vocabulary, stream = _encode(texts, space, progress)
+    levels = [_count_words(stream, len(vocabulary), space)]
     numbers = stream  # a word is its own 1-gram
     while len(levels) < order:
-        progress.begin(f"sorting {len(levels) + 1}-grams", SORTING)
-        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), folder, rows, progress))
+        progress.begin(f"sorting {len(levels) + 1}-grams", _SORTING)
+        levels.append(_count_level(stream, numbers, levels[-1], len(vocabulary), space, progress))
         if len(levels) < order:
-            numbers = _number(stream, numbers, levels[-1], len(vocabulary), rows)
+            numbers = _number(stream, numbers, levels[-1], len(vocabulary), space)
     for level, longer in zip(levels, [*levels[1:], None], strict=True):
-        _adjust(level, longer, folder, rows)
+        _adjust(level, longer, space)
     return vocabulary, levels
 
 
 def lines_of(
     texts: Path | str | Iterable[str | Path], tell: Callable[[float], None] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """(where it stands, line) of a file, of files (plain or gz) and of sentences.
+    """Every line of a file, of files (plain or gz) or of sentences, each behind the words that say where it stands.
 
     `tell` is called now and then with the share of the files' bytes that is read.
     """
@@ -84,7 +117,10 @@ def lines_of(
 
 
 def _lines_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Where each line stands, the line, and now and then the bytes of the file that are read, else 0."""
+    """Where each line stands, the line, and the bytes of the file that are read so far, where they were asked for.
+
+    That is once in `_TOLD_LINES`; of the other lines the number is 0.
+    """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -103,11 +139,11 @@ def _lines_of_file(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _encode(
-    texts: Path | str | Iterable[str | Path], folder: Path, rows: int, progress: TrainingProgress
+    texts: Path | str | Iterable[str | Path], space: Workspace, progress: EstimationProgress
 ) -> tuple[list[str], FileArray]:
-    """Words -> ids in the order of first appearance, <s> and </s> around each sentence that has words."""
+    """The words, and the text as their ids in the order of first appearance, each sentence between <s> and </s>."""
     ids = {"<unk>": UNKNOWN, "<s>": START, "</s>": END}
-    stream = FileArray(folder / "stream", "<i4")
+    stream = space.array("stream", "<i4")
     waiting = array("i")
     for place, line in lines_of(texts, progress.advance):
         words = line.split()
@@ -120,7 +156,7 @@ def _encode(
         waiting.append(START)
         waiting.extend([ids.setdefault(word, len(ids)) for word in words])
         waiting.append(END)
-        if len(waiting) >= rows:
+        if len(waiting) >= space.rows:
             stream.append(np.frombuffer(waiting, np.int32))
             waiting = array("i")
     stream.append(np.frombuffer(waiting, np.int32) if waiting else np.empty(0, np.int32))
@@ -129,30 +165,29 @@ def _encode(
     return list(ids), stream
 
 
-def _count_words(stream: FileArray, vocabulary_size: int, folder: Path, rows: int) -> CountedLevel:
+def _count_words(stream: FileArray, vocabulary_size: int, space: Workspace) -> CountedLevel:
     counts = np.zeros(vocabulary_size, np.int64)
-    for _, words in stream.blocks(rows):
+    for _, words in stream.blocks():
         counts += np.bincount(words, minlength=vocabulary_size)
-    level = _new_level(1, folder, (START, START + 1))
+    level = _new_level(1, space, (START, START + 1))
     level.keys.append(np.arange(vocabulary_size))
     level.counts.append(counts)
     level.endings.append(np.zeros(vocabulary_size, np.int64))
     return level
 
 
-def _new_level(order: int, folder: Path, opening: tuple[int, int]) -> CountedLevel:
+def _new_level(order: int, space: Workspace, opening: tuple[int, int]) -> CountedLevel:
     names = ("keys", "counts", "endings", "adjusted")
-    files = {name: FileArray(folder / f"{name}-{order}", "<i8") for name in names}
-    return CountedLevel(order=order, opening=opening, **files)
+    return CountedLevel(order=order, opening=opening, **{name: space.array(f"{name}-{order}", "<i8") for name in names})
 
 
 def _ngrams_at(
-    stream: FileArray, numbers: FileArray, vocabulary_size: int, rows: int
+    stream: FileArray, numbers: FileArray, vocabulary_size: int
 ) -> Iterator[tuple[int, NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]]:
-    """(positions, which of them end a long enough n-gram, their keys, their endings), block by block."""
+    """Block by block: its positions, which of them end a long enough n-gram, and the keys and endings of those."""
     last = -1
-    for start, words in stream.blocks(rows):
-        endings = numbers.read(start, start + rows).astype(np.int64)
+    for start, words in stream.blocks():
+        endings = numbers.read(start, start + len(words)).astype(np.int64)
         before = np.append(last, endings[:-1])
         last = endings[-1]
         there = (before >= 0) & (words != START)
@@ -164,16 +199,15 @@ def _count_level(
     numbers: FileArray,
     shorter: CountedLevel,
     vocabulary_size: int,
-    folder: Path,
-    rows: int,
-    progress: TrainingProgress,
+    space: Workspace,
+    progress: EstimationProgress,
 ) -> CountedLevel:
-    sorter, done = CountingSorter(folder, rows), 0
-    for length, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size, rows):
+    sorter, done = space.sorter(), 0
+    for length, _, keys, endings in _ngrams_at(stream, numbers, vocabulary_size):
         sorter.add(keys, np.ones(len(keys), np.int64), endings)
         done += length
         progress.advance(_SORTED * done / len(stream))
-    level = _new_level(shorter.order + 1, folder, (0, 0))
+    level = _new_level(shorter.order + 1, space, (0, 0))
     first, end = 0, 0
     for block in sorter.result():
         level.keys.append(block["key"])
@@ -186,34 +220,36 @@ def _count_level(
     return replace(level, opening=(first, end))
 
 
-def _number(stream: FileArray, numbers: FileArray, level: CountedLevel, vocabulary_size: int, rows: int) -> FileArray:
+def _number(
+    stream: FileArray, numbers: FileArray, level: CountedLevel, vocabulary_size: int, space: Workspace
+) -> FileArray:
     """The number of the n-gram of `level` that ends at each position (T,), -1 where the sentence is too young."""
-    longer = FileArray(level.keys.path.with_name(f"numbers-{level.order}"), "<i4")
-    for length, there, keys, _ in _ngrams_at(stream, numbers, vocabulary_size, rows):
+    longer = space.array(f"numbers-{level.order}", "<i4")
+    for length, there, keys, _ in _ngrams_at(stream, numbers, vocabulary_size):
         found = np.full(length, -1, np.int64)
-        found[there] = level.keys.positions(keys, rows)
+        found[there] = level.keys.positions(keys)
         longer.append(found)
     if numbers is not stream:
         numbers.delete()
     return longer
 
 
-def _adjust(level: CountedLevel, longer: CountedLevel | None, folder: Path, rows: int) -> None:
+def _adjust(level: CountedLevel, longer: CountedLevel | None, space: Workspace) -> None:
     """Kneser-Ney's counts: in how many different contexts to the left an n-gram occurs.
 
     N-grams that begin with <s> have nothing to their left, and the longest ones nothing that was counted: theirs stay.
     """
     if longer is None:
-        for start, counts in level.counts.blocks(rows):
+        for start, counts in level.counts.blocks():
             level.adjusted.append(_but_start(level, start, counts))
         return
-    sorter = CountingSorter(folder, rows)
-    for start, counts in level.counts.blocks(rows):
+    sorter = space.sorter()
+    for start, counts in level.counts.blocks():
         numbers = np.arange(start, start + len(counts))
         kept = np.where((numbers >= level.opening[0]) & (numbers < level.opening[1]), counts, 0)
         listed = (kept > 0) | (level.order == 1)  # words such as <unk> may end no pair
         sorter.add(numbers[listed], kept[listed], numbers[listed])
-    for _, endings in longer.endings.blocks(rows):
+    for _, endings in longer.endings.blocks():
         sorter.add(endings, np.ones(len(endings), np.int64), endings)
     start = 0
     for block in sorter.result():
@@ -222,7 +258,7 @@ def _adjust(level: CountedLevel, longer: CountedLevel | None, folder: Path, rows
 
 
 def _but_start(level: CountedLevel, start: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """<s> itself is never predicted."""
+    """The counts from row `start` on, with 0 for <s> itself, which is never predicted."""
     if level.order == 1 and start <= START < start + len(counts):
         counts = counts.copy()
         counts[START - start] = 0

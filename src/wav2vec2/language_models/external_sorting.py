@@ -4,6 +4,7 @@ Nothing here maps files into memory: every read is a block of a stated number of
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ _FAN_IN = 32
 
 
 class FileArray:
-    """A one-dimensional array in a file: appended to, read in blocks."""
+    """A one-dimensional array in a file: appended to, read in blocks of `rows` rows."""
 
-    def __init__(self, path: Path, dtype: DTypeLike) -> None:
-        self.path = path
-        self.dtype = np.dtype(dtype)
+    def __init__(self, path: Path, dtype: DTypeLike, rows: int) -> None:
+        self.path, self.dtype, self.rows = path, np.dtype(dtype), rows
         self.length = 0
         path.write_bytes(b"")
 
@@ -30,6 +30,7 @@ class FileArray:
         return self.length
 
     def append(self, values: NDArray[Any]) -> None:
+        """Write these rows behind the others."""
         with self.path.open("ab") as stream:
             np.ascontiguousarray(values, dtype=self.dtype).tofile(stream)
         self.length += len(values)
@@ -39,12 +40,12 @@ class FileArray:
         count = max(min(stop, self.length) - start, 0)
         return np.fromfile(self.path, self.dtype, count, offset=start * self.dtype.itemsize)
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(first row, block) to the end."""
-        for start in range(0, self.length, rows):
-            yield start, self.read(start, start + rows)
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """All blocks in order, each behind the number of its first row."""
+        for start in range(0, self.length, self.rows):
+            yield start, self.read(start, start + self.rows)
 
-    def take(self, indices: NDArray[np.int64], rows: int) -> NDArray[Any]:
+    def take(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """The values at `indices`, in any order; reads the file from the least to the greatest of them."""
         order = np.argsort(indices, kind="stable")
         ordered = indices[order]
@@ -52,19 +53,19 @@ class FileArray:
         done = 0
         while done < len(ordered):
             start = int(ordered[done])
-            block = self.read(start, start + rows)
+            block = self.read(start, start + self.rows)
             end = int(np.searchsorted(ordered, start + len(block)))
             taken[order[done:end]] = block[ordered[done:end] - start]
             done = end
         return taken
 
-    def positions(self, keys: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    def positions(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where `keys` are in this ascending array, which has all of them."""
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
         found = np.empty(len(keys), np.int64)
         done = 0
-        for start, block in self.blocks(rows):
+        for start, block in self.blocks():
             end = int(np.searchsorted(ordered, block[-1], side="right"))
             found[order[done:end]] = start + np.searchsorted(block, ordered[done:end])
             done = end
@@ -73,6 +74,7 @@ class FileArray:
         return found
 
     def delete(self) -> None:
+        """Remove the file; nothing can be read any more."""
         self.path.unlink()
 
 
@@ -83,8 +85,7 @@ class CountingSorter:
     """
 
     def __init__(self, folder: Path, rows: int) -> None:
-        self.folder = folder
-        self.rows = rows
+        self.folder, self.rows = folder, rows
         self.runs: list[FileArray] = []
         self.written = 0
 
@@ -108,7 +109,7 @@ class CountingSorter:
 
     def _new_run(self) -> FileArray:
         self.written += 1
-        return FileArray(self.folder / f"run-{self.written}", ROW)
+        return FileArray(self.folder / f"run-{self.written}", ROW, self.rows)
 
     def _merge(self) -> Iterator[NDArray[Any]]:
         """Each round emits all keys up to the least of the last keys in memory: no run can still hold a smaller one."""
@@ -133,7 +134,7 @@ class CountingSorter:
 
 
 def _added_up(table: NDArray[Any]) -> NDArray[Any]:
-    """Sorted by key, each key once."""
+    """The rows sorted by key, each key once with the sum of its counts."""
     if not len(table):
         return table
     table = table[np.argsort(table["key"], kind="stable")]
@@ -142,3 +143,19 @@ def _added_up(table: NDArray[Any]) -> NDArray[Any]:
     table = table[first]
     table["count"] = counts
     return table
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder for temporary files, and how many rows of them may be in memory at a time."""
+
+    folder: Path
+    rows: int
+
+    def array(self, name: str, dtype: DTypeLike) -> FileArray:
+        """A new array in the folder."""
+        return FileArray(self.folder / name, dtype, self.rows)
+
+    def sorter(self) -> CountingSorter:
+        """A new sorter, with its runs in the folder."""
+        return CountingSorter(self.folder, self.rows)

@@ -1,5 +1,8 @@
-"""Language models as they lie on the Hub: `alphabet.json` and a folder `language_model/` with attrs.json, unigrams.txt
-and one model file. This is the layout of pyctcdecode, which Transformers' `Wav2Vec2ProcessorWithLM` writes.
+"""Language models as they lie on the Hub, beside a checkpoint.
+
+The layout is that of pyctcdecode, which Transformers' `Wav2Vec2ProcessorWithLM` writes: `alphabet.json`, and a folder
+`language_model/` with `attrs.json`, `unigrams.txt` and one model file. Here the folder is found, or fetched, and read
+but for the model file itself, which is for `NgramLanguageModel.from_file`.
 """
 
 import json
@@ -9,33 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wav2vec2.language_models.compact_model_file import MAGIC
-from wav2vec2.language_models.kenlm_language_model import KENLM_MAGIC, KenlmLanguageModel
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+from wav2vec2.language_models.ngram_trie import LanguageModelError
 
-_FOLDER, _ATTRIBUTES, _UNIGRAMS, _ALPHABET = "language_model", "attrs.json", "unigrams.txt", "alphabet.json"
+#: What `CTCDecoder.save_pretrained` writes: its settings, and the compact file of its language model.
+DECODER_FILE, MODEL_FILE = "decoder.json", "language_model.ngrams"
+
+#: What pyctcdecode writes: the labels, and the folder of the language model with its settings and its words.
+ALPHABET_FILE, MODEL_FOLDER = "alphabet.json", "language_model"
+_ATTRIBUTES, _UNIGRAMS = "attrs.json", "unigrams.txt"
 
 
 @dataclass(frozen=True)
-class HubLanguageModel:
-    """A language model with the settings and the alphabet it was published with."""
+class HubFolder:
+    """Where a published language model is, and the settings and the alphabet it was published with."""
 
-    model: NgramLanguageModel
+    model_file: Path
+    #: The words that count as known; None where the folder does not say.
     unigrams: list[str] | None
-    """The words that count as known; None where the folder does not say."""
+    #: One label per logit: "" is the blank, " " the word delimiter, "⁇" unknown; None without alphabet.json.
     labels: list[str] | None
-    """One label per logit: "" is the blank, " " the word delimiter, "⁇" unknown; None without alphabet.json."""
+    #: Whether the labels are word pieces rather than characters.
     is_bpe: bool = False
-    """Whether the labels are word pieces rather than characters."""
+    #: The weight of the language model's natural-log probability.
     alpha: float = 0.5
-    """Weight of the language model's natural-log probability."""
+    #: The bonus for each word.
     beta: float = 1.5
-    """Bonus for each word."""
+    #: What is added to the log10 probability of a word that is not known.
     unk_score_offset: float = -10.0
-    """Added to the log10 probability of a word that is not known."""
+    #: Whether <s> and </s> are scored.
     score_boundary: bool = True
-    """Whether <s> and </s> are scored."""
 
     @property
     def unknown_penalty(self) -> float:
@@ -43,49 +48,42 @@ class HubLanguageModel:
         return self.alpha * self.unk_score_offset * math.log(10)
 
 
-#: What a repository may hold of a decoder: the layout of pyctcdecode, and what `CTCDecoder.save_pretrained` writes.
-_OF_A_DECODER = ["decoder.json", "language_model.ngrams", _ALPHABET, f"{_FOLDER}/*"]
-
-
 def local_folder(name_or_path: Path | str, revision: str | None = None) -> Path:
     """The folder itself, or a folder of this machine with the decoder of a repository on the Hub ("user/name")."""
     folder = Path(name_or_path)
     if folder.exists() or folder.is_absolute() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name_or_path)):
         return folder
+    return fetched_folder(str(name_or_path), revision=revision)
+
+
+def fetched_folder(repository: str, **hub: Any) -> Path:
+    """A folder of this machine with all that a repository on the Hub holds of a decoder, in either layout.
+
+    `hub` are options of `snapshot_download`, such as `revision` and `local_files_only`.
+    """
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(str(name_or_path), revision=revision, allow_patterns=_OF_A_DECODER))
+    wanted = [DECODER_FILE, MODEL_FILE, ALPHABET_FILE, f"{MODEL_FOLDER}/*"]
+    return Path(snapshot_download(repository, allow_patterns=wanted, **hub))
 
 
-def read_hub_folder(folder: Path | str) -> HubLanguageModel:
+def read_hub_folder(folder: Path | str) -> HubFolder:
     """Read the folder of a checkpoint, or its `language_model/` itself, or a repository on the Hub."""
     folder = local_folder(folder)
-    inner = folder / _FOLDER if (folder / _FOLDER).is_dir() else folder
-    unigrams = _read_unigrams(inner / _UNIGRAMS)
-    alphabet = next((place for place in (folder / _ALPHABET, inner.parent / _ALPHABET) if place.is_file()), None)
-    return HubLanguageModel(
-        model=read_language_model(_model_file(inner), unigrams or ()),
-        unigrams=unigrams,
-        **(_read_alphabet(alphabet) if alphabet else {"labels": None}),
+    inner = folder / MODEL_FOLDER if (folder / MODEL_FOLDER).is_dir() else folder
+    alphabet = next((place for place in (folder, inner.parent) if (place / ALPHABET_FILE).is_file()), None)
+    return HubFolder(
+        model_file=_model_file(inner),
+        unigrams=_read_unigrams(inner / _UNIGRAMS),
+        **(_read_alphabet(alphabet / ALPHABET_FILE) if alphabet else {"labels": None}),
         **_read_attributes(inner / _ATTRIBUTES),
     )
-
-
-def read_language_model(path: Path | str, words: Any = ()) -> NgramLanguageModel:
-    """Read a compact file, a KenLM binary or an ARPA file, whatever its name; `words` is for KenLM binaries alone."""
-    with Path(path).open("rb") as stream:
-        start = stream.read(len(KENLM_MAGIC))
-    if start.startswith(MAGIC):
-        return NgramLanguageModel.load(path)
-    if start == KENLM_MAGIC:
-        return KenlmLanguageModel(path, words)
-    return NgramLanguageModel.from_arpa(path)
 
 
 def _model_file(folder: Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    others = {_ATTRIBUTES, _UNIGRAMS, _ALPHABET}
+    others = {_ATTRIBUTES, _UNIGRAMS, ALPHABET_FILE}
     found = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in others and not p.name.startswith("."))
     known = [p for p in found if p.suffix in (".arpa", ".bin", ".binary", ".klm", ".trie", ".ngrams")]
     known = known or [p for p in found if p.name.endswith(".arpa.gz")]

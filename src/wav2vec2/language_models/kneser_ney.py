@@ -23,12 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from wav2vec2.language_models.arpa_files import HIGHEST_ORDER, LOG_ZERO
-from wav2vec2.language_models.compact_model_file import CompactFileWriter, read_compact
-from wav2vec2.language_models.counting import START, CountedLevel, count_ngrams
-from wav2vec2.language_models.external_sorting import FileArray
-from wav2vec2.language_models.language_model_error import LanguageModelError
-from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, NgramTrie
-from wav2vec2.language_models.training_progress import ESTIMATING, Tell, TrainingProgress
+from wav2vec2.language_models.compact_model_file import new_compact_file, read_compact
+from wav2vec2.language_models.counting import ESTIMATING, START, CountedLevel, EstimationProgress, Tell, count_ngrams
+from wav2vec2.language_models.external_sorting import FileArray, Workspace
+from wav2vec2.language_models.ngram_trie import MOST_NGRAMS, LanguageModelError, NgramTrie
 
 logger = logging.getLogger("wav2vec2")
 
@@ -41,12 +39,23 @@ _LEAST_MEMORY = 1 << 20
 
 
 @dataclass(frozen=True)
-class _Weights:
-    """What an order says about the contexts before it, one row per n-gram of the order below (all of them)."""
+class _Order:
+    """The n-grams of one order, and what they say about the contexts before them.
 
-    totals: FileArray  # a(c.)
-    freed: FileArray  # g(c) * a(c.)
-    kept: int  # n-grams of this order that are not pruned
+    There is a row of `totals` and of `freed` for each n-gram of the order below, all of them.
+    """
+
+    level: CountedLevel
+    #: What is taken from counts of 0, 1, 2, and 3 or more.
+    discounts: NDArray[np.float64]
+    #: N-grams that occur this often or less are left out.
+    threshold: int
+    #: a(c.).
+    totals: FileArray
+    #: g(c) a(c.).
+    freed: FileArray
+    #: How many n-grams stay.
+    kept: int
 
 
 def train_compact(
@@ -73,33 +82,25 @@ def train_compact(
     thresholds = _checked_thresholds(order, prune)
     if memory < _LEAST_MEMORY:
         raise ValueError(f"memory={memory} bytes, expected at least {_LEAST_MEMORY}")
-    rows = memory // _ROW_BYTES
-    path, progress = Path(path), TrainingProgress(order, tell)
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as name:
-        folder = Path(name)
-        vocabulary, levels = count_ngrams(texts, order, folder, rows, progress)
+    path, progress = Path(path), EstimationProgress(order, tell)
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
+        space = Workspace(Path(folder), memory // _ROW_BYTES)
+        vocabulary, levels = count_ngrams(texts, order, space, progress)
         progress.begin("estimating", ESTIMATING)
-        discounts = [discounts_of(_counts_of_counts(level, rows), level.order) for level in levels]
-        weights = [
-            _weigh(level, len(vocabulary), discount, threshold, folder, rows)
-            for level, discount, threshold in zip(levels, discounts, thresholds, strict=True)
-        ]
-        sizes = tuple(weight.kept for weight in weights)
+        ranked = zip(levels, thresholds, strict=True)
+        orders = [_weigh(level, threshold, len(vocabulary), space) for level, threshold in ranked]
+        sizes = tuple(one.kept for one in orders)
         if sum(sizes) > MOST_NGRAMS:
             raise LanguageModelError(f"{sum(sizes)} n-grams, at most {MOST_NGRAMS} fit: prune more")
-        with CompactFileWriter(path, vocabulary, sizes) as trie:
-            _fill(trie, levels, weights, discounts, thresholds, folder, rows)
+        with new_compact_file(path, vocabulary, sizes) as trie:
+            _fill(trie, orders, space)
             progress.advance(0.7)
             trie.link()
             progress.advance(1.0)
 
 
 def train_in_memory(
-    texts: Path | str | Iterable[str | Path],
-    order: int,
-    prune: Sequence[int],
-    memory: int,
-    tell: Tell | None = None,
+    texts: Path | str | Iterable[str | Path], order: int, prune: Sequence[int], memory: int, tell: Tell | None = None
 ) -> tuple[list[str], NgramTrie]:
     """The vocabulary and the n-grams that `train_compact` estimates, without a file that stays."""
     with tempfile.TemporaryDirectory() as folder:
@@ -135,29 +136,23 @@ def discounts_of(counts_of_counts: NDArray[np.int64], order: int) -> NDArray[np.
     return np.array([0.0, *FALLBACK_DISCOUNTS])
 
 
-def _counts_of_counts(level: CountedLevel, rows: int) -> NDArray[np.int64]:
-    found = np.zeros(6, np.int64)
-    for _, adjusted in level.adjusted.blocks(rows):
-        found += np.bincount(np.minimum(adjusted, 5), minlength=6).astype(np.int64)
-    return found[1:5]
-
-
 def _kept(counts: NDArray[np.int64], level: CountedLevel, threshold: int) -> NDArray[np.bool_]:
     """Which n-grams stay. Words always do, <unk> as well."""
     return counts > threshold if level.order > 1 else np.ones(len(counts), dtype=bool)
 
 
-def _weigh(
-    level: CountedLevel, vocabulary_size: int, discounts: NDArray[np.float64], threshold: int, folder: Path, rows: int
-) -> _Weights:
-    totals = FileArray(folder / f"totals-{level.order}", "<f8")
-    freed = FileArray(folder / f"freed-{level.order}", "<f8")
-    kept_in_all = 0
-    context = 0
+def _weigh(level: CountedLevel, threshold: int, vocabulary_size: int, space: Workspace) -> _Order:
+    """Estimate the discounts of an order, and add up for each context what they set free."""
+    counts_of_counts = np.zeros(6, np.int64)
+    for _, adjusted in level.adjusted.blocks():
+        counts_of_counts += np.bincount(np.minimum(adjusted, 5), minlength=6).astype(np.int64)
+    discounts = discounts_of(counts_of_counts[1:5], level.order)
+    totals, freed = space.array(f"totals-{level.order}", "<f8"), space.array(f"freed-{level.order}", "<f8")
+    kept_in_all = context = 0
     unfinished: NDArray[np.float64] = np.zeros((2, 1))  # of the last context, which may go on in the next block
-    for start, keys in level.keys.blocks(rows):
-        adjusted = level.adjusted.read(start, start + rows)
-        kept = _kept(level.counts.read(start, start + rows), level, threshold)
+    for start, keys in level.keys.blocks():
+        adjusted = level.adjusted.read(start, start + len(keys))
+        kept = _kept(level.counts.read(start, start + len(keys)), level, threshold)
         kept_in_all += int(kept.sum())
         rest = np.where(kept, discounts[np.minimum(adjusted, 3)], adjusted)
         contexts = _contexts(level, keys, vocabulary_size) - context
@@ -168,7 +163,7 @@ def _weigh(
         context, unfinished = context + sums.shape[1] - 1, sums[:, -1:]
     totals.append(unfinished[0])
     freed.append(unfinished[1])
-    return _Weights(totals, freed, kept_in_all)
+    return _Order(level, discounts, threshold, totals, freed, kept_in_all)
 
 
 def _contexts(level: CountedLevel, keys: NDArray[np.int64], vocabulary_size: int) -> NDArray[np.int64]:
@@ -176,32 +171,23 @@ def _contexts(level: CountedLevel, keys: NDArray[np.int64], vocabulary_size: int
     return keys // vocabulary_size if level.order > 1 else np.zeros_like(keys)
 
 
-def _fill(
-    trie: NgramTrie,
-    levels: list[CountedLevel],
-    weights: list[_Weights],
-    discounts: list[NDArray[np.float64]],
-    thresholds: list[int],
-    folder: Path,
-    rows: int,
-) -> None:
+def _fill(trie: NgramTrie, orders: list[_Order], space: Workspace) -> None:
     """Probabilities from the words upwards, written to where the kept n-grams belong in the trie."""
+    size = trie.vocabulary_size
     nodes: FileArray | None = None
     lower: FileArray | None = None
-    for level, weight, discount, threshold, (node, _) in zip(
-        levels, weights, discounts, thresholds, trie.levels(), strict=True
-    ):
-        probabilities = FileArray(folder / f"probabilities-{level.order}", "<f8")
-        numbered = FileArray(folder / f"nodes-{level.order}", "<i4")
-        longer = weights[level.order] if level.order < len(weights) else None
-        for start, keys in level.keys.blocks(rows):
-            contexts = _contexts(level, keys, trie.vocabulary_size)
-            found = _probabilities(level, start, contexts, weight, discount, lower, trie.vocabulary_size, rows)
+    for order, longer, (node, _) in zip(orders, [*orders[1:], None], trie.levels(), strict=True):
+        level = order.level
+        probabilities = space.array(f"probabilities-{level.order}", "<f8")
+        numbered = space.array(f"nodes-{level.order}", "<i4")
+        for start, keys in level.keys.blocks():
+            contexts = _contexts(level, keys, size)
+            found = _probabilities(order, start, contexts, lower, size)
             probabilities.append(found)
-            kept = _kept(level.counts.read(start, start + rows), level, threshold)
+            kept = _kept(level.counts.read(start, start + len(keys)), level, order.threshold)
             end = node + int(kept.sum())
-            parents = np.zeros_like(keys) if nodes is None else nodes.take(contexts[kept], rows).astype(np.int64)
-            trie.keys[node:end] = torch.from_numpy(parents * trie.vocabulary_size + keys[kept] % trie.vocabulary_size)
+            parents = np.zeros_like(keys) if nodes is None else nodes.take(contexts[kept]).astype(np.int64)
+            trie.keys[node:end] = torch.from_numpy(parents * size + keys[kept] % size)
             trie.log_probs[node:end] = torch.from_numpy(np.log10(found[kept]))
             if longer is not None:
                 trie.back_offs[node:end] = torch.from_numpy(_back_offs(longer, start, len(keys))[kept])
@@ -212,26 +198,19 @@ def _fill(
 
 
 def _probabilities(
-    level: CountedLevel,
-    start: int,
-    contexts: NDArray[np.int64],
-    weight: _Weights,
-    discount: NDArray[np.float64],
-    lower: FileArray | None,
-    vocabulary_size: int,
-    rows: int,
+    order: _Order, start: int, contexts: NDArray[np.int64], lower: FileArray | None, vocabulary_size: int
 ) -> NDArray[np.float64]:
-    """p(w | c) of the n-grams from row `start` on."""
-    adjusted = level.adjusted.read(start, start + len(contexts))
-    totals, freed = weight.totals.take(contexts, rows), weight.freed.take(contexts, rows)
+    """p(w | c) of the n-grams from row `start` on, whose contexts c are these rows, from p(w | c') in `lower`."""
+    adjusted = order.level.adjusted.read(start, start + len(contexts))
+    totals, freed = order.totals.take(contexts), order.freed.take(contexts)
     if lower is None:
         shorter = np.full(len(contexts), 1 / (vocabulary_size - 1))  # all but <s>
     else:
-        shorter = lower.take(level.endings.read(start, start + len(contexts)), rows)
-    return (adjusted - discount[np.minimum(adjusted, 3)] + freed * shorter) / totals
+        shorter = lower.take(order.level.endings.read(start, start + len(contexts)))
+    return (adjusted - order.discounts[np.minimum(adjusted, 3)] + freed * shorter) / totals
 
 
-def _back_offs(longer: _Weights, start: int, count: int) -> NDArray[np.float64]:
+def _back_offs(longer: _Order, start: int, count: int) -> NDArray[np.float64]:
     """log10 g(c) of the contexts from row `start` on, 0 for those that nothing follows."""
     totals, freed = longer.totals.read(start, start + count), longer.freed.read(start, start + count)
     found = np.zeros(count)

@@ -4,15 +4,17 @@ Node 0 is the empty context, nodes 1..V are the words, then come the pairs, trip
 word), its key is parent * V + word, and nodes are numbered in the order of their keys. So one `searchsorted` over all
 keys answers "which node is this context followed by this word", for a whole batch, on any device.
 
-Shapes: N look-ups, V words, M n-grams of all orders, C n-grams that can be contexts (all but the highest order).
+Shapes: N look-ups, V words, M n-grams of all orders, C n-grams that can be contexts (all but the highest order), K
+n-grams of one order.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: Nodes are numbered in 32 bits.
@@ -22,17 +24,28 @@ MOST_NGRAMS = 2**31 - 2
 BLOCK = 1 << 14
 
 
+class LanguageModelError(ValueError):
+    """A language model, or the text it should come from, that cannot be used, and why."""
+
+
 @dataclass(frozen=True)
 class NgramTrie:
     """The n-grams of one model. Probabilities and back-off weights are log10, as the ARPA format has them."""
 
+    #: V.
     vocabulary_size: int
-    level_sizes: tuple[int, ...]  # number of n-grams of order 1, 2, ...
-    keys: Tensor  # (M + 1,) int64, ascending; keys[0] = -1 stands for the empty context
-    log_probs: Tensor  # (M + 1,) float32
-    back_offs: Tensor  # (C + 1,) float32
-    after: Tensor  # (M + 1,) int32: the state in which a match of this node leaves the model
-    fallback: Tensor  # (C + 1,) int32: where to look next when this context knows nothing of a word
+    #: The number of n-grams of order 1, 2, ...
+    level_sizes: tuple[int, ...]
+    #: (M + 1,) int64, ascending; keys[0] = -1 stands for the empty context.
+    keys: Tensor
+    #: (M + 1,) float32.
+    log_probs: Tensor
+    #: (C + 1,) float32.
+    back_offs: Tensor
+    #: (M + 1,) int32: the state in which a match of this node leaves the model.
+    after: Tensor
+    #: (C + 1,) int32: where to look next when this context knows nothing of a word.
+    fallback: Tensor
 
     @classmethod
     def empty(cls, vocabulary_size: int, level_sizes: tuple[int, ...]) -> "NgramTrie":
@@ -54,7 +67,7 @@ class NgramTrie:
         return len(self.level_sizes)
 
     def levels(self) -> Iterator[tuple[int, int]]:
-        """First node and end of each order."""
+        """For each order its first node, and the one after its last."""
         start = 1
         for size in self.level_sizes:
             yield start, start + size
@@ -124,3 +137,103 @@ class NgramTrie:
         matters = starts_ngrams | (self.back_offs[first:stop] != 0)
         self.after[first:stop] = torch.where(matters, nodes[:-1].int(), equal)
         self.fallback[first:stop] = equal
+
+
+class NgramLevel(NamedTuple):
+    """All n-grams of one order, in any order: their words (K, order), and what an ARPA file says of them as log10.
+
+    Both `log_probs` and `back_offs` are (K,); in the highest order the latter are zeros.
+    """
+
+    words: NDArray[np.int32]
+    log_probs: NDArray[np.float32]
+    back_offs: NDArray[np.float32]
+
+
+class _MissingPrefixError(Exception):
+    """An n-gram is listed without its own beginning."""
+
+
+def build_trie(levels: list[NgramLevel]) -> NgramTrie:
+    """The trie of `levels`; in the first of them, line i is word i.
+
+    Pruned models of some tools list an n-gram without its own beginning (w1 w2 w3 without w1 w2). The beginning is
+    added with the probability that backing off gives it, so that nothing that the model says changes.
+    """
+    try:
+        keys, orders = _sorted_keys(levels)
+    except _MissingPrefixError:
+        levels = _with_prefixes(levels)
+        keys, orders = _sorted_keys(levels)
+    trie = NgramTrie.empty(len(levels[0].words), tuple(len(level.words) for level in levels))
+    for (start, stop), level, level_keys, by_key in zip(trie.levels(), levels, keys, orders, strict=True):
+        trie.keys[start:stop] = torch.from_numpy(level_keys)
+        trie.log_probs[start:stop] = torch.from_numpy(level.log_probs[by_key])
+        if stop <= len(trie.back_offs):
+            trie.back_offs[start:stop] = torch.from_numpy(level.back_offs[by_key] + np.float32(0))  # no minus zero
+    trie.link()
+    _fill_in_prefixes(trie)
+    return trie
+
+
+def _sorted_keys(levels: list[NgramLevel]) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """The ascending keys of each level, and the order that sorts its n-grams."""
+    size = len(levels[0].words)
+    if sum(len(level.words) for level in levels) > MOST_NGRAMS:
+        raise LanguageModelError(f"more than {MOST_NGRAMS} n-grams: prune the model")
+    keys = [np.arange(size, dtype=np.int64)]
+    orders = [np.arange(size, dtype=np.int64)]
+    for level in levels[1:]:
+        wanted = _prefix_nodes(level.words, keys) * size + level.words[:, -1]
+        by_key = np.argsort(wanted)
+        wanted = wanted[by_key]
+        twice = np.flatnonzero(wanted[1:] == wanted[:-1])
+        if len(twice):
+            raise LanguageModelError(f"an n-gram is listed twice: word ids {level.words[by_key[twice[0]]].tolist()}")
+        keys.append(wanted)
+        orders.append(by_key)
+    return keys, orders
+
+
+def _prefix_nodes(words: NDArray[np.int32], keys: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """For each n-gram (K, order), the node of all its words but the last."""
+    size = len(keys[0])
+    nodes = words[:, 0].astype(np.int64) + 1
+    start = 1 + size
+    for column, level_keys in enumerate(keys[1:], 1):
+        wanted = nodes * size + words[:, column]
+        found = np.searchsorted(level_keys, wanted)
+        if not len(level_keys) or (level_keys[np.minimum(found, len(level_keys) - 1)] != wanted).any():
+            if len(words):
+                raise _MissingPrefixError
+            return nodes
+        nodes = start + found
+        start += len(level_keys)
+    return nodes
+
+
+def _with_prefixes(levels: list[NgramLevel]) -> list[NgramLevel]:
+    """Add the beginnings that are not listed, with nan for a probability."""
+    complete = list(levels)
+    for order in range(len(levels), 2, -1):
+        level = complete[order - 2]
+        listed = np.concatenate([level.words, complete[order - 1].words[:, :-1]])
+        _, first_seen = np.unique(listed, axis=0, return_index=True)
+        added = listed[np.sort(first_seen[first_seen >= len(level.words)])]
+        complete[order - 2] = NgramLevel(
+            np.concatenate([level.words, added]),
+            np.concatenate([level.log_probs, np.full(len(added), np.nan, np.float32)]),
+            np.concatenate([level.back_offs, np.zeros(len(added), np.float32)]),
+        )
+    return complete
+
+
+def _fill_in_prefixes(trie: NgramTrie) -> None:
+    """Give the added n-grams the probability of backing off, shorter ones first."""
+    for start, stop in trie.levels():
+        nodes = start + torch.nonzero(trie.log_probs[start:stop].isnan())[:, 0]
+        if len(nodes):
+            parents = trie.keys[nodes] // trie.vocabulary_size
+            words = trie.keys[nodes] - parents * trie.vocabulary_size
+            shorter, given_up = trie.find(trie.fallback[parents].long(), words)
+            trie.log_probs[nodes] = trie.back_offs[parents] + given_up + trie.log_probs[shorter]

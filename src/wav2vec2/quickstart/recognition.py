@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
-from wav2vec2.decoding.decoder_files import DECODER_FILE
 from wav2vec2.evaluation.evaluation import Decoding, Evaluation
 from wav2vec2.evaluation.evaluation_files import save_evaluation
 from wav2vec2.evaluation.evaluation_run import DataNames, Setup, evaluate_manifest, evaluated_model
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.inference.subtitle_formats import render
 from wav2vec2.inference.transcriber import Transcriber, greedy_decoder
+from wav2vec2.language_models.hub_language_model import DECODER_FILE
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.quickstart.manifest_files import Corpus

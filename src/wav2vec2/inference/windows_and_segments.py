@@ -1,21 +1,28 @@
-"""Cutting recordings into overlapping windows on the frame grid, normalised as the whole recording is.
+"""How recordings are cut: their samples into overlapping windows for the model, their frames into segments to decode.
 
 The model looks at a window; frames closer than `context` to a cut are taken from the neighbour, which sees more on that
-side. Windows begin at multiples of the stride, so that their frames are those of the uncut recording.
+side. Windows begin at multiples of the stride, so that their frames are those of the uncut recording, and they are
+normalised as the whole recording is. Segments are cut between words, so that no recording is too long to decode; where
+depends on the frames alone, never on the windows or batches in which they came.
 
-Shapes: n samples of a window.
+Shapes: n samples of a window, T frames, V tokens.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.processing.audio_error import AudioError
+
+#: Frames that are decoded at once at most: a minute. A recording that is shorter is never cut.
+LONGEST = 3000
 
 Samples = NDArray[np.float32]
 
@@ -35,12 +42,13 @@ class Moments:
 
     count: int = 0
     mean: float = 0.0
-    squares: float = 0.0  # sum of the squared distances from the mean
+    #: The sum of the squared distances from the mean.
+    squares: float = 0.0
     lowest: float = np.inf
     highest: float = -np.inf
 
     def add(self, piece: Samples) -> None:
-        """Take a piece (n,) into account."""
+        """Count the samples of one more piece (n,) in."""
         if not len(piece):
             return
         mean = float(piece.mean(dtype=np.float64))
@@ -60,13 +68,12 @@ class Moments:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How recordings are cut: windows of `window_seconds`, of which `context_seconds` on either side are context.
-
-    Both are rounded to whole frames.
-    """
+    """How long windows are, and how much of them only informs the rest. Both are rounded to whole frames."""
 
     window_seconds: float
+    #: On either side of a window.
     context_seconds: float
+    #: Whether the model wants zero mean and unit variance.
     normalise: bool
     times: FrameTimes = field(default_factory=FrameTimes)
 
@@ -130,3 +137,78 @@ def from_frame(first: int, windows: Iterable[Window]) -> Iterator[Window]:
             yield window
         elif place > first:
             yield replace(window, first=window.first + missing)
+
+
+def batches(windows: Sequence[Window], most_samples: int) -> list[list[int]]:
+    """The numbers of the windows in batches, longest first, of `most_samples` at most with the padding.
+
+    A window that is longer than that is a batch of its own.
+
+    >>> import numpy as np
+    >>> batches([Window(np.zeros(n), 0, 0) for n in (2, 5, 4, 1)], most_samples=10)
+    [[1, 2], [0, 3]]
+    """
+    found: list[list[int]] = []
+    longest = 0
+    for number in sorted(range(len(windows)), key=lambda number: -len(windows[number].samples)):
+        if not found or longest * (len(found[-1]) + 1) > most_samples:
+            found.append([])
+            longest = len(windows[number].samples)
+        found[-1].append(number)
+    return found
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Log-probabilities (T, V) of a part of a recording that begins at frame `offset`."""
+
+    offset: int
+    log_probs: Tensor
+
+
+class WaitingFrames:
+    """The frames of one recording, from `offset` on, that are not decoded yet: `LONGEST` and what has just been added,
+    at most."""
+
+    def __init__(self, blank: int, delimiter: int | None, offset: int = 0) -> None:
+        self._blank, self._delimiter = blank, delimiter
+        self._pieces: list[Tensor] = []
+        self._offset = offset
+
+    def add(self, log_probs: Tensor) -> Iterator[Segment]:
+        """Append frames (T, V), and give the segments that are full."""
+        self._pieces.append(log_probs)
+        while sum(map(len, self._pieces)) > LONGEST:
+            frames = torch.cat(self._pieces)
+            place = cut_place(frames[:LONGEST], self._blank, self._delimiter)
+            self._pieces = [frames[place:].clone()]
+            yield Segment(self._offset, frames[:place])
+            self._offset += place
+
+    def rest(self) -> Iterator[Segment]:
+        """At the end of the recording: the frames that are left as the last segment, if there are any."""
+        if sum(map(len, self._pieces)):
+            yield Segment(self._offset, torch.cat(self._pieces))
+        self._pieces = []
+
+
+def cut_place(log_probs: Tensor, blank: int, delimiter: int | None) -> int:
+    """The frame in the second half of (T, V) at which to cut: inside the longest pause between words.
+
+    A pause is a run of frames whose best token is the blank or the delimiter, with a delimiter among them if there is
+    one; a cut inside it changes nothing in what greedy search finds. Without a pause it is the quietest frame.
+    """
+    half = len(log_probs) // 2
+    best = log_probs[half:].argmax(-1).tolist()
+    place, longest, start = None, 0, 0
+    for frame in range(len(best) + 1):
+        if frame < len(best) and best[frame] in (blank, delimiter):
+            continue
+        is_pause = delimiter is None or delimiter in best[start:frame]
+        if is_pause and frame - start > longest:
+            place, longest = (start + frame) // 2, frame - start
+        start = frame + 1
+    if place is None:
+        quiet = [blank] if delimiter is None else [blank, delimiter]
+        place = int(log_probs[half:, quiet].logsumexp(-1).argmax())
+    return max(half + place, 1)

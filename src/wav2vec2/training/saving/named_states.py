@@ -28,8 +28,8 @@ from wav2vec2.modeling.loading import CheckpointError
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-#: What wrappers put between the names of modules: `torch.compile` and recomputed activations.
-_WRAPPERS = {"_orig_mod", "_checkpoint_wrapped_module"}
+#: What wrappers put between the names of modules: DDP, FSDP version 1, `torch.compile` and recomputed activations.
+_WRAPPERS = {"module", "_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"}
 
 
 def unwrapped(accelerator: Accelerator, model: nn.Module) -> nn.Module:
@@ -40,6 +40,15 @@ def unwrapped(accelerator: Accelerator, model: nn.Module) -> nn.Module:
             "FSDP version 1 has no names for parameters: set `fsdp_version: 2` in Accelerate's configuration"
         )
     return inside
+
+
+def without_wrappers(name: str) -> str:
+    """The name of a module or parameter as it is in the model alone.
+
+    >>> without_wrappers("module._orig_mod.encoder.layers.0")
+    'encoder.layers.0'
+    """
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def gather_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
@@ -107,22 +116,19 @@ def restore_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Opt
 
 def _weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
     """The live tensors of the model by their names without wrappers, pieces under FSDP2."""
-    return {_plain(name): tensor for name, tensor in unwrapped(accelerator, model).state_dict().items()}
+    return {without_wrappers(name): tensor for name, tensor in unwrapped(accelerator, model).state_dict().items()}
 
 
 def _optimized(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]:
     """The parameters by their names without wrappers, in the order of the optimizer's indices."""
-    names = {id(parameter): _plain(name) for name, parameter in unwrapped(accelerator, model).named_parameters()}
+    inside = unwrapped(accelerator, model)
+    names = {id(parameter): without_wrappers(name) for name, parameter in inside.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if any(id(parameter) not in names for parameter in parameters):
         raise ValueError(
             "the optimizer trains a parameter that is not the model's: its state has no name to be saved by"
         )
     return {names[id(parameter)]: parameter for parameter in parameters}
-
-
-def _plain(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def _whole(tensor: Tensor) -> Tensor:

@@ -78,10 +78,10 @@ class Checkpoints:
         extras: Sequence[Saveable] = (),
         metric: float | None = None,
     ) -> Path:
-        """Write a checkpoint; its folder. All processes must call, the main one writes, an error reaches all.
+        """Write a checkpoint, and give its folder. All processes must call, the main one writes, an error reaches all.
 
-        `metric` (lower is better) decides which are the best. Raises `CheckpointWriteError` if the folder cannot take
-        it.
+        `extras` are written beside the model. `metric` (lower is better) decides which checkpoints are the best. Raises
+        `CheckpointWriteError` if the folder cannot take it.
         """
         scaler = None if accelerator.scaler is None else dict(accelerator.scaler.state_dict())
         state = replace(state, processes=accelerator.num_processes, versions=versions_of(PACKAGES), scaler=scaler)
@@ -119,9 +119,9 @@ class Checkpoints:
     def restore(
         self, path: Path | str, accelerator: Accelerator, model: nn.Module, optimizer: Optimizer
     ) -> TrainingState:
-        """Load a checkpoint into a prepared model and its optimizer, on all processes; where the run stands.
+        """Load a checkpoint into a prepared model and its optimizer on all processes, and give where the run stands.
 
-        `CheckpointError` if the folder is damaged, or not of this model. What is saved of it: `save`.
+        `CheckpointError` if the folder is damaged, or not of this model.
         """
         path = Path(path)
         problem = told_by_main(accelerator, lambda: folders.problem_with(path), _elsewhere)
@@ -161,6 +161,7 @@ class Checkpoints:
         return told_by_main(accelerator, judge, _elsewhere)
 
     def _whole(self, paths: Sequence[Path]) -> Iterator[Path]:
+        """Those of which no byte is damaged; the others are named."""
         for path in paths:
             problem = folders.problem_with(path)
             if problem is None:

@@ -53,7 +53,7 @@ from wav2vec2.training.settings.run_config import (
 from wav2vec2.training.starting import make_accelerator
 from wav2vec2.training.tasks.ctc_task import CTCTask
 from wav2vec2.training.tasks.task import inputs_of
-from wav2vec2.training.trainer_collator import CTCCollator
+from wav2vec2.training.transformers_trainer import CTCCollator
 from wav2vec2.training.update_step import Updater
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -24,7 +24,7 @@ from wav2vec2 import (
     load_audio,
     read_manifest,
 )
-from wav2vec2.training.trainer_collator import ErrorRates, GreedyIds, UpdateCallback
+from wav2vec2.training.transformers_trainer import ErrorRates, GreedyIds, UpdateCallback
 
 MODEL = "facebook/wav2vec2-base"  # pretrained; for other languages than English facebook/wav2vec2-xls-r-300m
 TRAIN = "train.tsv"  # manifests: a header with the columns path and transcript

@@ -323,3 +323,10 @@ def test_two_processes_go_on_where_one_was_and_one_where_two_were(tmp_path: Path
         assert stock.config.architectures == ["Wav2Vec2ForPreTraining"]
     assert found[0]["told"] == found[1]["told"]  # the main process could not write, and all know
     assert found[0]["told"].startswith("CheckpointWriteError: ") and "could not be written" in found[0]["told"]
+    assert [found[rank]["own results"] for rank in range(2)] == [10, 11]
+    assert [found[rank]["result of main"] for rank in range(2)] == [10, 10]
+    assert (
+        found[0]["order"] == found[1]["order"] == "0 1 0 0 0 "
+    )  # where the main process fails, the other does not begin
+    for name in ("failure of on_main_first", "failure of told_by_main"):
+        assert [found[rank][name] for rank in range(2)] == ["KeyError('no')", "ValueError('main: KeyError')"]

@@ -15,7 +15,7 @@ from two_processes import run_on_two_processes, weights_under_decay
 from wav2vec2 import Wav2Vec2ForPreTraining
 from wav2vec2.training.model_making import make_model as make_model_of_run
 from wav2vec2.training.settings.run_config import ModelSection
-from wav2vec2.training.trainer_collator import CTCCollator
+from wav2vec2.training.transformers_trainer import CTCCollator
 
 LENGTHS = [16000, 9000, 390, 5000]
 

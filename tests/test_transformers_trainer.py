@@ -14,7 +14,7 @@ from trainer_runs import BATCH, RATE, SEED, UPDATES, arguments, make_examples, m
 from transformers import Trainer
 
 from wav2vec2.evaluation.scoring import error_rates
-from wav2vec2.training.trainer_collator import CTCCollator, ErrorRates, GreedyIds, UpdateCallback
+from wav2vec2.training.transformers_trainer import CTCCollator, ErrorRates, GreedyIds, UpdateCallback
 
 Weights = dict[str, Tensor]
 

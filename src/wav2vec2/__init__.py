@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from wav2vec2.training.pretraining import pretrain
     from wav2vec2.training.settings.recipes import read_run
     from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
-    from wav2vec2.training.trainer_collator import CTCCollator
+    from wav2vec2.training.transformers_trainer import CTCCollator
 
 __version__ = "0.1.0"
 
@@ -83,7 +83,7 @@ _MODULES = {
     "training.pretraining": ("pretrain",),
     "training.settings.recipes": ("read_run",),
     "training.settings.run_config": ("FinetuneRun", "PretrainRun"),
-    "training.trainer_collator": ("CTCCollator",),
+    "training.transformers_trainer": ("CTCCollator",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wav2vec2 import Wav2Vec2ForPreTraining
 from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.saving.main_process import on_main_first, told_by_main
 from wav2vec2.training.saving.training_state import TrainingState
 
 TINY: dict[str, Any] = {"conv_dim": (8, 8), "conv_stride": (20, 16), "conv_kernel": (40, 20), "num_hidden_layers": 1}
@@ -138,4 +139,34 @@ def work_on_two(rank: int, folder: Path) -> None:
         save(run, Checkpoints(folder / "file"), 1)
     except OSError as error:
         found["told"] = f"{type(error).__name__}: {error}"
+    found |= share_work(run.accelerator, folder / "order.txt")
     torch.save(found, folder / f"{rank}.pt")
+
+
+def share_work(accelerator: Any, order: Path) -> dict[str, Any]:
+    """What comes of work that the main process does first, and of work that it does alone."""
+    rank = accelerator.process_index
+
+    def work() -> int:
+        with order.open("a") as file:
+            file.write(f"{rank} ")
+        return 10 + int(rank)
+
+    def fail() -> int:
+        work()
+        raise KeyError("no")
+
+    def elsewhere(error: Exception) -> Exception:
+        return ValueError(f"main: {type(error).__name__}")
+
+    found: dict[str, Any] = {}
+    found["own results"] = on_main_first(accelerator, work, elsewhere)
+    accelerator.wait_for_everyone()
+    found["result of main"] = told_by_main(accelerator, work, elsewhere)
+    for share in (on_main_first, told_by_main):
+        try:
+            share(accelerator, fail, elsewhere)
+        except (KeyError, ValueError) as error:
+            found[f"failure of {share.__name__}"] = repr(error)
+    accelerator.wait_for_everyone()
+    return found | {"order": order.read_text()}

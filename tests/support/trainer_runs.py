@@ -14,7 +14,7 @@ from transformers import Trainer, TrainingArguments
 from two_processes import PROCESSES, QUICK, free_port
 
 from wav2vec2 import Wav2Vec2ForCTC
-from wav2vec2.training.trainer_collator import CTCCollator, UpdateCallback
+from wav2vec2.training.transformers_trainer import CTCCollator, UpdateCallback
 
 UPDATES, BATCH, RATE, SEED = 5, 8, 0.05, 7
 

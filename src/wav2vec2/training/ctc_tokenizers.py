@@ -1,13 +1,12 @@
 """Which tokens a run spells with: those that are given, those of the checkpoint, or those of the training text."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.one_id_per_logit import OneIdPerLogitTokenizer
 from wav2vec2.processing.processor import load_tokenizer
 from wav2vec2.processing.text_normalization import TextNormalization
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
@@ -22,9 +21,10 @@ from wav2vec2.training.settings.run_config import FinetuneModelSection, Finetune
 
 @dataclass(frozen=True)
 class ChosenTokenizer:
-    """The tokenizer of a run, where it is from, and the tokens of the checkpoint's head, None if the head is new."""
+    """The `tokenizer` of a run, `notes` on where it is from, and the `head_tokens` that the checkpoint's head was
+    trained for, None if the head is new."""
 
-    tokenizer: Any
+    tokenizer: OneIdPerLogitTokenizer
     notes: list[str]
     head_tokens: list[str] | None
 
@@ -39,23 +39,24 @@ def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
     training text; a vocabulary of the characters in that text."""
     saved, why_not = tokenizer_of_head(run.model, run.tuning.language)
     if run.text.vocabulary is not None:
-        given, notes = with_choices(load_vocabulary(run.text.vocabulary, run.text), run.text)
+        given, notes = with_choices(tokenizer_at(run.text.vocabulary, run.text), run.text)
         same = saved is not None and (saved.tokens, saved.blank) == (given.tokens, given.blank)
-        kept = list(saved.tokens) if same else None
+        kept = list(given.tokens) if same else None
         return ChosenTokenizer(given, [f"vocabulary: {len(given)} tokens, as given", *notes], kept)
     if saved is not None:
         kept = list(saved.tokens)
         saved, notes = with_choices(saved, run.text)
-        lacking = "" if run.text.on_unknown == "unknown" else characters_without_token(training_texts(data), saved)
+        any_will_do = run.text.on_unknown == "unknown"
+        lacking = "" if any_will_do else characters_without_token(clip_sources(data)[0], saved)
         if not lacking:
             return ChosenTokenizer(saved, [f"vocabulary: the checkpoint's {len(saved)} tokens", *notes], kept)
         why_not = f"the checkpoint's vocabulary cannot spell {lacking}, so head and vocabulary are new"
-    built = vocabulary_of(data, run.text)
+    built = vocabulary_of(clip_sources(data)[0], run.text)
     lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {built.report}".splitlines()]
     return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built, strict=True), lines, None)
 
 
-def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tuple[Any, str]:
+def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tuple[OneIdPerLogitTokenizer | None, str]:
     """The tokenizer that a checkpoint's CTC head was trained with; else None, and why if that is a surprise.
 
     Checkpoints that were only pretrained may have a tokenizer too, but no head that knows its tokens.
@@ -73,7 +74,7 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
         return None, f"the checkpoint's own tokenizer cannot be used, so head and vocabulary are new: {error}"
 
 
-def load_vocabulary(path: str, text: TextSection) -> Any:
+def tokenizer_at(path: str, text: TextSection) -> OneIdPerLogitTokenizer:
     """The tokenizer in a folder, or of a `vocab.json` under the choices of `text`."""
     if "/" not in path and not Path(path).exists():
         raise TokenizerFileError(f"text.vocabulary={path}: no such file or folder")
@@ -93,9 +94,12 @@ def normalization_of(text: TextSection) -> TextNormalization:
     return TextNormalization(text.apostrophes, text.unicode_form, text.punctuation, text.digits, text.case, spaces)
 
 
-def with_choices(tokenizer: Any, text: TextSection) -> tuple[Any, list[str]]:
-    """A tokenizer that says how it treats text stays as it is. One of a release that could not say so gets the choices
-    of the run, but the case of its letters is the vocabulary's: "lower" cannot be meant of upper-case tokens."""
+def with_choices(tokenizer: OneIdPerLogitTokenizer, text: TextSection) -> tuple[OneIdPerLogitTokenizer, list[str]]:
+    """The tokenizer with what a run chooses under `text`, and what is to be said of that.
+
+    A tokenizer that says how it treats text stays as it is. One of a release that could not say so gets the choices of
+    the run, but the case of its letters is the vocabulary's: "lower" cannot be meant of upper-case tokens.
+    """
     if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
         return tokenizer, []
     own = tokenizer.normalization
@@ -111,22 +115,20 @@ def with_choices(tokenizer: Any, text: TextSection) -> tuple[Any, list[str]]:
     return tokenizer, notes
 
 
-def characters_without_token(source: ClipSource, tokenizer: Any) -> str:
-    """Characters of the texts that the tokenizer lacks, empty if there are none."""
-    found = spell(source, tokenizer)
-    return " ".join(repr(character) for character, _ in found.unknown.most_common(10))
+def characters_without_token(texts: ClipSource, tokenizer: OneIdPerLogitTokenizer) -> str:
+    """The characters of the texts that the tokenizer lacks, the most frequent ones; empty if there are none."""
+    return " ".join(repr(character) for character, _ in spell(texts, tokenizer).unknown.most_common(10))
 
 
-def vocabulary_of(data: TrainingData, text: TextSection) -> Vocabulary:
-    """The vocabulary of the training text under the choices of the run."""
-    source = training_texts(data)
-    if not source.complete:
+def vocabulary_of(texts: ClipSource, text: TextSection) -> Vocabulary:
+    """The vocabulary of the training texts under the choices of the run."""
+    if not texts.complete:
         raise TrainingDataError(
             "data.train: the vocabulary cannot be built from a stream, whose text is not known before it is read; give "
             "text.vocabulary, a vocab.json or a folder with a tokenizer"
         )
     return build_vocabulary(
-        _texts(source),
+        (texts.transcripts[index] or "" for index in texts.usable()),
         unicode_form=text.unicode_form,
         case=text.case,
         punctuation=text.punctuation,
@@ -137,20 +139,11 @@ def vocabulary_of(data: TrainingData, text: TextSection) -> Vocabulary:
     )
 
 
-def training_texts(data: TrainingData) -> ClipSource:
-    """The clips that are trained on, without their audio."""
-    return clip_sources(data)[0]
-
-
-def _texts(source: ClipSource) -> Iterator[str]:
-    return (source.transcripts[index] or "" for index in source.usable())
-
-
 @dataclass(frozen=True)
 class CanBeSpelled:
     """Whether a tokenizer has tokens for all of a text. Copies go to worker processes."""
 
-    tokenizer: Any
+    tokenizer: OneIdPerLogitTokenizer
 
     def __call__(self, text: str) -> bool:
         """True if it has."""
@@ -161,7 +154,7 @@ class CanBeSpelled:
         return True
 
 
-def lenient(tokenizer: Any) -> Any:
+def lenient(tokenizer: OneIdPerLogitTokenizer) -> OneIdPerLogitTokenizer:
     """A copy that writes the token for unknown characters instead of refusing a text."""
     if tokenizer.unk_token is None:
         raise VocabularyError("text.on_unknown=unknown: the vocabulary has no token for what is unknown; use skip")
@@ -170,7 +163,7 @@ def lenient(tokenizer: Any) -> Any:
     return other
 
 
-def strict(tokenizer: Any) -> Any:
+def strict(tokenizer: OneIdPerLogitTokenizer) -> OneIdPerLogitTokenizer:
     """A copy that refuses a text with a character that has no token."""
     other = copy.copy(tokenizer)
     other.strict = True

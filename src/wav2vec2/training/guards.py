@@ -46,7 +46,7 @@ class NonFiniteError(TrainingStoppedError):
 
 
 class Guards:
-    """Looks at the figures of updates, at each of them or at some, and raises when a run has gone wrong for good.
+    """Looks at the figures of every update, or of some of them, and raises when a run has gone wrong for good.
 
     `chance` is the accuracy of guessing, 1 / (K + 1); None (with `num_groups=0`) for a task without codebooks.
     `warmup_updates` are those in which the learning rate rises: half of them belong to the time in which an accuracy at
@@ -66,13 +66,17 @@ class Guards:
         self.section, self.num_groups, self.chance = section, num_groups, chance
         self.stall_grace = max(section.grace, warmup_updates // 2)
         self.gradient_scaler = gradient_scaler
-        self._since: dict[str, int] = {}  # the first update of what has been wrong at every check since
-        self._accuracy: float | None = None  # smoothed
-        self._last = 0  # the last update that was checked
+        #: Of each thing that has been wrong at every check since: the update at which it was first seen.
+        self._since: dict[str, int] = {}
+        #: The smoothed accuracy, None before the first one.
+        self._accuracy: float | None = None
+        #: The last update that was checked.
+        self._last = 0
+        #: The highest smoothed accuracy so far, and the update that had it.
         self._best, self._best_update = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps, JSON-able."""
+        """What has been counted so far, for the checkpoint: JSON can hold it."""
         return {
             "since": dict(self._since),
             "accuracy": self._accuracy,
@@ -82,7 +86,7 @@ class Guards:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on as if nothing had come between."""
+        """Take over what `state_dict` gave, so that a resumed run stops where the uninterrupted one would."""
         self._since = dict(state["since"])
         self._accuracy, self._last = state["accuracy"], state["last"]
         self._best, self._best_update = state["best"], state["best_update"]
@@ -90,8 +94,11 @@ class Guards:
     def check(
         self, update: int, figures: Mapping[str, Any], name_culprit: Callable[[], str | None] | None = None
     ) -> None:
-        """`figures` are those of the log. `name_culprit` finds the module that made a number that is not finite; it is
-        called only if there is one. What is missing from `figures` is not checked."""
+        """Raise a `TrainingStoppedError` if the run has gone wrong for good by this update.
+
+        `figures` are those of the log; what is missing from them is not checked. `name_culprit` finds the module that
+        made a number that is not finite, and is called only if there is one.
+        """
         if self.section.non_finite:
             self._check_finite(update, figures, name_culprit)
         if self.num_groups and figures.get("masked_share", 1.0) > 0:  # without a masked frame all figures are zero

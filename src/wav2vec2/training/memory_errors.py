@@ -8,7 +8,7 @@ from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import Run
 
 #: How torch says it: of a CUDA device, of Apple's, and of the processor on Linux and on Windows. Only the first has a
-#: class of its own.
+#: class of its own. Accelerate's `should_reduce_batch_size` knows fewer of them, and no `MemoryError`.
 _PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 

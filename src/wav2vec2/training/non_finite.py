@@ -6,16 +6,15 @@ random in it follows from the clips' seeds and the update.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-#: What wrappers put before the names of the modules inside.
-_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+from wav2vec2.training.saving.named_states import without_wrappers
 
 
-def first_non_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str | None:
+def first_non_finite(model: nn.Module, run_forward: Callable[[], object]) -> str | None:
     """A sentence on what made the first number that is not finite; None if all of them are finite.
 
     It names, in this order: a parameter or buffer that was so before; an input of the whole model that was so; or the
@@ -25,7 +24,7 @@ def first_non_finite(model: nn.Module, run_forward: Callable[[], Any]) -> str | 
     weight = _first_weight(model)
     if weight is not None:
         return weight
-    search = _Search(name_of={module: _plain(name) for name, module in model.named_modules()})
+    search = _Search(name_of={module: without_wrappers(name) for name, module in model.named_modules()})
     handles = [handle for module in search.name_of for handle in search.watch(module)]
     try:
         with torch.no_grad():
@@ -54,8 +53,8 @@ def first_non_finite_gradient(model: nn.Module) -> str | None:
         return None
     name, what = wrong[-1]
     return (
-        f"the gradient of {_plain(name)} holds {what} (of {len(gradients)} gradients {len(wrong)} are not finite; "
-        "this is the one nearest to the loss)"
+        f"the gradient of {without_wrappers(name)} holds {what} (of {len(gradients)} gradients "
+        f"{len(wrong)} are not finite; this is the one nearest to the loss)"
     )
 
 
@@ -64,7 +63,7 @@ def _first_weight(model: nn.Module) -> str | None:
         for name, tensor in named:
             what = _wrong_in(tensor)
             if what is not None:
-                return f"the {kind} {_plain(name)} holds {what}, before anything is computed"
+                return f"the {kind} {without_wrappers(name)} holds {what}, before anything is computed"
     return None
 
 
@@ -77,12 +76,12 @@ class _Search:
     #: The modules that are being computed, outermost first.
     open: list[nn.Module] = field(default_factory=list)
 
-    def watch(self, module: nn.Module) -> Iterator[Any]:
+    def watch(self, module: nn.Module) -> Iterator[RemovableHandle]:
         """Hooks before and after a module."""
         yield module.register_forward_pre_hook(self.before, with_kwargs=True)
         yield module.register_forward_hook(self.after)
 
-    def before(self, module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def before(self, module: nn.Module, positional: tuple[object, ...], named: dict[str, object]) -> None:
         """Its inputs: not finite for the first time means that its parent made them so, between two of its parts."""
         what = None if self.found is not None else _wrong_in([*positional, *named.values()], mask_allowed=True)
         if what is not None and self.open:
@@ -92,7 +91,7 @@ class _Search:
             self.found = f"the input of the model: it holds {what}, before anything is computed"
         self.open.append(module)
 
-    def after(self, module: nn.Module, _: Any, output: Any) -> None:
+    def after(self, module: nn.Module, _: object, output: object) -> None:
         """Its output: not finite for the first time means that the module itself made it so."""
         if self.open and self.open[-1] is module:
             self.open.pop()
@@ -104,16 +103,7 @@ class _Search:
         return self.name_of[module] or f"the model itself ({type(module).__name__})"
 
 
-def _plain(name: str) -> str:
-    """A module's name without what wrappers add to it."""
-    for wrapper in _WRAPPERS:
-        while name.startswith(wrapper):
-            name = name.removeprefix(wrapper)
-        name = name.replace(f".{wrapper}", ".")
-    return name
-
-
-def _wrong_in(values: Any, mask_allowed: bool = False) -> str | None:
+def _wrong_in(values: object, mask_allowed: bool = False) -> str | None:
     """What is not finite in tensors, and in lists, tuples and mappings of them: "3 of 96 values: inf".
 
     With `mask_allowed`, -inf is: attention masks consist of it.
@@ -131,7 +121,7 @@ def _wrong_in(values: Any, mask_allowed: bool = False) -> str | None:
     return None
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def _tensors(values: object) -> Iterator[Tensor]:
     if isinstance(values, Tensor):
         yield values.detach()
     elif isinstance(values, dict):

@@ -10,32 +10,37 @@ The files are written from the folder's own `model.safetensors`, in which the te
 """
 
 import copy
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.modeling.language_adapters import language_parameters
-from wav2vec2.modeling.loading import CheckpointError
-from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS, Saveable
 from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_config import TuningSection
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 #: The folder of the PEFT adapter inside a model's folder.
 LORA_FOLDER = "lora"
 
 _WEIGHTS = "model.safetensors"
-_A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
 
 
 class TuningError(ValueError):
     """A way of tuning that does not go with this model, and what would."""
 
 
-def apply_tuning(model: Any, tuning: TuningSection, seed: int = 0) -> list[Any]:
+def apply_tuning(model: Wav2Vec2PreTrainedModel, tuning: TuningSection, seed: int = 0) -> list[Saveable]:
     """Leave only what `tuning` asks for to be trained, in place; what must be saved beside the model.
 
     New weights follow from `seed` alone, the same on all processes.
@@ -59,7 +64,7 @@ class LanguageAdapterFile:
         self.language = language
         self.names = names
 
-    def save_pretrained(self, save_directory: Any, /) -> Path:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], /) -> Path:
         """Take the language's tensors out of the folder's model; the file that was written."""
         folder = Path(save_directory)
         stored = load_file(folder / _WEIGHTS)
@@ -76,13 +81,13 @@ def write_language_adapter(folder: Path, language: str, tensors: Mapping[str, Te
     return path
 
 
-def train_language_adapter(model: Any, language: str) -> LanguageAdapterFile:
+def train_language_adapter(model: Wav2Vec2PreTrainedModel, language: str) -> LanguageAdapterFile:
     """Train the adapters of all layers and the head, nothing else.
 
     The adapters start afresh, unless the model has been switched to `language` already: then its own are trained
     further. The head stays as it is.
     """
-    if getattr(model.config, "adapter_attn_dim", None) is None or not hasattr(model, "lm_head"):
+    if getattr(model.config, "adapter_attn_dim", None) is None or not isinstance(model, Wav2Vec2ForCTC):
         raise TuningError(
             "tuning.method=adapter: this model has no language adapters; start from an MMS checkpoint, or give its "
             "layers some with model.config.adapter_attn_dim=16"
@@ -100,70 +105,75 @@ def train_language_adapter(model: Any, language: str) -> LanguageAdapterFile:
     return LanguageAdapterFile(language, list(names))
 
 
-def add_lora(model: Any, tuning: TuningSection) -> "LoraFiles":
+def add_lora(model: Wav2Vec2PreTrainedModel, tuning: TuningSection) -> "LoraFiles":
     """Put low-rank additions beside the chosen linear layers; they and the head are trained, nothing else."""
-    peft = _peft()
-    targets = _targets(model, tuning.lora_targets)
-    heads = head_modules(model)
-    settings: dict[str, Any] = {
-        "r": tuning.lora_rank,
-        "lora_alpha": tuning.lora_alpha,
-        "lora_dropout": tuning.lora_dropout,
-        "target_modules": targets,
-    }
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError("tuning.method=lora needs PEFT: pip install peft") from error
+    targets, heads = _linear_layers(model, tuning.lora_targets), _head_modules(model)
+    config = peft.LoraConfig(
+        r=tuning.lora_rank,
+        lora_alpha=tuning.lora_alpha,
+        lora_dropout=tuning.lora_dropout,
+        target_modules=targets,
+    )
     # The head is trained where it is, not in a copy beside it: its names in the model stay, and the saved adapter
     # has it as `modules_to_save` all the same.
-    peft.inject_adapter_in_model(peft.LoraConfig(**settings), model)
+    saved = replace(config, modules_to_save=heads, inference_mode=True)
+    peft.inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad = ".lora_" in name or name.split(".")[0] in heads
-    saved = peft.LoraConfig(**settings, modules_to_save=heads, inference_mode=True)
     return LoraFiles(saved, model.config.name_or_path)
 
 
 class LoraFiles:
     """Turns the folder of a model with LoRA beside its layers into that of the merged model and its adapter."""
 
-    def __init__(self, config: Any, base: str) -> None:
+    def __init__(self, config: "LoraConfig", base: str) -> None:
         self.config = config
         self.scaling = config.lora_alpha / config.r
         # A folder of this machine says nothing elsewhere.
         config.base_model_name_or_path = None if not base or Path(base).exists() else base
 
-    def save_pretrained(self, save_directory: Any, /) -> Path:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], /) -> Path:
         """Merge the folder's model, and write the adapter and what training goes on from; the adapter's folder."""
         folder = Path(save_directory)
         apart = load_file(folder / _WEIGHTS)
         (folder / TRAINING_WEIGHTS).parent.mkdir(exist_ok=True)
         (folder / _WEIGHTS).rename(folder / TRAINING_WEIGHTS)
         save_file(merge_lora(apart, self.scaling), folder / _WEIGHTS, {"format": "pt"})
-        adapter = folder / LORA_FOLDER
+        adapter, heads = folder / LORA_FOLDER, self.config.modules_to_save
         self.config.save_pretrained(adapter)
-        tensors = lora_tensors(apart, self.config.modules_to_save)
+        # under the names of PEFT's files: the additions, and the head as `modules_to_save`
+        tensors = {
+            f"base_model.model.{name.replace('.default.', '.')}": tensor
+            for name, tensor in apart.items()
+            if ".lora_" in name or name.split(".")[0] in heads
+        }
         save_file(tensors, adapter / "adapter_model.safetensors", {"format": "pt"})
         return adapter
 
 
 def merge_lora(apart: Mapping[str, Tensor], scaling: float) -> dict[str, Tensor]:
-    """Weights with LoRA beside them -> ordinary weights: W + scaling B A, added up in float64."""
+    """Weights with LoRA beside them -> ordinary weights: W + scaling B A, added up in float64.
+
+    PEFT's `merge_and_unload` changes the model itself, which is to be trained on (and unmerging gives other bits), and
+    under FSDP2 each process would merge its pieces. Here are the whole tensors that have been saved.
+    """
     merged = {}
     for name, tensor in apart.items():
         if ".lora_" in name:
             continue
-        layer, inside, kind = name.partition(_BASE)
+        layer, inside, kind = name.partition(".base_layer.")
         if inside and kind == "weight":
-            addition = apart[layer + _B].double() @ apart[layer + _A].double()
-            tensor = (tensor.double() + scaling * addition).to(tensor.dtype)
+            below, above = (apart[f"{layer}.lora_{letter}.default.weight"].double() for letter in "AB")
+            tensor = (tensor.double() + scaling * (above @ below)).to(tensor.dtype)
         merged[f"{layer}.{kind}" if inside else name] = tensor.contiguous()
     return merged
 
 
-def lora_tensors(apart: Mapping[str, Tensor], heads: list[str]) -> dict[str, Tensor]:
-    """The adapter alone under the names of PEFT's files: the additions, and the head as `modules_to_save`."""
-    chosen = {name: tensor for name, tensor in apart.items() if ".lora_" in name or name.split(".")[0] in heads}
-    return {f"base_model.model.{name.replace('.default.', '.')}": tensor for name, tensor in chosen.items()}
-
-
-def head_modules(model: Any) -> list[str]:
+def _head_modules(model: Wav2Vec2PreTrainedModel) -> list[str]:
     """What stands on top of the pretrained model, as `lm_head`."""
     heads = [
         name
@@ -176,7 +186,7 @@ def head_modules(model: Any) -> list[str]:
     return heads
 
 
-def _targets(model: Any, endings: list[str]) -> list[str]:
+def _linear_layers(model: Wav2Vec2PreTrainedModel, endings: list[str]) -> list[str]:
     """The full names of the linear layers of the pretrained model whose names end so."""
     body = model.base_model_prefix
     linear = [f"{body}.{name}" for name, module in model.base_model.named_modules() if isinstance(module, nn.Linear)]
@@ -186,25 +196,3 @@ def _targets(model: Any, endings: list[str]) -> list[str]:
         known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
         raise TuningError(f"tuning.lora_targets: no linear layer is called {', '.join(missing)}; there are {known}")
     return sorted({name for names in found.values() for name in names})
-
-
-def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise ImportError("tuning.method=lora needs PEFT: pip install peft") from error
-    return peft
-
-
-@torch.no_grad()
-def load_lora(model: Any, folder: str | Path) -> Any:
-    """Put a saved LoRA into the model it was trained on, merged; the model.
-
-    The model must have a head of the adapter's size, such as
-    `Wav2Vec2ForCTC.from_pretrained(base, vocab_size=V, pad_token_id=0)`.
-    """
-    peft = _peft()
-    path = Path(folder)
-    if not (path / "adapter_config.json").is_file():
-        raise CheckpointError(f"{path}: has no adapter_config.json; the adapter is in the folder `lora` of a model")
-    return peft.PeftModel.from_pretrained(model, path).merge_and_unload()

@@ -21,7 +21,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 logger = logging.getLogger("wav2vec2")
 
@@ -35,7 +34,8 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class FileList:
-    """What `files.json` says: which files there must be (size, CRC-32), and how good the checkpoint is."""
+    """What `files.json` says: the `update` after which the checkpoint was saved, the `metric` that tells how good it
+    is, and which `files` there must be, with their sizes and CRC-32."""
 
     update: int
     metric: float | None
@@ -84,7 +84,7 @@ def seal(folder: Path, update: int, metric: float | None) -> None:
     content = {"version": _VERSION, "update": update, "metric": usable, "files": files}
     text = json.dumps({"content": content, "crc32": zlib.crc32(_canonical(content))}, indent=1)
     with (folder / _LIST).open("w", encoding="utf-8") as file:
-        file.write(text)  # nothing follows that could be cut off without being missed
+        file.write(text)
     _flush(folder / _LIST)
     for place in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
         _flush_folder(place)
@@ -118,7 +118,10 @@ def delete(folder: Path) -> None:
 
 
 def tidy(root: Path) -> None:
-    """Take away what an ended process left half written or half deleted, and give a stand-in its name back."""
+    """Take away what a process that was ended left half written or half deleted.
+
+    A checkpoint that stands by under another name, since its replacement never came, gets its name back.
+    """
     for path in _entries(root):
         if path.name.startswith((".writing-update-", ".deleting-update-")):
             shutil.rmtree(path, ignore_errors=True)
@@ -171,11 +174,12 @@ def _entries(root: Path) -> Iterator[Path]:
 
 
 def _aside(final: Path, purpose: str) -> Path:
-    """A hidden name beside the final one. A token, as no random number of the run may be used up."""
+    """A hidden name beside the final one, new each time. (`secrets` leaves the random numbers of the run alone.)"""
     return final.with_name(f".{purpose}-{final.name.removeprefix('.replaced-')}-{secrets.token_hex(4)}")
 
 
-def _canonical(content: Any) -> bytes:
+def _canonical(content: object) -> bytes:
+    """The bytes that the checksum of a list is taken of: they do not depend on how the JSON is laid out."""
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -7,28 +7,35 @@ DeepSpeed's own folder) and the list of all files (`files.json`). How folders st
 
 import logging
 import math
+import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, gather_object
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from wav2vec2.files.versions import versions_of
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.training.saving import checkpoint_folders as folders
+from wav2vec2.training.saving.main_process import told_by_main
 from wav2vec2.training.saving.named_states import (
     gather_optimizer,
     gather_weights,
     restore_optimizer,
     restore_weights,
+    unwrapped,
     write_optimizer,
 )
-from wav2vec2.training.saving.training_state import TrainingState, versions
+from wav2vec2.training.saving.training_state import PACKAGES, TrainingState
 
 logger = logging.getLogger("wav2vec2")
 
@@ -40,17 +47,15 @@ TRAINING_WEIGHTS = f"{folders.STATE_FOLDER}/weights.safetensors"
 _DEEPSPEED = f"{folders.STATE_FOLDER}/deepspeed"
 _GIB = 2**30
 
-T = TypeVar("T")
-
 
 class CheckpointWriteError(OSError):
     """A checkpoint that could not be written. Those before it are as they were, and nothing of it is left."""
 
 
-class HasSavePretrained(Protocol):
-    """A feature extractor, tokenizer or processor: what makes a model's folder complete."""
+class Saveable(Protocol):
+    """A feature extractor, tokenizer or processor, or a language adapter: what makes a model's folder complete."""
 
-    def save_pretrained(self, save_directory: Any, /) -> Any:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], /) -> Any:
         """Write its files into the folder."""
 
 
@@ -66,38 +71,41 @@ class Checkpoints:
 
     def save(
         self,
-        accelerator: Any,
-        model: Any,
-        optimizer: Any,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: Optimizer,
         state: TrainingState,
-        extras: Sequence[HasSavePretrained] = (),
+        extras: Sequence[Saveable] = (),
         metric: float | None = None,
     ) -> Path:
-        """Write a checkpoint; its folder. All processes must call, the main one writes, an error reaches all.
+        """Write a checkpoint, and give its folder. All processes must call, the main one writes, an error reaches all.
 
-        `metric` (lower is better) decides which are the best. Raises `CheckpointWriteError` if the folder cannot take
-        it.
+        `extras` are written beside the model. `metric` (lower is better) decides which checkpoints are the best. Raises
+        `CheckpointWriteError` if the folder cannot take it.
         """
-        state = replace(
-            state, processes=accelerator.num_processes, versions=versions(), scaler=_scaler_state(accelerator)
-        )
+        scaler = None if accelerator.scaler is None else dict(accelerator.scaler.state_dict())
+        state = replace(state, processes=accelerator.num_processes, versions=versions_of(PACKAGES), scaler=scaler)
         deepspeed = _is_deepspeed(accelerator)
         weights = gather_weights(accelerator, model)
-        tensors, numbers = ({}, {}) if deepspeed else gather_optimizer(accelerator, model, optimizer)
-        needed = sum(tensor.nbytes for tensor in (*weights.values(), *tensors.values()))
-        temporary = _main_does(accelerator, lambda: self._begin(state.update, needed))
+        optimized = {} if deepspeed else gather_optimizer(accelerator, model, optimizer)
+        tensors = [value for value in (*weights.values(), *optimized.values()) if isinstance(value, Tensor)]
+        needed = sum(tensor.nbytes for tensor in tensors)
+
+        def begin() -> Path:
+            with _telling_of_space(self.folder, needed):
+                folders.tidy(self.folder)
+                return folders.temporary_folder(self.folder, state.update)
+
+        temporary = told_by_main(accelerator, begin, _elsewhere)
         if deepspeed:
-            try:
-                _all_do(accelerator, lambda: _write_deepspeed(accelerator, temporary, needed))
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
+            with _removed_after_failure(temporary):
+                _write_deepspeed(accelerator, temporary, needed)
 
         def write() -> Path:
-            with _written_or_removed(temporary, needed):
-                _write_model(_inside(accelerator, model), weights, extras, temporary)
+            with _removed_after_failure(temporary), _telling_of_space(self.folder, needed):
+                _write_model(unwrapped(accelerator, model), weights, extras, temporary)
                 if not deepspeed:
-                    write_optimizer(temporary / _OPTIMIZER, tensors, numbers)
+                    write_optimizer(temporary / _OPTIMIZER, optimized)
                 with (temporary / _STATE).open("w", encoding="utf-8") as file:
                     file.write(state.to_json())
                 folders.seal(temporary, state.update, metric)
@@ -106,15 +114,17 @@ class Checkpoints:
             self._thin_out(final)
             return final
 
-        return _main_does(accelerator, write)
+        return told_by_main(accelerator, write, _elsewhere)
 
-    def restore(self, path: Path | str, accelerator: Any, model: Any, optimizer: Any) -> TrainingState:
-        """Load a checkpoint into a prepared model and its optimizer, on all processes; where the run stands.
+    def restore(
+        self, path: Path | str, accelerator: Accelerator, model: nn.Module, optimizer: Optimizer
+    ) -> TrainingState:
+        """Load a checkpoint into a prepared model and its optimizer on all processes, and give where the run stands.
 
-        `CheckpointError` if the folder is damaged, or not of this model. What is saved of it: `save`.
+        `CheckpointError` if the folder is damaged, or not of this model.
         """
         path = Path(path)
-        problem = _main_does(accelerator, lambda: folders.problem_with(path))
+        problem = told_by_main(accelerator, lambda: folders.problem_with(path), _elsewhere)
         if problem is not None:
             raise CheckpointError(f"{path}: cannot be resumed from: {problem}")
         if (path / _DEEPSPEED).is_dir() != _is_deepspeed(accelerator):
@@ -138,18 +148,20 @@ class Checkpoints:
         """The whole checkpoint with the lowest metric, the newer one of equals; None if none was saved with one."""
         return next(self._whole(self._by_metric(folders.checkpoints_in(self.folder))), None)
 
-    def are_improved_by(self, accelerator: Any, metric: float | None) -> bool:
+    def are_improved_by(self, accelerator: Accelerator, metric: float | None) -> bool:
         """Whether a checkpoint with this metric would be kept as one of the best. All processes must call."""
-        return bool(_main_does(accelerator, lambda: self._improved_by(metric)))
 
-    def _improved_by(self, metric: float | None) -> bool:
-        if metric is None or not math.isfinite(metric):
-            return False
-        rated = self._by_metric(self._complete())[: self.keep_best]
-        worst = folders.read_list(rated[-1]).metric if rated else None
-        return len(rated) < self.keep_best or (worst is not None and metric < worst)
+        def judge() -> bool:
+            if metric is None or not math.isfinite(metric):
+                return False
+            rated = self._by_metric(self._complete())[: self.keep_best]
+            worst = folders.read_list(rated[-1]).metric if rated else None
+            return len(rated) < self.keep_best or (worst is not None and metric < worst)
+
+        return told_by_main(accelerator, judge, _elsewhere)
 
     def _whole(self, paths: Sequence[Path]) -> Iterator[Path]:
+        """Those of which no byte is damaged; the others are named."""
         for path in paths:
             problem = folders.problem_with(path)
             if problem is None:
@@ -169,11 +181,6 @@ class Checkpoints:
                 rated.append((metric, path))
         return [path for _, path in sorted(rated, key=lambda pair: pair[0])]
 
-    def _begin(self, update: int, needed: int) -> Path:
-        with _written_or_removed(self.folder, needed, remove=False):
-            folders.tidy(self.folder)
-            return folders.temporary_folder(self.folder, update)
-
     def _complete(self) -> list[Path]:
         """Those whose files are all there; what is in them is not read."""
         return [p for p in folders.checkpoints_in(self.folder) if folders.problem_with(p, contents=False) is None]
@@ -187,7 +194,7 @@ class Checkpoints:
                 folders.delete(path)
 
 
-def _write_model(model: Any, weights: dict[str, Tensor], extras: Sequence[HasSavePretrained], folder: Path) -> None:
+def _write_model(model: PreTrainedModel, weights: dict[str, Tensor], extras: Sequence[Saveable], folder: Path) -> None:
     """The folder that `from_pretrained` reads, one file of weights with today's names of parameters."""
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -200,77 +207,16 @@ def _write_model(model: Any, weights: dict[str, Tensor], extras: Sequence[HasSav
         extra.save_pretrained(folder)
 
 
-def _write_deepspeed(accelerator: Any, folder: Path, needed: int) -> None:
-    with _written_or_removed(folder, needed, remove=False):
-        accelerator.save_state(str(folder / _DEEPSPEED), safe_serialization=True)
-
-
-@contextmanager
-def _written_or_removed(folder: Path, needed: int, remove: bool = True) -> Iterator[None]:
-    """Leave nothing behind if writing fails, and say what was needed and what there was."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        free = _free_bytes(folder)
-        if remove:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise CheckpointWriteError(
-            f"{folder.parent if remove else folder}: the checkpoint could not be written ({error}): it needs "
-            f"{needed / _GIB:.3g} GiB, and {free} free. Earlier checkpoints are as they were"
-        ) from error
-    except BaseException:
-        if remove:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _free_bytes(folder: Path) -> str:
-    """How much a folder can still take, in words; its nearest ancestor that is there answers for it."""
-    for place in (folder, *folder.absolute().parents):
-        try:
-            return f"{shutil.disk_usage(place).free / _GIB:.3g} GiB were"
-        except OSError:
-            continue
-    return "an unknown number were"
-
-
-def _inside(accelerator: Any, model: Any) -> Any:
-    return accelerator.unwrap_model(model, keep_torch_compile=False)
-
-
-def _is_deepspeed(accelerator: Any) -> bool:
+def _is_deepspeed(accelerator: Accelerator) -> bool:
     return bool(accelerator.distributed_type == DistributedType.DEEPSPEED)
 
 
-def _scaler_state(accelerator: Any) -> dict[str, Any] | None:
-    return None if accelerator.scaler is None else dict(accelerator.scaler.state_dict())
-
-
-def _main_does(accelerator: Any, work: Callable[[], T]) -> T:
-    """What `work` returns on the main process, on all of them; or its error, on all of them."""
-    result: list[Any] = [None, None]
-    failure: Exception | None = None
-    if accelerator.is_main_process:
-        try:
-            result[0] = work()
-        except Exception as error:
-            failure = error
-            result[1] = (isinstance(error, CheckpointWriteError), str(error))
-    broadcast_object_list(result)
-    if failure is not None:
-        raise failure
-    if result[1] is not None:
-        expected, text = result[1]
-        raise CheckpointWriteError(text) if expected else RuntimeError(f"the main process failed to save: {text}")
-    value: T = result[0]
-    return value
-
-
-def _all_do(accelerator: Any, work: Callable[[], None]) -> None:
-    """Do `work` on every process, and fail on all if it failed on one."""
+def _write_deepspeed(accelerator: Accelerator, folder: Path, needed: int) -> None:
+    """DeepSpeed's own state, of which every process writes its share; if one fails, all fail."""
     failure: Exception | None = None
     try:
-        work()
+        with _telling_of_space(folder, needed):
+            accelerator.save_state(str(folder / _DEEPSPEED), safe_serialization=True)
     except Exception as error:
         failure = error
     failed = [text for text in gather_object([str(failure) if failure is not None else ""]) if text]
@@ -278,3 +224,39 @@ def _all_do(accelerator: Any, work: Callable[[], None]) -> None:
         raise failure
     if failed:
         raise CheckpointWriteError(failed[0])
+
+
+def _elsewhere(error: Exception) -> Exception:
+    """What the other processes raise when the main one fails with `error`."""
+    if isinstance(error, CheckpointWriteError):
+        return CheckpointWriteError(str(error))
+    return RuntimeError(f"the main process failed to save: {error}")
+
+
+@contextmanager
+def _removed_after_failure(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder behind if what is done inside fails, whatever stops it."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _telling_of_space(folder: Path, needed: int) -> Iterator[None]:
+    """Make of an error of writing one that says how many bytes were needed and how many there were."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        free = "an unknown number were"
+        for place in (folder, *folder.absolute().parents):  # the nearest that is there answers for it
+            try:
+                free = f"{shutil.disk_usage(place).free / _GIB:.3g} GiB were"
+                break
+            except OSError:
+                continue
+        raise CheckpointWriteError(
+            f"{folder}: the checkpoint could not be written ({error}): it needs {needed / _GIB:.3g} GiB, and {free} "
+            "free. Earlier checkpoints are as they were"
+        ) from error

@@ -50,7 +50,7 @@ def _nothing(name: str) -> None:
 
 
 class Interruption:
-    """Within the context, `requested` is the name of the signal that asked for the end, None while none has.
+    """A context in which `requested` is the name of the signal that asked for the end, None as long as none has.
 
     `asked` is called with its name as soon as it comes, in a thread of its own, since the main thread may be deep in
     an update. A second SIGTERM or Ctrl-C ends the process at once with 128 + its number, after a call of `ending`; at a
@@ -66,6 +66,7 @@ class Interruption:
     ) -> None:
         self.requested: str | None = None
         self._asked, self._ending, self._echo_seconds = asked, ending, echo_seconds
+        #: The handlers that were there before, by the numbers of their signals.
         self._previous: dict[int, Any] = {}
         self._ended = False
 

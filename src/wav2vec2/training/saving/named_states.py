@@ -1,57 +1,89 @@
 """The weights of a model and the state of its optimizer by the names of parameters, whole, whatever trains them.
 
 On one process, under DDP and under FSDP2 (where each process holds a piece of every tensor) the same tensors come out,
-bit by bit, so a run may go on on another number of processes. A gradient scaler, Adam's counters and the like travel
-as they are. Indices, by which torch's optimizers file their state, would change with the order of parameters.
+bit by bit, so a run may go on on another number of processes. Indices, by which torch's optimizers file their state,
+would change with the order of parameters.
+
+Why not `get_state_dict` and `set_state_dict` of `torch.distributed.checkpoint.state_dict`: to have a state to read or
+to fill, they let an empty optimizer take a step with gradients of zero. A parameter that has not been trained yet, as
+the encoder during the first updates of a fine-tuning, then counts one step more than it has taken, so Adam corrects its
+averages otherwise, and a resumed run is not the uninterrupted one (torch 2.13). They also load tensors of another
+precision without an error.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from wav2vec2.modeling.loading import CheckpointError
 
-#: What wrappers put between the names of modules: `torch.compile` and recomputed activations.
-_WRAPPERS = {"_orig_mod", "_checkpoint_wrapped_module"}
-_FLAT = "flat_param"
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+#: What wrappers put between the names of modules: DDP, FSDP version 1, `torch.compile` and recomputed activations.
+_WRAPPERS = {"module", "_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module"}
 
 
-def gather_weights(accelerator: Any, model: Any) -> dict[str, Tensor]:
+def unwrapped(accelerator: Accelerator, model: nn.Module) -> nn.Module:
+    """The model without what distributes and compiles it. Under FSDP2 its parameters are still in pieces."""
+    inside: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
+    if any("flat_param" in name for name, _ in inside.named_parameters()):
+        raise ValueError(
+            "FSDP version 1 has no names for parameters: set `fsdp_version: 2` in Accelerate's configuration"
+        )
+    return inside
+
+
+def without_wrappers(name: str) -> str:
+    """The name of a module or parameter as it is in the model alone.
+
+    >>> without_wrappers("module._orig_mod.encoder.layers.0")
+    'encoder.layers.0'
+    """
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def gather_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
     """The model's state on the CPU of the main process, nothing on the others. All processes must call."""
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         weights = accelerator.get_state_dict(model)
         return dict(weights) if accelerator.is_main_process else {}
-    return _on_main(accelerator, _weights(accelerator, model))
+    # one by one, so that no accelerator holds all of them whole
+    whole = ((name, _whole(tensor)) for name, tensor in _weights(accelerator, model).items())
+    return {name: tensor.cpu() for name, tensor in whole if accelerator.is_main_process}
 
 
-def gather_optimizer(accelerator: Any, model: Any, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's tensors and numbers as `parameter/entry`, on the main process. All processes must call."""
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, Any] = {}
-    for name, parameter in _optimized(accelerator, model, optimizer):
-        for entry, value in _bare(optimizer).state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"{name}/{entry}"] = value
-            elif isinstance(value, bool | int | float):
-                numbers[f"{name}/{entry}"] = value
-            else:
+def gather_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor | float]:
+    """The optimizer's tensors and numbers as `parameter/entry`, on the CPU of the main process, nothing on the others.
+    All processes must call."""
+    gathered: dict[str, Tensor | float] = {}
+    for name, parameter in _optimized(accelerator, model, optimizer).items():
+        for entry, value in optimizer.state.get(parameter, {}).items():
+            if not isinstance(value, Tensor | bool | int | float):
                 raise TypeError(f"the optimizer's {entry} of {name} is a {type(value).__name__}: cannot be saved")
-    return _on_main(accelerator, tensors), numbers
+            whole = _whole(value) if isinstance(value, Tensor) else value
+            if accelerator.is_main_process:
+                gathered[f"{name}/{entry}"] = whole.cpu() if isinstance(whole, Tensor) else whole
+    return gathered
 
 
-def write_optimizer(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-    """What `gather_optimizer` gave, as safetensors: reading it can run no code."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"numbers": json.dumps(numbers)})
+def write_optimizer(path: Path, gathered: dict[str, Tensor | float]) -> None:
+    """Write what `gather_optimizer` gave as safetensors: reading it can run no code."""
+    tensors = {name: value.contiguous() for name, value in gathered.items() if isinstance(value, Tensor)}
+    numbers = {name: value for name, value in gathered.items() if not isinstance(value, Tensor)}
+    save_file(tensors, path, {"numbers": json.dumps(numbers)})
 
 
 @torch.no_grad()
-def restore_weights(accelerator: Any, model: Any, path: Path) -> None:
+def restore_weights(accelerator: Accelerator, model: nn.Module, path: Path) -> None:
     """Load a file of weights into a prepared model, strictly: the same names, shapes and precision."""
     stored, own = load_file(path), _weights(accelerator, model)
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
@@ -61,60 +93,51 @@ def restore_weights(accelerator: Any, model: Any, path: Path) -> None:
         if (tensor.shape, tensor.dtype) != (stored[name].shape, stored[name].dtype):
             raise CheckpointError(f"{path}: {name} is {_kind(stored[name])}, but the model's is {_kind(tensor)}")
     for name, tensor in own.items():
-        tensor.copy_(_pieces(stored[name], tensor))
+        tensor.copy_(_piece(stored[name], tensor))
 
 
-def restore_optimizer(accelerator: Any, model: Any, optimizer: Any, path: Path) -> None:
+def restore_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, path: Path) -> None:
     """Load what `write_optimizer` wrote; learning rates, weight decays and the like stay those of this run."""
-    stored: dict[str, Any] = dict(load_file(path))
+    stored: dict[str, Tensor | float] = dict(load_file(path))
     with safe_open(path, "pt") as file:
         stored |= json.loads((file.metadata() or {}).get("numbers", "{}"))
-    index = {name: number for number, (name, _) in enumerate(_optimized(accelerator, model, optimizer))}
-    own = dict(_optimized(accelerator, model, optimizer))
+    own = _optimized(accelerator, model, optimizer)
+    index = {name: number for number, name in enumerate(own)}
     state: dict[int, dict[str, Any]] = {}
     for key, value in stored.items():
         name, _, entry = key.rpartition("/")
         if name not in own:
             raise CheckpointError(f"{path}: holds the state of {name}, which this run does not train")
-        parameter = own[name]
-        fits = isinstance(value, Tensor) and value.shape == parameter.shape
-        state.setdefault(index[name], {})[entry] = _pieces(value, parameter) if fits else value
-    bare = _bare(optimizer)
-    bare.load_state_dict({"state": state, "param_groups": bare.state_dict()["param_groups"]})
+        if isinstance(value, Tensor) and value.shape == own[name].shape:
+            value = _piece(value, own[name])
+        state.setdefault(index[name], {})[entry] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _weights(accelerator: Any, model: Any) -> dict[str, Tensor]:
-    """The live tensors of the model that is inside the wrappers, pieces under FSDP2."""
-    weights = {_plain(name): tensor for name, tensor in _unwrapped(accelerator, model).state_dict().items()}
-    _refuse_flat(weights)
-    return weights
+def _weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
+    """The live tensors of the model by their names without wrappers, pieces under FSDP2."""
+    return {without_wrappers(name): tensor for name, tensor in unwrapped(accelerator, model).state_dict().items()}
 
 
-def _optimized(accelerator: Any, model: Any, optimizer: Any) -> list[tuple[str, Any]]:
-    """The parameters in the order of the optimizer's indices, with their names."""
-    named = {id(parameter): _plain(name) for name, parameter in _unwrapped(accelerator, model).named_parameters()}
-    _refuse_flat(dict.fromkeys(named.values()))
-    parameters = [parameter for group in _bare(optimizer).param_groups for parameter in group["params"]]
-    if any(id(parameter) not in named for parameter in parameters):
+def _optimized(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]:
+    """The parameters by their names without wrappers, in the order of the optimizer's indices."""
+    inside = unwrapped(accelerator, model)
+    names = {id(parameter): without_wrappers(name) for name, parameter in inside.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if any(id(parameter) not in names for parameter in parameters):
         raise ValueError(
             "the optimizer trains a parameter that is not the model's: its state has no name to be saved by"
         )
-    return [(named[id(parameter)], parameter) for parameter in parameters]
+    return {names[id(parameter)]: parameter for parameter in parameters}
 
 
-def _on_main(accelerator: Any, tensors: dict[str, Any]) -> dict[str, Tensor]:
-    """Whole tensors on the CPU of the main process, put together one by one so that no accelerator holds them all."""
-    gathered = {}
-    for name, tensor in tensors.items():
-        whole: Any = tensor.detach()
-        if _is_sharded(whole):
-            whole = whole.full_tensor()
-        if accelerator.is_main_process:
-            gathered[name] = whole.cpu()
-    return gathered
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor put together from the pieces of all processes, each of which must call."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
 
 
-def _pieces(whole: Tensor, like: Any) -> Tensor:
+def _piece(whole: Tensor, like: Tensor) -> Tensor:
     """This process's piece of a tensor, cut as `like` is. Every process has the whole, so nothing is sent."""
     if not _is_sharded(like):
         return whole
@@ -124,28 +147,8 @@ def _pieces(whole: Tensor, like: Any) -> Tensor:
     return distribute_tensor(whole.to(mesh.device_type), mesh, like.placements, src_data_rank=None)
 
 
-def _is_sharded(tensor: Any) -> bool:
+def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     return hasattr(tensor, "full_tensor")
-
-
-def _unwrapped(accelerator: Any, model: Any) -> Any:
-    return accelerator.unwrap_model(model, keep_torch_compile=False)
-
-
-def _bare(optimizer: Any) -> Any:
-    """torch's optimizer, inside Accelerate's."""
-    return getattr(optimizer, "optimizer", optimizer)
-
-
-def _plain(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _refuse_flat(named: dict[str, Any]) -> None:
-    if any(_FLAT in name for name in named):
-        raise ValueError(
-            "FSDP version 1 has no names for parameters: set `fsdp_version: 2` in Accelerate's configuration"
-        )
 
 
 def _kind(tensor: Tensor) -> str:

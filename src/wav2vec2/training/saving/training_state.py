@@ -9,14 +9,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from wav2vec2.files.versions import versions_of
 from wav2vec2.modeling.loading import CheckpointError
 
 #: Rises when the meaning of a field changes. A state of another version is refused, not guessed at.
 VERSION = 1
 
 #: The packages whose versions decide which bits come out of an update.
-_PACKAGES = ("wav2vec2", "torch", "transformers", "accelerate", "numpy")
+PACKAGES = ("wav2vec2", "torch", "transformers", "accelerate", "numpy")
 
 
 @dataclass
@@ -70,7 +69,7 @@ class TrainingState:
         return state
 
 
-def _check_plain(value: Any, where: str) -> None:
+def _check_plain(value: object, where: str) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -81,8 +80,3 @@ def _check_plain(value: Any, where: str) -> None:
             _check_plain(item, f"{where}[{index}]")
     elif value is not None and not isinstance(value, str | int | float):
         raise TypeError(f"{where}: a {type(value).__name__} must not be in a training state, only what JSON has")
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that decide the numbers of a run."""
-    return versions_of(_PACKAGES)

@@ -28,10 +28,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import TrainerCallback
+from torch.nn.utils.rnn import pad_sequence
+from transformers import EvalPrediction, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.processing.processor import Wav2Vec2Processor
 
 #: What pads labels, ids and whatever Trainer joins of them.
 _NO_LABEL = -100
@@ -45,7 +48,7 @@ class CTCCollator:
     mask: it also says how many frames the loss may use.
     """
 
-    def __init__(self, processor: Any, audio_column: str = "audio", text_column: str = "text") -> None:
+    def __init__(self, processor: Wav2Vec2Processor, audio_column: str = "audio", text_column: str = "text") -> None:
         self.feature_extractor = processor.feature_extractor
         self.tokenizer = processor.tokenizer
         self.audio_column = audio_column
@@ -54,24 +57,18 @@ class CTCCollator:
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """`input_values` and `attention_mask` (B, S), `labels` (B, U)."""
         values = [torch.as_tensor(self.values_of(example), dtype=torch.float32) for example in examples]
-        longest = max(len(one) for one in values)
-        batch = {
-            "input_values": torch.zeros(len(values), longest),
-            "attention_mask": torch.zeros(len(values), longest, dtype=torch.long),
+        masks = [torch.ones(len(one), dtype=torch.long) for one in values]
+        labels = [torch.tensor(self.labels_of(example) or [_NO_LABEL]) for example in examples]
+        return {
+            "input_values": pad_sequence(values, batch_first=True),
+            "attention_mask": pad_sequence(masks, batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=_NO_LABEL),
         }
-        for row, one in enumerate(values):
-            batch["input_values"][row, : len(one)] = one
-            batch["attention_mask"][row, : len(one)] = 1
-        ids = [self.labels_of(example) for example in examples]
-        labels = torch.full((len(ids), max(1, *(len(one) for one in ids))), _NO_LABEL)
-        for row, one_clip in zip(labels, ids, strict=True):
-            row[: len(one_clip)] = torch.tensor(one_clip, dtype=torch.long)
-        return batch | {"labels": labels}
 
-    def values_of(self, example: Mapping[str, Any]) -> Any:
+    def values_of(self, example: Mapping[str, Any]) -> NDArray[np.float32]:
         """The extractor's values (S,) of one example."""
         if "input_values" in example:
-            return one_clip(np.asarray(example["input_values"], np.float32), "input_values")
+            return _one_clip(np.asarray(example["input_values"], np.float32), "input_values")
         if self.audio_column not in example:
             raise ValueError(
                 f"an example has {sorted(example)}, but neither `input_values` nor `{self.audio_column}`: pass "
@@ -81,7 +78,7 @@ class CTCCollator:
         rate = self.feature_extractor.sampling_rate
         if isinstance(audio, Mapping):
             audio, rate = audio["array"], audio["sampling_rate"]
-        clip = one_clip(np.asarray(audio), self.audio_column)
+        clip = _one_clip(np.asarray(audio), self.audio_column)
         return self.feature_extractor(clip, sampling_rate=rate).input_values[0]
 
     def labels_of(self, example: Mapping[str, Any]) -> list[int]:
@@ -92,7 +89,7 @@ class CTCCollator:
         return ids
 
 
-def one_clip(samples: Any, column: str) -> Any:
+def _one_clip(samples: NDArray[Any], column: str) -> NDArray[Any]:
     """Samples (S,) of one example, also where they are a batch of this one clip. Channels are refused."""
     samples = samples[0] if samples.ndim == 2 and len(samples) == 1 else samples
     if samples.ndim != 1:
@@ -107,7 +104,9 @@ class UpdateCallback(TrainerCallback):
     """Tells the model which update comes next: LayerDrop (and in pretraining the temperature) then follow from the
     seed and the update alone, the same in all parts and on all processes, and after resuming."""
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Before the first part of an update."""
         model = kwargs["model"]
         getattr(model, "module", model).set_update(state.global_step, args.seed)
@@ -120,19 +119,19 @@ class GreedyIds:
     the clips were, so the model is watched for that: what stands in the frames of padding would be read as text.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Wav2Vec2PreTrainedModel) -> None:
         self.model = model
         self.lengths = torch.zeros(0)
         model.register_forward_pre_hook(self.watch, with_kwargs=True)
 
-    def watch(self, model: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def watch(self, model: Wav2Vec2PreTrainedModel, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Keep the numbers of frames (B,) of the batch that goes through the model."""
         if "input_values" in named:
             self.lengths = model.frame_lengths(named["input_values"], named.get("attention_mask"))
 
-    def __call__(self, logits: Any, labels: Any) -> Tensor:
+    def __call__(self, logits: Tensor | Sequence[Tensor], labels: Tensor) -> Tensor:
         """The ids of the batch that has just gone through the model."""
-        if isinstance(logits, tuple | list):
+        if not isinstance(logits, Tensor):  # the model's other outputs follow
             logits = logits[0]
         if len(logits) != len(self.lengths):
             raise ValueError("these logits are not of the model that GreedyIds was made for")
@@ -143,10 +142,10 @@ class GreedyIds:
 class ErrorRates:
     """For `compute_metrics`: word and character error rates over the corpus, from the ids of `GreedyIds`."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Wav2Vec2Processor) -> None:
         self.tokenizer = processor.tokenizer
 
-    def __call__(self, prediction: Any) -> dict[str, float]:
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """`predictions` are ids (B, T), `label_ids` (B, U), both padded with -100."""
         heard = [self.tokenizer.decode(self.ids(row)) for row in np.asarray(prediction.predictions)]
         said = [self.tokenizer.decode_labels(self.ids(row)) for row in np.asarray(prediction.label_ids)]
@@ -154,7 +153,7 @@ class ErrorRates:
         return {"wer": rates.wer, "cer": rates.cer} | self.loss_per_label(prediction)
 
     @staticmethod
-    def loss_per_label(prediction: Any) -> dict[str, float]:
+    def loss_per_label(prediction: EvalPrediction) -> dict[str, float]:
         """Of all clips together. Trainer says of each clip what the loss per label of its batch was; times the clip's
         own labels, these add up to the losses of the batches. On several processes it counts other labels."""
         losses = getattr(prediction, "losses", None)

@@ -22,10 +22,9 @@ from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choo
 from wav2vec2.training.data.audio_clips import Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.loop import Saveable
 from wav2vec2.training.model_making import make_extractor, make_model, notes_on, start_afresh
 from wav2vec2.training.run_output import StartError
-from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.saving.checkpoints import Checkpoints, Saveable
 from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import main_first, make_accelerator, require_what_is_named, started

@@ -6,13 +6,12 @@ Everything random follows from (seed, update), and what is neither weights nor o
 (`TrainingState`), so a run may stop anywhere, on any number of processes, and go on.
 """
 
-import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import astuple, dataclass, replace
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,21 +24,13 @@ from wav2vec2.training.memory_errors import explained_memory
 from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
 from wav2vec2.training.progress.throughput import Meter, update_operations
 from wav2vec2.training.progress.training_log import TrainingLog
-from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError
+from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError, Saveable
 from wav2vec2.training.saving.interruption import Interruption, left_early
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import Run
 from wav2vec2.training.sums_over_processes import add, add_numbers, as_numbers, over_processes
 from wav2vec2.training.tasks.task import Sums, Task
 from wav2vec2.training.update_step import Updater, UpdateResult
-
-
-class Saveable(Protocol):
-    """A feature extractor, a processor, a language adapter: what writes itself into a model folder."""
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> Any:
-        """Write the files."""
-
 
 #: Why a clip is listed that a task has dropped.
 _DROPPED = "the target needs more frames than the audio has"

@@ -12,10 +12,10 @@ from typing import Any
 
 import typer
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.saving.main_process import told_by_main
 from wav2vec2.training.saving.output_lock import take_output
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import Run, to_dict
@@ -60,21 +60,22 @@ def enter_output(
 
     The checkpoints of another run are not written over. What is wrong is raised on all processes.
     """
-    held: AbstractContextManager[Any] | None = None
-    found: list[Any] = [None, None]
-    if accelerator.is_main_process:
+    held: list[AbstractContextManager[Any] | None] = []
+
+    def enter() -> Path | None:
         try:
-            held = take_output(checkpoints.folder.parent)
-            found[0] = checkpoints.newest()
+            held.append(take_output(checkpoints.folder.parent))
+            newest = checkpoints.newest()
         except ValueError as error:
-            found[1] = str(error)
-    broadcast_object_list(found)
-    newest, problem = found
-    if newest is not None and not resume:
-        problem = f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"
-    if problem is not None:
-        raise StartError(problem)
-    return held or nullcontext(), newest
+            raise StartError(str(error)) from error
+        if newest is not None and not resume:
+            raise StartError(
+                f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"
+            )
+        return newest
+
+    newest = told_by_main(accelerator, enter, lambda error: StartError(str(error)))
+    return next(filter(None, held), nullcontext()), newest
 
 
 def write_run(run: Run, output: Path) -> None:

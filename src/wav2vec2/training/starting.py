@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType
 from torch import nn
 from transformers.utils import is_flash_attn_2_available
 
@@ -23,13 +23,14 @@ from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.guards import Guards
-from wav2vec2.training.loop import Loop, Saveable
+from wav2vec2.training.loop import Loop
 from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import Meter, matmul_peak
 from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.run_output import StartError, changes, enter_output, finish, require_output, write_run
-from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.saving.checkpoints import Checkpoints, Saveable
+from wav2vec2.training.saving.main_process import on_main_first
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import Run
 from wav2vec2.training.tasks.task import Task
@@ -47,21 +48,11 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     If it fails there, it fails on all, and the main process's error is the one that says why: the others would tell of
     a connection that was lost.
     """
-    if accelerator.num_processes == 1:
-        return work()
-    failure: list[str | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            done = work()
-        except Exception as error:
-            broadcast_object_list([f"{type(error).__name__}: {error}"])
-            raise
-        broadcast_object_list(failure)
-        return done
-    broadcast_object_list(failure)
-    if failure[0] is not None:
-        raise StartError(f"the main process could not start: {failure[0]}")
-    return work()
+
+    def elsewhere(error: Exception) -> StartError:
+        return StartError(f"the main process could not start: {type(error).__name__}: {error}")
+
+    return on_main_first(accelerator, work, elsewhere)
 
 
 def has_fast_bf16() -> bool:

@@ -17,10 +17,9 @@ from wav2vec2 import (
     Wav2Vec2Model,
 )
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
-from wav2vec2.modeling.distractor_sampling import sample_distractors
+from wav2vec2.modeling.contrastive_loss import WholeUpdate, sample_distractors
 from wav2vec2.modeling.random_draws import ClipDraws, choose_draws
 from wav2vec2.modeling.span_masking import draw_pretraining_mask, draw_time_mask
-from wav2vec2.modeling.whole_update import WholeUpdate
 
 #: Samples of eight clips: 24 frames to none, and one frame, which is too short to mask.
 LENGTHS = [8000, 5000, 400, 6400, 3000, 7200, 300, 4100]

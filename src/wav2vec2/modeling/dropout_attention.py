@@ -1,4 +1,5 @@
-"""Attention with dropout on its weights, for training on a CPU.
+"""Attention with dropout on its weights, for training on a CPU: per layer of base 72 ms instead of 188 in bfloat16, and
+147 instead of 176 in float32 (docs/performance.md).
 
 torch's fused attention has no dropout on a CPU and falls back to a path that keeps three T x T tensors per layer in
 the width of the weights. Here one is kept, and a byte per weight for what was dropped:

@@ -13,10 +13,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
-from wav2vec2.modeling.convolution import Convolution
+from wav2vec2.modeling.convolution import ChannelNorm, Convolution, FirstConvolution
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.normalised_convolution import ChannelNorm, FirstConvolution
-from wav2vec2.modeling.uniform_linear import UniformLinear
 
 
 def frames_within(lengths: Tensor, frames: int) -> Tensor:
@@ -136,6 +134,10 @@ class NoGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
         return (None,) * int(ctx.inputs)
+
+
+class UniformLinear(nn.Linear):
+    """A linear layer that starts uniform in +-1 / sqrt(inputs), weights and bias, where others start normal."""
 
 
 class Wav2Vec2FeatureProjection(nn.Module):

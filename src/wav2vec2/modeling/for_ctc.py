@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.ctc_loss import check_labels, ctc_loss
+from wav2vec2.modeling.ctc_loss import ctc_loss
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.input_checks import check_labels
 from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput

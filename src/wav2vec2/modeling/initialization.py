@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from wav2vec2.modeling.feature_encoder import UniformLinear
 from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer, float_bits
 from wav2vec2.modeling.layer_drop import LayerDrop
 from wav2vec2.modeling.positional_convolution import (
@@ -18,7 +19,6 @@ from wav2vec2.modeling.positional_convolution import (
     WeightNormedConvolution,
     tap_norms,
 )
-from wav2vec2.modeling.uniform_linear import UniformLinear
 
 
 @torch.no_grad()

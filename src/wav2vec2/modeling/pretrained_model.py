@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.configuration.frame_arithmetic import Length, adapter_output_length, conv_output_length
+from wav2vec2.configuration.frame_arithmetic import Length, output_length
 from wav2vec2.modeling.feature_encoder import (
     Wav2Vec2FeatureEncoder,
     frames_within,
 )
 from wav2vec2.modeling.initialization import initialize
+from wav2vec2.modeling.input_checks import check_waveforms
 from wav2vec2.modeling.layer_drop import LayerDrop
 from wav2vec2.modeling.loading import load_checked
 
@@ -67,11 +68,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
 
     def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:
         """Frames that clips of `input_lengths` samples have, after the adapter if there is one."""
-        config = self.config
-        frames = conv_output_length(input_lengths, config.conv_kernel, config.conv_stride)
-        if config.add_adapter if add_adapter is None else add_adapter:
-            frames = adapter_output_length(frames, config)
-        return frames
+        return output_length(input_lengths, self.config, add_adapter)
 
     def _get_feature_vector_attention_mask(
         self, feature_vector_length: int, attention_mask: Tensor, add_adapter: bool | None = None
@@ -143,16 +140,3 @@ def with_own_fields(config: Any) -> Wav2Vec2Config:
     own._attn_implementation = config._attn_implementation
     own.name_or_path = config.name_or_path
     return own
-
-
-def check_waveforms(input_values: Tensor, attention_mask: Tensor | None) -> None:
-    """Refuse what has not the shape of a batch of waveforms."""
-    if input_values.dim() != 2:
-        raise ValueError(
-            f"input_values has shape {tuple(input_values.shape)}: must be (batch, samples), one channel per clip"
-        )
-    if attention_mask is not None and attention_mask.shape != input_values.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}: must be that of input_values, "
-            f"{tuple(input_values.shape)}, one value per sample"
-        )

@@ -91,18 +91,18 @@ def for_purpose(draws: Draws, purpose: Purpose) -> Draws:
     return ClipDraws(draws.seeds, purpose) if isinstance(draws, ClipDraws) else draws
 
 
-def uniform(*shape: int, device: torch.device, generator: Draws = None) -> Tensor:
-    """Numbers in [0, 1), in float32. (`torch.rand` refuses symbolic sizes when handed a generator, be it None.)"""
-    if isinstance(generator, ClipDraws):
-        return generator.uniform(*shape)
-    return torch.empty(shape, device=device, dtype=torch.float32).uniform_(generator=generator)
+def uniform(*shape: int, device: torch.device, draws: Draws = None) -> Tensor:
+    """Numbers in [0, 1), in float32. (`torch.rand` refuses symbolic sizes if it is handed a generator, even None.)"""
+    if isinstance(draws, ClipDraws):
+        return draws.uniform(*shape)
+    return torch.empty(shape, device=device, dtype=torch.float32).uniform_(generator=draws)
 
 
-def exponential(like: Tensor, generator: Draws = None) -> Tensor:
+def exponential(like: Tensor, draws: Draws = None) -> Tensor:
     """Numbers with density exp(-x), in the shape and dtype of `like`."""
-    if isinstance(generator, ClipDraws):
-        return generator.exponential(*like.shape).to(like.dtype)
-    return torch.empty_like(like).exponential_(generator=generator)
+    if isinstance(draws, ClipDraws):
+        return draws.exponential(*like.shape).to(like.dtype)
+    return torch.empty_like(like).exponential_(generator=draws)
 
 
 def fold(x: Tensor, shift: int) -> Tensor:

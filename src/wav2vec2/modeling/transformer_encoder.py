@@ -70,11 +70,12 @@ class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
 
 
 class Context(NamedTuple):
-    """What the Transformer made of the features."""
+    """What the Transformer made of the features: its output `hidden_states` (B, T, C) and, if they were asked for, the
+    input and the output of every layer, and every layer's attention weights (B, H, T, T)."""
 
-    hidden_states: Tensor  # (B, T, C)
-    all_hidden_states: tuple[Tensor, ...] | None  # the input and the output of every layer
-    attentions: tuple[Tensor, ...] | None  # (B, H, T, T) per layer
+    hidden_states: Tensor
+    all_hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
 
 
 class Wav2Vec2Encoder(nn.Module):

@@ -19,11 +19,11 @@ from wav2vec2.modeling.feature_encoder import (
     Wav2Vec2FeatureProjection,
     frames_within,
 )
+from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
-from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel, check_waveforms
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.random_draws import Draws, choose_draws
-from wav2vec2.modeling.requirements_on_tensors import can_be_looked_at
 from wav2vec2.modeling.span_masking import draw_channel_mask, draw_time_mask
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 
@@ -31,17 +31,21 @@ from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 class Frames(NamedTuple):
     """A batch of clips as frames."""
 
-    features: Tensor  # (B, T, C): the convolutions' output
-    mask: Tensor | None  # (B, T): which frames are real; None if all are
-    lengths: Tensor  # (B,): how many are
-    num_frames: int  # T, or 0 if the batch is too short for a single frame (T is then 1)
+    #: The convolutions' output (B, T, C).
+    features: Tensor
+    #: Which frames are real (B, T); None if all are.
+    mask: Tensor | None
+    #: How many frames of each clip are real (B,).
+    lengths: Tensor
+    #: T, or 0 if the batch is too short for a single frame: T is then 1, since the layers need one to work on.
+    num_frames: int
 
     def trim(self, x: Tensor) -> Tensor:
-        """Leave the frame away that exists only so that there is one: (B, T, ...) -> (B, num_frames, ...)."""
+        """Take away the frame that is there only because the layers need one: (B, T, ...) -> (B, num_frames, ...)."""
         return x if self.num_frames == self.features.shape[1] else x[:, : self.num_frames]
 
     def fit(self, x: Tensor) -> Tensor:
-        """The opposite: (B, num_frames, ...) -> (B, T, ...)."""
+        """Add that frame to what has none: (B, num_frames, ...) -> (B, T, ...)."""
         missing = self.features.shape[1] - x.shape[1]
         return x if missing == 0 else F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing])
 
@@ -118,7 +122,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         hidden_states: Tensor,
         frames: Frames,
         mask_time_indices: Tensor | None = None,
-        generator: Draws = None,
+        draws: Draws = None,
     ) -> Tensor:
         """Replace masked frames of (B, T, H) by the mask embedding, and masked channels by zero."""
         config = self.config
@@ -127,7 +131,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             check_frame_mask(mask_time_indices, hidden_states.shape[0], frames.num_frames)
             mask = frames.fit(mask_time_indices.bool())
         elif augment and config.mask_time_prob > 0:
-            mask = self.draw_time_mask(frames.lengths, frames.features.shape[1], generator)
+            mask = self.draw_time_mask(frames.lengths, frames.features.shape[1], draws)
         else:
             hidden_states = join_with_zero_gradient(hidden_states, self.masked_spec_embed)
             mask = None
@@ -135,17 +139,17 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             embedding = self.masked_spec_embed.to(hidden_states.dtype)
             hidden_states = torch.where(mask[:, :, None], embedding, hidden_states)
         if augment and config.mask_feature_prob > 0:
-            channels = self.draw_channel_mask(hidden_states, generator)
+            channels = self.draw_channel_mask(hidden_states, draws)
             hidden_states = hidden_states.masked_fill(channels[:, None, :], 0.0)
         return hidden_states
 
-    def draw_time_mask(self, lengths: Tensor, size: int, generator: Draws = None) -> Tensor:
+    def draw_time_mask(self, lengths: Tensor, size: int, draws: Draws = None) -> Tensor:
         """Spans of frames to mask (B, size), by the configuration; none beyond `lengths` (B,)."""
-        return draw_time_mask(self.config, lengths, size, generator)
+        return draw_time_mask(self.config, lengths, size, draws)
 
-    def draw_channel_mask(self, hidden_states: Tensor, generator: Draws = None) -> Tensor:
+    def draw_channel_mask(self, hidden_states: Tensor, draws: Draws = None) -> Tensor:
         """Spans of channels to mask (B, H), by the configuration."""
-        return draw_channel_mask(self.config, hidden_states.shape[0], hidden_states.device, generator)
+        return draw_channel_mask(self.config, hidden_states.shape[0], hidden_states.device, draws)
 
     def contextualise(
         self,
@@ -172,14 +176,6 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
     def _lengths_count(self, frames: Frames) -> bool:
         return frames.mask is not None and self.config.padding_invariant_norm
-
-
-def check_frame_mask(mask: Tensor, batch: int, num_frames: int) -> None:
-    """Refuse a mask that is not one value per frame."""
-    if tuple(mask.shape) != (batch, num_frames):
-        raise ValueError(
-            f"mask_time_indices has shape {tuple(mask.shape)}: must be {(batch, num_frames)}, (batch, frames)"
-        )
 
 
 def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

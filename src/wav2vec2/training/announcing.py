@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wav2vec2.evaluation.provenance import hardware, versions
-from wav2vec2.modeling.bfloat16_speed import told_if_slow
+from wav2vec2.modeling.precision import told_if_slow
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, broadcast_object_list
 
-from wav2vec2.modeling.bfloat16_speed import has_bfloat16_instructions
+from wav2vec2.modeling.precision import has_bfloat16_instructions
 from wav2vec2.training.announcing import facts_of, sentences, warnings_of
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData

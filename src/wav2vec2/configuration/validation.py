@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from transformers.configuration_utils import PreTrainedConfig
+
 Rule = tuple[Callable[[Any], bool], str]
 
 
@@ -20,9 +22,7 @@ def _is_positive_list(value: Any) -> bool:
 
 
 def _is_activation(value: Any) -> bool:
-    from transformers.activations import (
-        ACT2FN,
-    )  # imports torch, which a configuration alone does not need
+    from transformers.activations import ACT2FN  # imports torch, which a configuration alone does not need
 
     return callable(value) or value in ACT2FN
 
@@ -106,11 +106,11 @@ _RULES: list[tuple[Rule, str]] = [
 Relation = tuple[tuple[str, ...], Callable[[], str | None]]
 
 
-def problems_of(config: Any, of_a_model: bool = True) -> list[str]:
+def problems_of(config: PreTrainedConfig, of_a_model: bool = True) -> list[str]:
     """One line per impossible value, and per contradiction between fields that are possible on their own.
 
     Without `of_a_model`, contradictions that keep a model from being built do not count: a configuration may yet be
-    changed, and stock loads it.
+    changed, and stock Transformers loads it.
     """
     problems, bad = [], set()
     for (holds, wish), fields in _RULES:
@@ -127,13 +127,13 @@ def problems_of(config: Any, of_a_model: bool = True) -> list[str]:
     return problems
 
 
-def _layout(config: Any) -> Iterator[Relation]:
+def _layout(config: PreTrainedConfig) -> Iterator[Relation]:
     """The convolutions, whose lists stock compares at once, too."""
     lists = ("conv_dim", "conv_stride", "conv_kernel")
     yield lists, lambda: _equally_long(config, *lists)
 
 
-def _model(config: Any) -> Iterator[Relation]:
+def _model(config: PreTrainedConfig) -> Iterator[Relation]:
     for whole, part in (
         ("hidden_size", "num_attention_heads"),
         ("hidden_size", "num_conv_pos_embedding_groups"),
@@ -146,19 +146,19 @@ def _model(config: Any) -> Iterator[Relation]:
         yield (share, length), partial(_spans_have_length, config, share, length)
 
 
-def _divisible(config: Any, whole: str, part: str) -> str | None:
+def _divisible(config: PreTrainedConfig, whole: str, part: str) -> str | None:
     value, divisor = getattr(config, whole), getattr(config, part)
     fine = value % divisor == 0
     return None if fine else f"{whole}={value}: must be divisible by {part}={divisor}"
 
 
-def _equally_long(config: Any, *names: str) -> str | None:
+def _equally_long(config: PreTrainedConfig, *names: str) -> str | None:
     sizes = {name: len(getattr(config, name)) for name in names}
     fine = len(set(sizes.values())) == 1
     told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
     return None if fine else f"{' / '.join(names)}: must be equally long, but {told}"
 
 
-def _spans_have_length(config: Any, share: str, length: str) -> str | None:
+def _spans_have_length(config: PreTrainedConfig, share: str, length: str) -> str | None:
     fine = getattr(config, length) > 0 or getattr(config, share) == 0
     return None if fine else f"{length}=0: must be a positive integer where {share}={getattr(config, share)}"

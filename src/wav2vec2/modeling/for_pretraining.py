@@ -74,9 +74,9 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         whole_update: WholeUpdate | None = None,
     ) -> Wav2Vec2ForPreTrainingOutput:
         """`mask_time_indices` (B, T) and `sampled_negative_indices` (B, T, K; frame numbers over the whole batch, as
-        stock's) are drawn here, on the device, unless they are given: from `generator`, or for each clip from its seed
-        in `clip_seeds` (B,), in training also from torch's random state. Evaluation without any of them masks nothing
-        and has no loss. The batch is an update of its own, or the part of `whole_update` that it is."""
+        in stock Transformers) are drawn here, on the device, unless they are given: from `generator`, or for each clip
+        from its seed in `clip_seeds` (B,), in training also from torch's random state. Evaluation without any of them
+        masks nothing and has no loss. The batch is an update of its own, or the part of `whole_update` that it is."""
         draws = choose_draws(generator, clip_seeds, input_values.device)
         lengths = self.frame_lengths(input_values, attention_mask)
         num_frames = self._get_feat_extract_output_lengths(input_values.shape[1])

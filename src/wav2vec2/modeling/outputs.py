@@ -9,7 +9,8 @@ from transformers.utils.generic import ModelOutput
 
 
 class StockTuple:
-    """A model output whose tuple (`return_dict=False`, `output[0]`, a slice) is stock's, position by position."""
+    """A model output whose tuple (`return_dict=False`, `output[0]`, a slice) is that of stock Transformers, position by
+    position."""
 
     #: Fields that stock does not have.
     by_name_only: ClassVar[tuple[str, ...]] = ()

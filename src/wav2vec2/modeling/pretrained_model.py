@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from wav2vec2.configuration import Wav2Vec2Config
@@ -15,7 +16,7 @@ from wav2vec2.modeling.feature_encoder import (
 from wav2vec2.modeling.initialization import initialize
 from wav2vec2.modeling.input_checks import check_waveforms
 from wav2vec2.modeling.layer_drop import LayerDrop
-from wav2vec2.modeling.loading import load_checked
+from wav2vec2.modeling.loading import Source, load_checked
 
 
 class Wav2Vec2PreTrainedModel(PreTrainedModel):
@@ -44,9 +45,9 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         super().__init__(config, *inputs, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """As stock's. Raises `CheckpointError` for a damaged file and for a tensor that is missing or misshapen;
-        logs the parts that start afresh and the tensors that this model does not use."""
+    def from_pretrained(cls, pretrained_model_name_or_path: Source, *model_args: Any, **kwargs: Any) -> Any:
+        """As in stock Transformers. Raises `CheckpointError` for a damaged file and for a tensor that is missing or
+        misshapen; logs the parts that start afresh and the tensors that this model does not use."""
         if model_args:
             raise TypeError("from_pretrained takes keywords after the name")
         with_info = kwargs.pop("output_loading_info", False)
@@ -130,8 +131,8 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
                 module.pin(seed, update)
 
 
-def with_own_fields(config: Any) -> Wav2Vec2Config:
-    """Our configuration; one of stock's is taken over field by field."""
+def with_own_fields(config: PreTrainedConfig) -> Wav2Vec2Config:
+    """The configuration as one of this package; one of stock Transformers is taken over field by field."""
     if isinstance(config, Wav2Vec2Config):
         return config
     if getattr(config, "model_type", None) != "wav2vec2":

@@ -3,7 +3,7 @@
 Shapes: B batch, S samples, T frames, C channels of the feature encoder, H hidden size.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -193,5 +193,5 @@ def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tens
     return moved, torch.arange(real.shape[1], device=real.device) < lengths
 
 
-def _asked(argument: bool | None, default: Any) -> bool:
+def _asked(argument: bool | None, default: bool | None) -> bool:
     return bool(default if argument is None else argument)

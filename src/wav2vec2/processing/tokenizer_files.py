@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wav2vec2.files.hub_files import HUB_OPTIONS, hub_options, local_path
 from wav2vec2.processing.vocabulary import check_tokens
 
-#: Options of `from_pretrained` that say where files come from.
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 #: What stock's Auto classes and pipelines add to the options of `from_pretrained`.
 _OF_AUTO_CLASSES = (
     "_from_auto",
@@ -48,9 +47,8 @@ class TokenizerFileError(OSError):
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options that say where files come from, and the others without those that Auto classes add."""
-    hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
     rest = {name: value for name, value in options.items() if name not in (*HUB_OPTIONS, *_OF_AUTO_CLASSES)}
-    return hub, rest
+    return hub_options(options), rest
 
 
 def find_file(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
@@ -66,10 +64,7 @@ def find_file(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any])
         raise TokenizerFileError(f"{source}: no such folder")
     if folder.exists():
         raise TokenizerFileError(f"{source} is a file: from_pretrained wants the folder, or a name on the Hub")
-    from transformers.utils import cached_file
-
-    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub)
-    return None if found is None else Path(found)
+    return local_path(source, name, hub)
 
 
 def read_json(path: str | os.PathLike[str], unique_keys: bool = False) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.inference.audio_inputs import AudioInput
-from wav2vec2.processing.audio_error import AudioError
+from wav2vec2.processing.audio_sources import AudioError
 
 Samples = NDArray[np.float32]
 

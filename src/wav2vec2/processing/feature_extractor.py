@@ -1,4 +1,4 @@
-"""From samples to what a model reads: normalised, padded, with a mask. Stock's files, and stock's numbers.
+"""From samples to what a model reads: normalised, padded, with a mask. Files and numbers are those of stock Transformers.
 
 Shapes: B clips, S samples of the longest.
 """

@@ -24,10 +24,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_sources import AudioSource
+from wav2vec2.processing.audio_sources import VALUES_PER_BLOCK, AudioError, AudioSource, OpenRecording
 from wav2vec2.processing.container_headers import truncation
-from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording
 
 #: How much of what the program complains about is kept.
 _COMPLAINTS_KEPT = 8192
@@ -83,7 +81,7 @@ class _Ffmpeg:
 
 
 @contextmanager
-def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterator[Recording]:
+def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterator[OpenRecording]:
     """The first audio stream of `source` from second `start`; `refusal` is why libsndfile did not read it."""
     program = _program(source.name, refusal)
     with _on_disk(source) as path:
@@ -91,7 +89,7 @@ def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterato
         ffmpeg = _Ffmpeg(program, "error", path, write, source.name)
         try:
             rate, channels = _au_header(ffmpeg, source.name, refusal)
-            yield Recording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source, channels)))
+            yield OpenRecording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source, channels)))
         finally:
             ffmpeg.stop()
 

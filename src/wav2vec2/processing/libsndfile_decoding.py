@@ -12,10 +12,15 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_sources import AudioSource
+from wav2vec2.processing.audio_sources import (
+    VALUES_PER_BLOCK,
+    AudioError,
+    AudioSource,
+    OpenRecording,
+    UnreadableFormatError,
+    check_header,
+)
 from wav2vec2.processing.container_headers import end_of_id3, joined_streams, truncation, xing_header
-from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording, UnreadableFormatError, check_header
 
 #: libsndfile says 2^63 - 1 where the header leaves the length open; FLAC has 36 bits for it and all ones are a lie.
 _UNKNOWN_FRAMES = 2**36 - 1
@@ -79,11 +84,11 @@ class _SequentialFile(soundfile.SoundFile):
 
 
 @contextmanager
-def decode_with_libsndfile(source: AudioSource, start: int) -> Iterator[Recording]:
+def decode_with_libsndfile(source: AudioSource, start: int) -> Iterator[OpenRecording]:
     """The recording from second `start`; `UnreadableFormatError` if libsndfile does not know the format."""
     stream, file = _open(source)
     with closing(file):
-        yield Recording(source.name, file.samplerate, file.channels, _blocks(source, stream, file, start))
+        yield OpenRecording(source.name, file.samplerate, file.channels, _blocks(source, stream, file, start))
 
 
 def declared_seconds_by_libsndfile(source: AudioSource) -> float | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.processing.recordings import audio_duration
+from wav2vec2.processing.audio_files import audio_duration
 from wav2vec2.training.data.audio_clips import Skipped
 
 #: Headers read at once: most of the time of each is waiting for the disk.

@@ -14,7 +14,7 @@ import transformers
 from wav2vec2.processing import espeak
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
-from wav2vec2.processing.unknown_characters import UnknownCharactersError
+from wav2vec2.processing.vocabulary import UnknownCharactersError
 
 TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "h", "ə", "l", "oʊ", "b", "ɔ̃", "ʒ", "u", "ʁ", "ɔː", "n", "ʊɹ", "|"]
 VOCABULARY = {token: index for index, token in enumerate(TOKENS)}

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
     from wav2vec2.processing.processor import Wav2Vec2Processor
     from wav2vec2.processing.text_normalization import TextNormalization
-    from wav2vec2.processing.unknown_characters import UnknownCharactersError
-    from wav2vec2.processing.vocabulary import build_vocabulary
+    from wav2vec2.processing.vocabulary import UnknownCharactersError, build_vocabulary
     from wav2vec2.processing.waveforms import resample
     from wav2vec2.training.finetuning import finetune
     from wav2vec2.training.pretraining import pretrain
@@ -65,8 +64,7 @@ _MODULES = {
     "processing.phoneme_tokenizer": ("Wav2Vec2PhonemeCTCTokenizer",),
     "processing.processor": ("Wav2Vec2Processor",),
     "processing.text_normalization": ("TextNormalization",),
-    "processing.unknown_characters": ("UnknownCharactersError",),
-    "processing.vocabulary": ("build_vocabulary",),
+    "processing.vocabulary": ("UnknownCharactersError", "build_vocabulary"),
     "processing.manifests": ("read_manifest",),
     "alignment.aligned_words": ("align_words",),
     "decoding.ctc_decoder": ("CTCDecoder",),

@@ -209,7 +209,7 @@ class Wav2Vec2Config(PreTrainedConfig):
         return float(max(self.gumbel_temperature_end, decayed))
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """As in stock Transformers, which need not know our own fields: those with their default values are left out."""
+        """As in stock Transformers, which need not know our own fields: those that have their defaults are left out."""
         written: dict[str, Any] = super().to_diff_dict()
         defaults = {field.name: field.default for field in fields(type(self))}
         for name in OWN_FIELDS:

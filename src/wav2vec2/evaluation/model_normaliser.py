@@ -11,7 +11,7 @@ from typing import Any
 
 from wav2vec2.evaluation.normalisers import NORMALISERS, Normaliser, normaliser
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.unknown_characters import code_points
+from wav2vec2.processing.vocabulary import code_points
 
 #: The name of the treatment that is saved with the model's tokenizer.
 MODEL = "model"

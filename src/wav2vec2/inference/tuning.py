@@ -13,7 +13,7 @@ from wav2vec2.inference.transcriber import Progress, Transcriber
 from wav2vec2.language_models.kenlm_language_model import KenlmLanguageModel
 from wav2vec2.language_models.training_progress import Tell
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.unknown_characters import letter_case
+from wav2vec2.processing.vocabulary import letter_case
 
 
 @dataclass

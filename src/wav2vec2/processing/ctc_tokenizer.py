@@ -1,4 +1,4 @@
-"""Characters to ids, and CTC paths to text: stock's `Wav2Vec2CTCTokenizer`, with exactly one id per logit."""
+"""Characters to ids, and CTC paths to text: stock Transformers' `Wav2Vec2CTCTokenizer`, with one id for each logit."""
 
 import dataclasses
 import os
@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Self
 
 from transformers.models.wav2vec2.tokenization_wav2vec2 import Wav2Vec2CTCTokenizerOutput
 
-from wav2vec2.processing.one_id_per_logit import OneIdPerLogitTokenizer, Piece
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.unknown_characters import letter_case
-from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError
+from wav2vec2.processing.token_table import OneIdPerLogitTokenizer, Piece, Token
+from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, letter_case
 
 Offset = dict[str, str | int]
 
@@ -41,11 +40,11 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
     def __init__(
         self,
         vocab_file: str | os.PathLike[str] | Mapping[str, Any],
-        bos_token: Any = "<s>",
-        eos_token: Any = "</s>",
-        unk_token: Any = "<unk>",
-        pad_token: Any = "<pad>",
-        word_delimiter_token: Any = "|",
+        bos_token: Token = "<s>",
+        eos_token: Token = "</s>",
+        unk_token: Token = "<unk>",
+        pad_token: Token = "<pad>",
+        word_delimiter_token: Token = "|",
         replace_word_delimiter_char: str = " ",
         do_lower_case: bool = False,
         target_lang: str | None = None,

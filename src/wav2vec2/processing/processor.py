@@ -8,8 +8,8 @@ from typing import Any, Self
 from transformers import ProcessorMixin
 
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
-from wav2vec2.processing.one_id_per_logit import IGNORED, OneIdPerLogitTokenizer
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
+from wav2vec2.processing.token_table import IGNORED, OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import (
     SETTINGS_FILE,
     TokenizerFileError,
@@ -102,7 +102,7 @@ class Wav2Vec2Processor(ProcessorMixin):
         return [*self.feature_extractor.model_input_names, "labels"]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load both from a folder or the Hub, whichever release saved them. A repository without a tokenizer is an
         error that says how to build one."""
         from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor

@@ -38,12 +38,18 @@ class TextNormalization:
     'well hello'
     """
 
-    apostrophes: str = "keep"  #: "straight": typographic ones become U+0027; "remove" them
-    unicode_form: str = "keep"  #: a form of the Unicode standard (annex 15)
-    punctuation: str = "keep"  #: "remove": punctuation, symbols and control characters become a space
-    digits: str = "keep"  #: "remove" them, or "refuse" a text that has some (numbers are to be spelled out)
-    case: str = "keep"  #: "lower" or "upper"
-    spaces: str = "keep"  #: "single": runs of white space become one space, none at the ends; or "remove" all
+    #: "straight": typographic ones become U+0027; "remove" takes all out.
+    apostrophes: str = "keep"
+    #: A form of the Unicode standard (annex 15).
+    unicode_form: str = "keep"
+    #: "remove": punctuation, symbols and control characters become a space.
+    punctuation: str = "keep"
+    #: "remove" takes them out, "refuse" raises an error for a text that has some: numbers are to be spelled out.
+    digits: str = "keep"
+    #: "lower" or "upper".
+    case: str = "keep"
+    #: "single": runs of white space become one space, with none at the ends; "remove" takes all out.
+    spaces: str = "keep"
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wav2vec2.files.hub_files import HUB_OPTIONS, hub_options, local_path
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.vocabulary import check_tokens
 
 #: What stock's Auto classes and pipelines add to the options of `from_pretrained`.
@@ -34,6 +35,9 @@ SETTINGS_FILE = "tokenizer_config.json"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
 CONFIG_FILE = "config.json"
+
+#: Where chat templates lie. Older releases wrote them into the settings.
+_CHAT_TEMPLATE_FILE, _OTHER_CHAT_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
 
 BUILD_ONE = (
     "build one: vocabulary = build_vocabulary(texts); "
@@ -91,19 +95,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Sorted and readable, with characters as they are; a file that is there is replaced whole."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with replaced_file(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 @dataclass
 class TokenizerFiles:
     """The files' content in one shape, whichever release wrote them."""
 
+    #: The folder or the name on the Hub.
     source: str
+    #: Tokens and ids, or one such object per language.
     vocabulary: Any
+    #: What `tokenizer_config.json` says.
     settings: dict[str, Any] = field(default_factory=dict)
+    #: Tokens that were added to the vocabulary, by id.
     added: dict[int, str] = field(default_factory=dict)
+    #: What the model's `config.json` says.
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -160,3 +168,35 @@ def token_text(value: Any, where: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TokenizerFileError(f"{where}: {value!r} is not a token")
     return value
+
+
+def read_chat_template(source: str | os.PathLike[str], written: Any, hub: Mapping[str, Any]) -> Any:
+    """The chat templates of a tokenizer: one, several by name, or None. No recogniser has a use for them, but what is
+    saved with one must come back. A file goes before `written`, which is what the settings say. Templates beside the
+    default are looked for in folders alone: each would be a question to the Hub."""
+    default = find_file(source, _CHAT_TEMPLATE_FILE, hub)
+    folder = Path(source, hub.get("subfolder") or "", _OTHER_CHAT_TEMPLATES)
+    others = sorted(folder.glob("*.jinja")) if folder.is_dir() else []
+    if default is None and not others:
+        return _templates_of_settings(written, source)
+    if default is not None and not others:
+        return _template(default)
+    named = {"default": default} if default is not None else {}
+    return {name: _template(path) for name, path in (named | {path.stem: path for path in others}).items()}
+
+
+def _templates_of_settings(written: Any, source: str | os.PathLike[str]) -> Any:
+    if isinstance(written, list):
+        pairs = [(one.get("name"), one.get("template")) for one in written if isinstance(one, dict)]
+        if len(pairs) == len(written) and all(isinstance(part, str) for pair in pairs for part in pair):
+            return dict(pairs)
+    if written is None or isinstance(written, str):
+        return written
+    raise TokenizerFileError(f"{source}: {SETTINGS_FILE}: chat_template must be a text or a list of named ones")
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenizerFileError(f"{path} cannot be read ({type(error).__name__}: {error})") from error

@@ -1,26 +1,36 @@
-"""What both tokenizers share: one id for each logit, nothing beyond, files as stock's, CTC paths and labels apart.
+"""What both tokenizers share: a table of tokens with one id for each logit and nothing beyond, by which texts are cut
+into ids, and CTC paths and labels read as text.
 
 The base is Transformers' `PreTrainedTokenizer`, because pipelines, `ProcessorMixin` and `Trainer` ask for one and its
 `__call__` and `pad` are right. Its added tokens are not: it gives ids to tokens that nobody asked for and no logit
 stands for. So loading and saving, adding, cutting and decoding are this package's.
 """
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from transformers import AddedToken
 
 from wav2vec2.processing.saved_as_stock import SavedAsStock
 from wav2vec2.processing.text_normalization import TextNormalization, shorten
 from wav2vec2.processing.tokenizer_files import read_json
-from wav2vec2.processing.tokenizer_layouts import is_nested
-from wav2vec2.processing.unknown_characters import UnknownCharactersError, unknown_characters
-from wav2vec2.processing.vocabulary import VocabularyError, missing_ids, numbered
-from wav2vec2.processing.warned_once import warn_once
+from wav2vec2.processing.vocabulary import (
+    UnknownCharactersError,
+    VocabularyError,
+    is_nested,
+    missing_ids,
+    numbered,
+    unknown_characters,
+)
 
+logger = logging.getLogger("wav2vec2")
+
+#: A special token as stock Transformers takes it.
+Token: TypeAlias = str | AddedToken | None
 #: The padding of labels: in no loss, and never decoded.
 IGNORED = -100
 #: Options that Transformers' tokenizers and processors know.
@@ -52,11 +62,11 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self,
         vocab_file: str | os.PathLike[str] | Mapping[str, Any],
         *,
-        bos_token: Any,
-        eos_token: Any,
-        unk_token: Any,
-        pad_token: Any,
-        word_delimiter_token: Any,
+        bos_token: Token,
+        eos_token: Token,
+        unk_token: Token,
+        pad_token: Token,
+        word_delimiter_token: Token,
         target_lang: str | None,
         strict: bool,
         normalization: TextNormalization | Mapping[str, str] | None,
@@ -92,7 +102,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         tokens_by_name = {name for name in kwargs if name.endswith("_token") and not isinstance(kwargs[name], bool)}
         known = {*_KNOWN_OPTIONS.split(), *tokens_by_name}
         if strange := sorted(set(kwargs) - known):
-            warn_once(self._said, "options", "%s has no option %s", type(self).__name__, ", ".join(strange))
+            self._warn_once("options", "%s has no option %s", type(self).__name__, ", ".join(strange))
 
     def _language_vocabulary(self, language: str | None) -> dict[str, int]:
         if not is_nested(self.vocab):
@@ -115,7 +125,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self.decoder = {index: token for token, index in vocabulary.items()}
         self._index_tokens()
         if missing := missing_ids(self.decoder, self.vocab_size):
-            warn_once(self._said, "gaps", "%s: %s: they decode to the unknown token", self._source, missing)
+            self._warn_once("gaps", "%s: %s: they decode to the unknown token", self._source, missing)
 
     def _index_tokens(self) -> None:
         """Tokens and ids, those of the vocabulary before added ones; long tokens by their first character."""
@@ -157,7 +167,13 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         missing = f"pad_token={blank!r}, the CTC blank, is not in {self._source}{there}"
         if self.strict:
             raise VocabularyError(missing)
-        warn_once(self._said, "blank", "%s. It gets an id behind the others, as in stock", missing)
+        self._warn_once("blank", "%s. It gets an id behind the others, as in stock", missing)
+
+    def _warn_once(self, kind: str, message: str, *values: object) -> None:
+        """Log what is probably a mistake but has a meaning, unless a warning of this kind was logged before."""
+        if kind not in self._said:
+            self._said.add(kind)
+            logger.warning(message, *values)
 
     # ---- the vocabulary
 
@@ -203,7 +219,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         """Its id."""
         return None if self.word_delimiter_token is None else self._ids[self.word_delimiter_token]
 
-    def _add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+    def _add_tokens(self, new_tokens: Iterable[str | AddedToken], special_tokens: bool = False) -> int:
         """Give tokens that are not there the next ids, and mark those that are. An added token has no logit yet."""
         missing = [str(token) for token in new_tokens if str(token) not in ("", *self._ids)]
         if missing and self.strict:
@@ -221,9 +237,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
                 self._extra_special_tokens.append(token)
             self._index_tokens()
         if missing:
-            warn_once(
-                self._said, "added", "added tokens, as %s, need a model of %d logits", shorten(missing[0]), len(self)
-            )
+            self._warn_once("added", "added tokens, as %s, need a model of %d logits", shorten(missing[0]), len(self))
         return len(set(missing))
 
     # ---- text to ids
@@ -272,7 +286,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self.unknown_counts.update(unknown)
         instead = "left out" if self.unk_token is None else f"written as {self.unk_token!r}"
         message = "%s; such are %s and counted in unknown_counts; strict=True refuses them"
-        warn_once(self._said, "unknown", message, described, instead)
+        self._warn_once("unknown", message, described, instead)
         return tokens
 
     def _encode_plus(
@@ -300,7 +314,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         if self.strict:
             raise ValueError(message)
         self.unknown_id_counts[index] += 1
-        warn_once(self._said, "id", "%s: it reads as %s", message, self.unk_token or "nothing")
+        self._warn_once("id", "%s: it reads as %s", message, self.unk_token or "nothing")
         return self.unk_token
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
@@ -361,7 +375,7 @@ def _joined(words: Any) -> Any:
     return type(words)(map(_joined, words))
 
 
-def _text(token: Any, name: str) -> str | None:
+def _text(token: Token, name: str) -> str | None:
     """A token as a string; Transformers' `AddedToken` gives its content."""
     if token is None or isinstance(token, str):
         return token

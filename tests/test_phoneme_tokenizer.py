@@ -143,7 +143,7 @@ def test_threads_do_not_share_a_language() -> None:
 def test_unknown_language_is_named() -> None:
     with pytest.raises(ValueError, match=r"no language 'fr_FR' \(of \d+\); closest: fr-fr"):
         espeak.phonemize("bonjour", "fr_FR")
-    assert {"en-us", "fr-fr", "de"} <= set(espeak.languages())
+    assert {"en-us", "fr-fr", "de"} <= set(espeak._voices())
     for text in ("", " ", "?!", "\0", "\ud800"):
         assert isinstance(espeak.phonemize(text, "en-us"), list)
 

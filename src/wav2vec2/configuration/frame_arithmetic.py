@@ -55,7 +55,7 @@ def adapter_layer_output_length(length: Length, config: Wav2Vec2Config) -> Lengt
 
 
 def adapter_output_length(length: Length, config: Wav2Vec2Config) -> Length:
-    """Frames after all of them."""
+    """Frames after all convolutions of the adapter."""
     for _ in range(config.num_adapter_layers):
         length = adapter_layer_output_length(length, config)
     return length

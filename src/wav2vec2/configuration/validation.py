@@ -128,7 +128,7 @@ def problems_of(config: PreTrainedConfig, of_a_model: bool = True) -> list[str]:
 
 
 def _layout(config: PreTrainedConfig) -> Iterator[Relation]:
-    """The convolutions, whose lists stock compares at once, too."""
+    """Relations within the convolutions. Stock Transformers, too, compares their lists as soon as it has them."""
     lists = ("conv_dim", "conv_stride", "conv_kernel")
     yield lists, lambda: _equally_long(config, *lists)
 

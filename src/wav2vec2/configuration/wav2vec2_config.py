@@ -200,7 +200,7 @@ class Wav2Vec2Config(PreTrainedConfig):
 
     @property
     def inputs_to_logits_ratio(self) -> int:
-        """Samples per frame."""
+        """Samples from one frame to the next."""
         return math.prod(self.conv_stride)
 
     def gumbel_temperature(self, update: int) -> float:

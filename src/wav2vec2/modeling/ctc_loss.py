@@ -15,7 +15,7 @@ from wav2vec2.modeling.precision import full_precision, in_full_precision
 
 
 class CTCLoss(NamedTuple):
-    """The loss, and the utterances (B,) that have no part in it."""
+    """The loss, and which utterances (B,) were left out of it because their text does not fit into their frames."""
 
     loss: Tensor
     dropped: Tensor

@@ -70,7 +70,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         return next(self.parameters()).dtype
 
     def freeze(self) -> None:
-        """Train no convolution."""
+        """Exclude all convolutions from training."""
         for parameter in self.parameters():
             parameter.requires_grad = False
 
@@ -85,7 +85,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         return x if scale == 1.0 else ScaleGradient.apply(x, scale)
 
     def convolve(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
-        """The layers, one after the other."""
+        """Waveform (B, S) -> features (B, C, T): all layers, one after the other."""
         x = waveform[:, None]
         checkpointed = self.training and bool(self.conv_layers[0].gradient_checkpointing)
         for index, layer in enumerate(self.conv_layers):

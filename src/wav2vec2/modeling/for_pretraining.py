@@ -19,7 +19,7 @@ from wav2vec2.modeling.outputs import Wav2Vec2ForPreTrainingOutput
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.random_draws import Draws, choose_draws
-from wav2vec2.modeling.span_masking import check_that_frames_are_masked
+from wav2vec2.modeling.span_masking import check_that_frames_are_masked, draw_time_mask
 from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 
 
@@ -161,7 +161,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         if not self.draws_by_itself(draws):
             return None
         check_that_frames_are_masked(self.config)
-        return self.wav2vec2.draw_time_mask(lengths, num_frames, draws)
+        return draw_time_mask(self.config, lengths, num_frames, draws)
 
     def choose_distractors(self, mask: Tensor | None, given: Tensor | None, draws: Draws) -> Tensor | None:
         """Distractors as frame numbers within each clip (B, T, K); None if nothing is to be told from them."""

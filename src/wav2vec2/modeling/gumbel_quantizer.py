@@ -15,7 +15,7 @@ from wav2vec2.modeling.random_draws import Draws, Purpose, exponential, for_purp
 
 
 class Quantized(NamedTuple):
-    """What the quantizer made of a batch."""
+    """What the quantizer makes of a batch of features."""
 
     #: The chosen entries of all groups, concatenated (B, T, G * D).
     vectors: Tensor
@@ -30,7 +30,7 @@ class Quantized(NamedTuple):
 
 
 def float_bits(value: float) -> Tensor:
-    """A float32 as the int32 with the same bits, ()."""
+    """The int32 () that has the same bits as this number as a float32."""
     return torch.tensor(value, dtype=torch.float32, device="cpu").view(torch.int32)
 
 
@@ -70,7 +70,7 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
-        """Change it in place."""
+        """Set the temperature in place, so that a compiled graph sees it."""
         self.temperature_bits.copy_(float_bits(temperature))
 
     def forward(
@@ -127,7 +127,7 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         return torch.einsum("btgv,gvd->btgd", soft - soft.detach(), codebooks)
 
     def as_one_number(self, chosen: Tensor) -> Tensor:
-        """(B, T, G) -> (B, T): equal exactly where all groups are."""
+        """Chosen entries (B, T, G) -> one number for each frame (B, T); two are equal exactly if all entries are."""
         code = chosen[..., 0]
         for group in range(1, self.num_groups):
             code = code * self.num_vars + chosen[..., group]

@@ -1,4 +1,4 @@
-"""Checkpoints: every published spelling is read, nothing is missing without a word, no file can run code."""
+"""Checkpoints: every published spelling is read, what is missing is named or refused, and no file can run code."""
 
 import json
 import logging
@@ -197,7 +197,7 @@ def load_checked(
 
 
 def _forget_renamings(model: nn.Module) -> None:
-    """Save under today's names, whatever the loaded file called them."""
+    """Let the model be saved under today's names, whatever the loaded file called its tensors."""
     from transformers.core_model_loading import WeightRenaming
 
     conversions = getattr(model, "_weight_conversions", None) or []

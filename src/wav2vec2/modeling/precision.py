@@ -24,7 +24,7 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 def in_full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """A block in which autocast lowers nothing on x's device."""
+    """A context in which autocast lowers no precision on the device of x."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
@@ -40,7 +40,7 @@ def has_bfloat16_instructions() -> bool:
 
 
 def told_if_slow(device: torch.device) -> str | None:
-    """What to tell who has chosen bfloat16 on a device, where float32 is faster."""
+    """What to tell somebody who chose bfloat16 on this device; None where it is no slower than float32."""
     if device.type != "cpu" or has_bfloat16_instructions():
         return None
     slowdown = bfloat16_slowdown()

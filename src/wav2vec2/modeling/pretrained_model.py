@@ -57,11 +57,11 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         return (model, info) if with_info else model
 
     def get_input_embeddings(self) -> None:
-        """Audio has no embedding table. (PEFT and quantisers ask, and stock raises.)"""
+        """Audio has no embedding table. (PEFT and quantisers ask, and the method that is inherited raises an error.)"""
         return
 
     def get_output_embeddings(self) -> None:
-        """Nor are there embeddings of tokens: a CTC head is a layer as any other, to be quantised as stock's is."""
+        """There are no embeddings of tokens either: a CTC head is a layer as any other, and may be quantised as one."""
         return
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -88,7 +88,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         return self._get_feat_extract_output_lengths(attention_mask.long().sum(-1))
 
     def freeze_feature_encoder(self) -> None:
-        """Train no convolution of the feature encoder."""
+        """Exclude the convolutions of the feature encoder from training."""
         for module in self.modules():
             if isinstance(module, Wav2Vec2FeatureEncoder):
                 module.freeze()
@@ -104,7 +104,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         return [name for name, _ in self.named_parameters() if name.startswith(tuple(f"{e}." for e in encoders))]
 
     def freeze_base_model(self) -> None:
-        """Train the head alone."""
+        """Exclude everything but the head from training."""
         for parameter in self.base_model.parameters():
             parameter.requires_grad = False
 

@@ -66,7 +66,7 @@ class ClipDraws:
         return mixed.view(shape)
 
     def next_keys(self) -> tuple[Tensor, Tensor]:
-        """Two int32 keys per clip (B,), others for every purpose and at every call."""
+        """Two int32 keys for each clip (B,), which are different for every purpose and at every call."""
         stream = (self.purpose << 16) + self.calls
         self.calls += 1
         key = finalise(finalise(self.seeds) + stream * 0x9E3779B9)
@@ -78,7 +78,7 @@ Draws = torch.Generator | ClipDraws | None
 
 
 def choose_draws(generator: torch.Generator | None, clip_seeds: Tensor | None, device: torch.device) -> Draws:
-    """The source that a caller asks for; both would decide the same numbers."""
+    """Where a caller wants random numbers to come from. Both at once are refused: they decide the same numbers."""
     if clip_seeds is None:
         return generator
     if generator is not None:

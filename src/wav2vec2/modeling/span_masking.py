@@ -46,7 +46,7 @@ def sample_span_mask(
 
 
 def draw_time_mask(config: Wav2Vec2Config, lengths: Tensor, size: int, draws: Draws = None) -> Tensor:
-    """Frames to mask (B, size), by the configuration; none from `lengths` (B,) on."""
+    """Spans of frames to mask (B, size), by the configuration; none from `lengths` (B,) on."""
     return sample_span_mask(
         lengths,
         size,
@@ -71,7 +71,7 @@ def check_that_frames_are_masked(config: Wav2Vec2Config) -> None:
 
 
 def draw_channel_mask(config: Wav2Vec2Config, batch: int, device: torch.device, draws: Draws = None) -> Tensor:
-    """Channels to mask (B, hidden_size), by the configuration."""
+    """Spans of channels to mask (B, hidden_size), by the configuration."""
     return sample_span_mask(
         torch.full((batch,), config.hidden_size, device=device),
         config.hidden_size,

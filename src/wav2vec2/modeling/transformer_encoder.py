@@ -13,7 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.attention import FeedForward, Wav2Vec2Attention, mask_for
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.layer_drop import LayerDrop, pass_by
+from wav2vec2.modeling.layer_drop import LayerDrop, join_with_zero_gradient
 from wav2vec2.modeling.positional_convolution import Wav2Vec2PositionalConvEmbedding
 
 logger = logging.getLogger("wav2vec2")
@@ -55,7 +55,7 @@ class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights if the implementation has them."""
         if skip:
-            return pass_by(self, x), None
+            return join_with_zero_gradient(x, *self.parameters()), None
         if self.pre_norm:
             attended, weights = self.attention(self.layer_norm(x), attention_mask, implementation)
             x = x + self.dropout(attended)

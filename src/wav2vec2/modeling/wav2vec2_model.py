@@ -29,7 +29,7 @@ from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 
 
 class Frames(NamedTuple):
-    """A batch of clips as frames."""
+    """A batch of clips after the convolutions, frame by frame."""
 
     #: The convolutions' output (B, T, C).
     features: Tensor
@@ -131,7 +131,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             check_frame_mask(mask_time_indices, hidden_states.shape[0], frames.num_frames)
             mask = frames.fit(mask_time_indices.bool())
         elif augment and config.mask_time_prob > 0:
-            mask = self.draw_time_mask(frames.lengths, frames.features.shape[1], draws)
+            mask = draw_time_mask(config, frames.lengths, frames.features.shape[1], draws)
         else:
             hidden_states = join_with_zero_gradient(hidden_states, self.masked_spec_embed)
             mask = None
@@ -139,17 +139,9 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             embedding = self.masked_spec_embed.to(hidden_states.dtype)
             hidden_states = torch.where(mask[:, :, None], embedding, hidden_states)
         if augment and config.mask_feature_prob > 0:
-            channels = self.draw_channel_mask(hidden_states, draws)
+            channels = draw_channel_mask(config, hidden_states.shape[0], hidden_states.device, draws)
             hidden_states = hidden_states.masked_fill(channels[:, None, :], 0.0)
         return hidden_states
-
-    def draw_time_mask(self, lengths: Tensor, size: int, draws: Draws = None) -> Tensor:
-        """Spans of frames to mask (B, size), by the configuration; none beyond `lengths` (B,)."""
-        return draw_time_mask(self.config, lengths, size, draws)
-
-    def draw_channel_mask(self, hidden_states: Tensor, draws: Draws = None) -> Tensor:
-        """Spans of channels to mask (B, H), by the configuration."""
-        return draw_channel_mask(self.config, hidden_states.shape[0], hidden_states.device, draws)
 
     def contextualise(
         self,
@@ -166,16 +158,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         context = self.encoder(hidden_states, frames.mask, *wanted)
         output = frames.trim(context.hidden_states)
         if self.adapter is not None:
-            lengths = frames.lengths if self._lengths_count(frames) else None
+            padding_is_silent = frames.mask is not None and self.config.padding_invariant_norm
+            lengths = frames.lengths if padding_is_silent else None
             kept = adapter_output_length(frames.num_frames, self.config)
             output = self.adapter(context.hidden_states, lengths)[:, :kept]
         between = context.all_hidden_states
         if between is not None:
             between = tuple(frames.trim(state) for state in between)
         return Wav2Vec2ModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
-
-    def _lengths_count(self, frames: Frames) -> bool:
-        return frames.mask is not None and self.config.padding_invariant_norm
 
 
 def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,8 @@ class UnreadableFormatError(Exception):
 
 @dataclass(frozen=True)
 class AudioSource:
-    """An opened source. `path` is where it lies on disk, if it does, for programs that open it themselves."""
+    """An opened source: what errors call it, its bytes, and the `path` where it lies on disk, if it does, for programs
+    that open it themselves."""
 
     name: str
     stream: BinaryIO
@@ -81,7 +82,7 @@ class AudioSource:
 
 
 def name_of(source: Source) -> str:
-    """What errors call the source."""
+    """The name by which errors call a source."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -164,7 +165,7 @@ class OpenRecording:
 
 
 def check_header(name: str, rate: int, channels: int) -> None:
-    """Raise `AudioError` for what no recording has."""
+    """Raise `AudioError` if a header claims a rate or a number of channels that no recording has."""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AudioError(name, f"its header claims {rate} samples a second: corrupt")
     if not 1 <= channels <= MOST_CHANNELS:

@@ -135,8 +135,8 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
         spaces_between_special_tokens: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The text of a CTC path (T frames), as stock: repeats once, no blanks. With offsets (in frames) an output with
-        `text`, `char_offsets` and `word_offsets`."""
+        """The text of a CTC path (T frames): repeats once, no blanks. With offsets (in frames) an output with `text`,
+        `char_offsets` and `word_offsets`, as in stock."""
         pieces = [self._shown(piece) for piece in self.pieces(token_ids, group_tokens, skip_special_tokens)]
         text = (" " if spaces_between_special_tokens else "").join(piece.token for piece in pieces).strip()
         clean_up = clean_up_tokenization_spaces
@@ -172,7 +172,8 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
         return words
 
     def convert_tokens_to_string(self, tokens: list[str], **kwargs: Any) -> dict[str, Any]:
-        """`decode` for tokens instead of ids, as stock's: a dictionary with `text`, `char_offsets`, `word_offsets`."""
+        """`decode` for tokens instead of ids, as in stock Transformers: a dictionary with `text`, `char_offsets` and
+        `word_offsets`."""
         options = {"output_char_offsets": False, "output_word_offsets": False, **kwargs}
         output = self.decode([self._convert_token_to_id(token) for token in tokens], **options)
         empty: dict[str, Any] = {"text": output, "char_offsets": None, "word_offsets": None}

@@ -77,7 +77,7 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
         `input_values`, `attention_mask`.
 
         Both are (B, S) with `return_tensors`, float32 and int32, and lists of arrays without, or where clips of
-        several lengths are not padded. `padding`, `max_length`, `truncation` and `pad_to_multiple_of` are stock's.
+        several lengths are not padded. `padding`, `max_length`, `truncation` and `pad_to_multiple_of` are as in stock.
         `return_attention_mask=False` leaves the mask out of this answer. `batched=True` declares that the rows of a
         two-dimensional array are clips, however it looks. Other options are left aside, as in stock, and said once.
         """

@@ -56,7 +56,7 @@ class _Ffmpeg:
         self._listener.start()
 
     def _listen(self, errors: IO[bytes]) -> None:
-        """Take everything, so that the program never waits, and keep the beginning."""
+        """Read all that the program complains of, so that it never waits, and keep the beginning."""
         while chunk := errors.read(4096):
             self._said += chunk[: _COMPLAINTS_KEPT - len(self._said)]
 
@@ -72,7 +72,7 @@ class _Ffmpeg:
         return said or (f"exit status {status}" if status else "")
 
     def stop(self) -> None:
-        """End it, whatever it was doing."""
+        """End the program, whatever it is doing."""
         self._process.kill()
         self._process.wait()
         self._listener.join()
@@ -95,7 +95,10 @@ def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterato
 
 
 def declared_seconds_by_ffmpeg(source: AudioSource, refusal: str) -> float | None:
-    """The length in the header, None if it says none. (Without an output, the program prints the header and fails.)"""
+    """The length in seconds that the header claims; None if it leaves it open.
+
+    Without an output, the program prints the header and fails.
+    """
     program = _program(source.name, refusal)
     with _on_disk(source) as path:
         ffmpeg = _Ffmpeg(program, "info", path, [], source.name)
@@ -163,7 +166,7 @@ def _blocks(ffmpeg: _Ffmpeg, source: AudioSource, channels: int) -> Iterator[NDA
 
 
 def _from(first: int, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """The blocks from sample `first` on."""
+    """The samples of the blocks from sample `first` on."""
     position = 0
     for block in blocks:
         if position + len(block) > first:

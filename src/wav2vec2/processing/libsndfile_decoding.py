@@ -28,7 +28,6 @@ _UNKNOWN_FRAMES = 2**36 - 1
 #: A Xing header may count the frames that hold the decoder's delay: three frames of 1152 samples.
 _MP3_TOLERANCE = 3 * 1152
 
-
 #: How a MIDI sample dump begins. libsndfile prints what is wrong with one to standard output.
 _MIDI_SAMPLE_DUMP = b"\xf0\x7e"
 
@@ -70,7 +69,7 @@ class _Stream:
         return len(data)
 
     def raise_failure(self) -> None:
-        """Raise what a read raised, if one did."""
+        """Raise the exception that a read ran into, if one did."""
         if self.failure is not None:
             raise self.failure
 
@@ -92,7 +91,7 @@ def decode_with_libsndfile(source: AudioSource, start: int) -> Iterator[OpenReco
 
 
 def declared_seconds_by_libsndfile(source: AudioSource) -> float | None:
-    """The length in the header, None if it says none."""
+    """The length in seconds that the header claims; None if it leaves it open."""
     _, file = _open(source)
     with closing(file):
         frames, rate = file.frames, file.samplerate
@@ -155,7 +154,7 @@ def _blocks(
 
 
 def _read(file: soundfile.SoundFile) -> NDArray[np.float32]:
-    """The next block, empty at the end."""
+    """The next block of samples (n, C); an empty one at the end of the file."""
     frames = max(1, VALUES_PER_BLOCK // file.channels)
     block: NDArray[np.float32] = file.read(out=np.empty((frames, file.channels), np.float32))
     return block

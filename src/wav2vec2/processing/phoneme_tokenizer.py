@@ -116,12 +116,12 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
         return Wav2Vec2PhonemeCTCTokenizerOutput(text=text, char_offsets=offsets)
 
     def convert_tokens_to_string(self, tokens: list[str], **kwargs: Any) -> dict[str, Any]:
-        """`decode` for tokens instead of ids, as stock's: a dictionary with `text` and `char_offsets`."""
+        """`decode` for tokens instead of ids, as in stock Transformers: a dictionary with `text` and `char_offsets`."""
         output = self.decode([self._convert_token_to_id(token) for token in tokens], **kwargs)
         return {"text": output, "char_offsets": None} if isinstance(output, str) else dict(output)
 
     def settings(self) -> dict[str, Any]:
-        """As stock's, whose delimiters are plain strings."""
+        """What goes into `tokenizer_config.json`. Delimiters are plain strings there, as in stock Transformers."""
         return super().settings() | {
             "word_delimiter_token": self.word_delimiter_token,
             "phone_delimiter_token": self.phone_delimiter_token,

@@ -43,7 +43,8 @@ class Wav2Vec2Processor(ProcessorMixin):
     """Sound to `input_values`, text to `labels`, paths to text.
 
     `processor(audio=array, sampling_rate=16000, text="hello", return_tensors="pt")` gives `input_values`,
-    `attention_mask` and `labels`. Padding in `labels` is -100, which is in no loss; stock pads them with the blank.
+    `attention_mask` and `labels`. Padding in `labels` is -100, which is in no loss; stock Transformers pads
+    them with the blank.
     """
 
     def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
@@ -89,11 +90,11 @@ class Wav2Vec2Processor(ProcessorMixin):
         return padded
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
-        """The tokenizer's `batch_decode`."""
+        """Read several paths as texts, as the tokenizer's `batch_decode` does."""
         return self.tokenizer.batch_decode(*args, **kwargs)
 
     def decode(self, *args: Any, **kwargs: Any) -> Any:
-        """The tokenizer's `decode`."""
+        """Read one path as text, as the tokenizer's `decode` does."""
         return self.tokenizer.decode(*args, **kwargs)
 
     @property
@@ -123,7 +124,7 @@ class Wav2Vec2Processor(ProcessorMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Write everything that stock needs, of release 4 and 5."""
+        """Write everything that stock Transformers needs, in release 4 and in release 5."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         name = type(self).__name__

@@ -63,7 +63,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 class SavedAsStock(PreTrainedTokenizer):
-    """Loading and saving. What a tokenizer is, its subclasses say."""
+    """The part of a tokenizer that loads and saves it; how it cuts texts and reads paths is left to its subclasses."""
 
     vocab_files_names: ClassVar[dict[str, str]] = {
         "vocab_file": VOCABULARY_FILE,
@@ -78,7 +78,7 @@ class SavedAsStock(PreTrainedTokenizer):
         "pad_token",
         "word_delimiter_token",
     )
-    #: The word delimiter of stock's, where no file names one.
+    #: The word delimiter that stock takes where no file names one.
     default_delimiter: ClassVar[str | None] = None
 
     vocab: Any
@@ -120,7 +120,7 @@ class SavedAsStock(PreTrainedTokenizer):
         return tokenizer
 
     def _add_what_is_asked_for(self, overrides: Mapping[str, Any]) -> None:
-        """Special tokens that the vocabulary lacks and the caller names."""
+        """Add special tokens that the caller names and the vocabulary lacks."""
         for name in self.special_names:
             token = overrides.get(name)
             if token is None or str(token) in self.get_vocab():
@@ -185,7 +185,7 @@ class SavedAsStock(PreTrainedTokenizer):
         return saved
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Write `vocab.json` alone."""
+        """Write `vocab.json` without the other files."""
         path = Path(save_directory) / (f"{filename_prefix}-{VOCABULARY_FILE}" if filename_prefix else VOCABULARY_FILE)
         write_json(path, self.vocab)
         return (str(path),)

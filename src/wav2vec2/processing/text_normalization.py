@@ -142,5 +142,5 @@ def _refuse_digits(text: str) -> None:
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """A text for an error message, cut in the middle of nothing that matters."""
+    """A text in quotes for an error message, cut if it is longer than `width`."""
     return repr(text if len(text) <= width else text[: width - 1] + "…")

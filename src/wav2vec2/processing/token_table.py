@@ -138,8 +138,8 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self._long_tokens = {first: sorted(lengths, reverse=True) for first, lengths in by_first.items()}
 
     def _special_tokens_of_vocabulary(self) -> dict[str, str | None]:
-        """CTC needs no special token but the blank, and none is added by itself. A vocabulary without blank is one that
-        stock has to complete; then its ids are stock's."""
+        """CTC needs no special token but the blank, and none is added unasked. A vocabulary without its blank is
+        completed as stock Transformers would do it, with the same ids."""
         tokens = self._given_tokens
         if tokens["pad_token"] not in self.encoder:
             return dict(tokens)
@@ -179,7 +179,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids without those of added tokens, as in stock."""
+        """The number of ids without those of added tokens, as in stock Transformers."""
         return 1 + max(self.decoder)
 
     def __len__(self) -> int:
@@ -187,7 +187,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         return 1 + max(self._tokens)
 
     def get_vocab(self) -> dict[str, int]:
-        """Tokens and ids."""
+        """A copy of the table: the id of every token, added ones included."""
         return dict(self._ids)
 
     @property
@@ -197,7 +197,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
 
     @property
     def blank(self) -> str:
-        """The CTC blank, which stock calls the pad token."""
+        """The CTC blank, which stock Transformers calls the pad token."""
         return str(self.pad_token)
 
     @property
@@ -216,7 +216,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
 
     @property
     def word_delimiter_token_id(self) -> int | None:
-        """Its id."""
+        """The id of the word delimiter."""
         return None if self.word_delimiter_token is None else self._ids[self.word_delimiter_token]
 
     def _add_tokens(self, new_tokens: Iterable[str | AddedToken], special_tokens: bool = False) -> int:
@@ -259,7 +259,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         return self.normalization(text)
 
     def _cut(self, text: str) -> list[str]:
-        """Pieces of a normalised text, which may be unknown."""
+        """The pieces of a normalised text; not all of them need be tokens."""
         raise NotImplementedError
 
     def spelled(self, text: str, **kwargs: Any) -> tuple[list[str], Counter[str]]:
@@ -367,7 +367,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
 
 
 def _joined(words: Any) -> Any:
-    """Lists of words, however deep, as texts."""
+    """Texts made of lists of words, however deeply nested."""
     if words is None or isinstance(words, str):
         return words
     if all(isinstance(word, str) for word in words):

@@ -16,7 +16,7 @@ from wav2vec2.files.hub_files import HUB_OPTIONS, hub_options, local_path
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.vocabulary import check_tokens
 
-#: What stock's Auto classes and pipelines add to the options of `from_pretrained`.
+#: What the Auto classes and pipelines of stock Transformers add to the options of `from_pretrained`.
 _OF_AUTO_CLASSES = (
     "_from_auto",
     "_from_pipeline",
@@ -116,7 +116,7 @@ class TokenizerFiles:
 
 
 def read_tokenizer_files(source: str | os.PathLike[str], hub: Mapping[str, Any]) -> TokenizerFiles:
-    """Read what is there. Only `vocab.json` must be."""
+    """Read all files of a tokenizer that are there; only `vocab.json` has to be."""
     path = find_file(source, VOCABULARY_FILE, hub)
     if path is None:
         searched = "" if Path(source).is_dir() else " (offline, only what was fetched before is found)"

@@ -189,7 +189,7 @@ def missing_ids(owner: Mapping[int, str], logits: int) -> str:
 
 
 def is_nested(vocabulary: Any) -> bool:
-    """Is it one vocabulary per language, as those of MMS?"""
+    """Whether this is one vocabulary for each of several languages, as those of MMS are."""
     return isinstance(vocabulary, Mapping) and any(isinstance(value, Mapping) for value in vocabulary.values())
 
 
@@ -216,7 +216,7 @@ def unknown_characters(text: str, unknown: Mapping[str, int], tokens: Mapping[st
 
 
 def code_points(text: str) -> str:
-    """U+0041 for "A"; several are joined by a space."""
+    """The code points of a text, as U+0041 for "A", with a space between them."""
     return " ".join(f"U+{ord(character):04X}" for character in text)
 
 

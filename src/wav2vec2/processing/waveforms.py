@@ -66,7 +66,8 @@ def as_array(samples: Any, what: str) -> NDArray[Any]:
 
 
 def normalised(clip: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Zero mean, unit variance, as stock: in float32, 1e-7 added to the variance. An empty clip stays empty."""
+    """The clip with zero mean and unit variance, to which 1e-7 is added, in float32 as in stock Transformers. An empty
+    clip stays empty."""
     if not len(clip):
         return clip
     with np.errstate(over="ignore", invalid="ignore"):
@@ -78,14 +79,14 @@ def normalised(clip: NDArray[np.float32], name: str) -> NDArray[np.float32]:
 
 
 def check_channels(channels: Channels) -> None:
-    """Raise `ValueError` unless `channels` is a policy."""
+    """Raise `ValueError` unless `channels` is something that can become of channels."""
     number = isinstance(channels, int) and not isinstance(channels, bool) and channels >= 0
     if not number and channels not in ("mean", "first", "error"):
         raise ValueError(f"channels must be 'mean', 'first', 'error' or a number from 0, got {channels!r}")
 
 
 def to_mono(block: NDArray[np.float32], channels: Channels, name: str) -> NDArray[np.float32]:
-    """(n, C) -> (n,), finite; `name` is what errors call the recording."""
+    """One channel (n,) of finite samples from several (n, C); `name` is what errors call the recording."""
     count = block.shape[1]
     if channels == "error" and count > 1:
         raise AudioError(name, f"it has {count} channels; choose with channels='mean', 'first' or a number")

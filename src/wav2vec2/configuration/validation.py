@@ -29,23 +29,14 @@ def _is_activation(value: Any) -> bool:
 
 _POSITIVE: Rule = (lambda v: _is_integer(v, 1), "must be a positive integer")
 _COUNT: Rule = (lambda v: _is_integer(v, 0), "must be an integer of at least 0")
-_OPTIONAL_POSITIVE: Rule = (
-    lambda v: v is None or _is_integer(v, 1),
-    "must be a positive integer or None",
-)
+_OPTIONAL_POSITIVE: Rule = (lambda v: v is None or _is_integer(v, 1), "must be a positive integer or None")
 _OPTIONAL_INTEGER: Rule = (
     lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool)),
     "must be an integer or None",
 )
-_PROBABILITY: Rule = (
-    lambda v: _is_number(v) and 0 <= v <= 1,
-    "must be a probability between 0 and 1",
-)
+_PROBABILITY: Rule = (lambda v: _is_number(v) and 0 <= v <= 1, "must be a probability between 0 and 1")
 _ABOVE_ZERO: Rule = (lambda v: _is_number(v) and 0 < v < float("inf"), "must be a number above 0")
-_NOT_NEGATIVE: Rule = (
-    lambda v: _is_number(v) and 0 <= v < float("inf"),
-    "must be a number of at least 0",
-)
+_NOT_NEGATIVE: Rule = (lambda v: _is_number(v) and 0 <= v < float("inf"), "must be a number of at least 0")
 _FLAG: Rule = (lambda v: isinstance(v, bool), "must be True or False")
 _POSITIVE_LIST: Rule = (_is_positive_list, "must be a list of positive integers")
 _ACTIVATION: Rule = (_is_activation, 'must be an activation that Transformers knows, as "gelu"')
@@ -70,14 +61,8 @@ _RULES: list[tuple[Rule, str]] = [
         "feat_proj_dropout feat_quantizer_dropout hidden_dropout activation_dropout attention_dropout "
         "layerdrop final_dropout",
     ),
-    (
-        _ABOVE_ZERO,
-        "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end",
-    ),
-    (
-        (lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"),
-        "gumbel_temperature_decay",
-    ),
+    (_ABOVE_ZERO, "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end"),
+    ((lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"), "gumbel_temperature_decay"),
     (
         _NOT_NEGATIVE,
         "initializer_range layer_norm_eps diversity_loss_weight feature_grad_mult feature_penalty_weight "
@@ -90,10 +75,7 @@ _RULES: list[tuple[Rule, str]] = [
     ),
     (_POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
     (_ACTIVATION, "hidden_act feat_extract_activation"),
-    (
-        (lambda v: v in ("group", "layer"), 'must be "group" or "layer"'),
-        "feat_extract_norm",
-    ),
+    ((lambda v: v in ("group", "layer"), 'must be "group" or "layer"'), "feat_extract_norm"),
     ((lambda v: v in ("sum", "mean", "none"), 'must be "sum", "mean" or "none"'), "ctc_loss_reduction"),
     (
         (lambda v: v is None or (_is_number(v) and 0 < v < float("inf")), "must be a number above 0, or None"),

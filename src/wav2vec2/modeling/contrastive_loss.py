@@ -83,12 +83,7 @@ def contrastive_logits(
 
 
 def contrast(
-    predictions: Tensor,
-    targets: Tensor,
-    codes: Tensor,
-    distractors: Tensor,
-    mask: Tensor,
-    temperature: float,
+    predictions: Tensor, targets: Tensor, codes: Tensor, distractors: Tensor, mask: Tensor, temperature: float
 ) -> Contrast:
     """Compare predictions with targets (both (B, T, D)) on the frames in `mask` (B, T).
 

@@ -18,11 +18,7 @@ class Wav2Vec2AdapterLayer(nn.Module):
         super().__init__()
         width = config.output_hidden_size or config.hidden_size
         self.conv = nn.Conv1d(
-            width,
-            2 * width,
-            config.adapter_kernel_size,
-            stride=config.adapter_stride,
-            padding=ADAPTER_PADDING,
+            width, 2 * width, config.adapter_kernel_size, stride=config.adapter_stride, padding=ADAPTER_PADDING
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:

@@ -25,13 +25,7 @@ from wav2vec2.modeling.dropout import draw_keep_mask, kept
 class _DropoutAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        visible: Tensor | None,
-        scale: float,
-        p: float,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, p: float
     ) -> Tensor:
         scores = (query * scale) @ key.transpose(-2, -1)  # (B, H, T, T)
         if visible is not None:

@@ -27,12 +27,7 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
     """The model with its quantizer and the two projections in which prediction and target are compared."""
 
     accepts_loss_kwargs = False
-    fresh_parts = (
-        *Wav2Vec2PreTrainedModel.fresh_parts,
-        "quantizer.",
-        "project_hid.",
-        "project_q.",
-    )
+    fresh_parts = (*Wav2Vec2PreTrainedModel.fresh_parts, "quantizer.", "project_hid.", "project_q.")
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)

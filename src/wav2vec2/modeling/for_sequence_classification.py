@@ -17,12 +17,7 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
     """The mean over a clip's real frames, and a linear layer."""
 
     accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
-    fresh_parts = (
-        *Wav2Vec2Classifier.fresh_parts,
-        "projector.",
-        "classifier.",
-        "layer_weights",
-    )
+    fresh_parts = (*Wav2Vec2Classifier.fresh_parts, "projector.", "classifier.", "layer_weights")
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)

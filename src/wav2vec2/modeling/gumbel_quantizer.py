@@ -74,11 +74,7 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         self.temperature_bits.copy_(float_bits(temperature))
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor,
-        draws: Draws = None,
-        usage_of_update: Tensor | None = None,
+        self, features: Tensor, mask: Tensor, draws: Draws = None, usage_of_update: Tensor | None = None
     ) -> Quantized:
         """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T). Where the batch is a part of an
         update whose `usage_of_update` (G, V) is known, the soft one is that of the update."""

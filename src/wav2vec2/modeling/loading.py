@@ -108,11 +108,7 @@ def without_load_report() -> Iterator[None]:
 
 
 def audit(
-    model: nn.Module,
-    source: Source,
-    info: dict[str, Any],
-    fresh_parts: Iterable[str],
-    allow_other_shapes: bool = False,
+    model: nn.Module, source: Source, info: dict[str, Any], fresh_parts: Iterable[str], allow_other_shapes: bool = False
 ) -> None:
     """Raise `CheckpointError` for tensors that are missing or misshapen; name what is new and what is not used.
 

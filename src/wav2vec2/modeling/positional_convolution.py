@@ -57,9 +57,7 @@ class Wav2Vec2PositionalConvEmbedding(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         self.conv = WeightNormedConvolution(
-            config.hidden_size,
-            config.num_conv_pos_embedding_groups,
-            config.num_conv_pos_embeddings,
+            config.hidden_size, config.num_conv_pos_embedding_groups, config.num_conv_pos_embeddings
         )
         self.activation = ACT2FN[config.feat_extract_activation]
 

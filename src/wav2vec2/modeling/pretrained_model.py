@@ -9,10 +9,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import Length, output_length
-from wav2vec2.modeling.feature_encoder import (
-    Wav2Vec2FeatureEncoder,
-    frames_within,
-)
+from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, frames_within
 from wav2vec2.modeling.initialization import initialize
 from wav2vec2.modeling.input_checks import check_waveforms
 from wav2vec2.modeling.layer_drop import LayerDrop

@@ -14,12 +14,7 @@ from wav2vec2.modeling.random_draws import ClipDraws, Draws, Purpose, for_purpos
 
 
 def sample_span_mask(
-    lengths: Tensor,
-    size: int,
-    probability: float,
-    span: int,
-    min_spans: int = 0,
-    draws: Draws = None,
+    lengths: Tensor, size: int, probability: float, span: int, min_spans: int = 0, draws: Draws = None
 ) -> Tensor:
     """Draw masks (B, size): True inside a span. Positions from `lengths` (B,) on are never masked.
 

@@ -126,9 +126,7 @@ class Wav2Vec2Encoder(nn.Module):
         if self.config.do_stable_layer_norm:
             x = self.layer_norm(x)
         return Context(
-            x,
-            tuple(hidden_states) if output_hidden_states else None,
-            tuple(attentions) if output_attentions else None,
+            x, tuple(hidden_states) if output_hidden_states else None, tuple(attentions) if output_attentions else None
         )
 
     def no_attention(self, x: Tensor) -> Tensor:

@@ -14,11 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
 from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
-from wav2vec2.modeling.feature_encoder import (
-    Wav2Vec2FeatureEncoder,
-    Wav2Vec2FeatureProjection,
-    frames_within,
-)
+from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
 from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
@@ -118,11 +114,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         return Frames(features, frames_within(lengths, features.shape[1]), lengths, count)
 
     def mask(
-        self,
-        hidden_states: Tensor,
-        frames: Frames,
-        mask_time_indices: Tensor | None = None,
-        draws: Draws = None,
+        self, hidden_states: Tensor, frames: Frames, mask_time_indices: Tensor | None = None, draws: Draws = None
     ) -> Tensor:
         """Replace masked frames of (B, T, H) by the mask embedding, and masked channels by zero."""
         config = self.config

@@ -66,10 +66,7 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
             normalization=normalization,
             **kwargs,
         )
-        self.init_kwargs |= {
-            "replace_word_delimiter_char": replace_word_delimiter_char,
-            "do_lower_case": do_lower_case,
-        }
+        self.init_kwargs |= {"replace_word_delimiter_char": replace_word_delimiter_char, "do_lower_case": do_lower_case}
 
     @classmethod
     def from_vocabulary(cls, vocabulary: Vocabulary, **kwargs: Any) -> Self:

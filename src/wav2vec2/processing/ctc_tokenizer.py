@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 from transformers.models.wav2vec2.tokenization_wav2vec2 import Wav2Vec2CTCTokenizerOutput
 
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.token_table import OneIdPerLogitTokenizer, Piece, Token
+from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer, Piece
+from wav2vec2.processing.token_table import Token
 from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, letter_case
 
 Offset = dict[str, str | int]

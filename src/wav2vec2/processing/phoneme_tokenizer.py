@@ -10,7 +10,8 @@ from transformers.models.wav2vec2_phoneme.tokenization_wav2vec2_phoneme import W
 
 from wav2vec2.processing.espeak import phonemize
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.token_table import OneIdPerLogitTokenizer, Token
+from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer
+from wav2vec2.processing.token_table import Token
 
 
 class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):

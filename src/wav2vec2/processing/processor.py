@@ -9,7 +9,7 @@ from transformers import ProcessorMixin
 
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
-from wav2vec2.processing.token_table import IGNORED, OneIdPerLogitTokenizer
+from wav2vec2.processing.texts_and_paths import IGNORED, OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import (
     SETTINGS_FILE,
     TokenizerFileError,

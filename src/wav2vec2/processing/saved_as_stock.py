@@ -155,13 +155,10 @@ class SavedAsStock(PreTrainedTokenizer):
 
     def _added_tokens_as_saved(self) -> dict[str, dict[str, Any]]:
         ids, special = self.get_vocab(), set(self.all_special_tokens)
-        added = {token for index, token in self._contents_of_added_tokens().items() if index not in self.decoder}
+        added = {token.content for index, token in self._added_tokens_decoder.items() if index not in self.decoder}
         flags = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
         listed = sorted((ids[token], token) for token in special | added if token in ids)
         return {str(index): {"content": token, **flags, "special": token in special} for index, token in listed}
-
-    def _contents_of_added_tokens(self) -> dict[int, str]:
-        return {index: token.content for index, token in self._added_tokens_decoder.items()}
 
     def save_pretrained(
         self,

@@ -227,7 +227,8 @@ def _causes(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) ->
         other = "upper" if case == "lower" else "lower"
         causes.append(f"the vocabulary is {case} case and the text has {other} case: pass do_lower_case=True")
     for form in ("NFC", "NFD"):
-        if not any(character not in tokens and not character.isspace() for character in _normal(form, text)):
+        normal = normal_form(form, text)
+        if normal != text and all(character in tokens or character.isspace() for character in normal):
             causes.append(f"the vocabulary is written in {form}: unicodedata.normalize({form!r}, text)")
             break
     if any(len(character) == 1 and is_digit(character) for character in unknown):
@@ -240,8 +241,3 @@ def _causes(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) ->
     if not causes:
         causes.append("build_vocabulary(texts) makes a vocabulary that has them")
     return causes
-
-
-def _normal(form: str, text: str) -> str:
-    normal = normal_form(form, text)
-    return normal if normal != text else "\0"

@@ -9,19 +9,19 @@ from transformers.configuration_utils import PreTrainedConfig
 Rule = tuple[Callable[[Any], bool], str]
 
 
-def _is_integer(value: Any, least: int) -> bool:
+def _is_integer(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_positive_list(value: Any) -> bool:
+def _is_positive_list(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(_is_integer(v, 1) for v in value)
 
 
-def _is_activation(value: Any) -> bool:
+def _is_activation(value: object) -> bool:
     from transformers.activations import ACT2FN  # imports torch, which a configuration alone does not need
 
     return callable(value) or value in ACT2FN

@@ -119,7 +119,7 @@ def open_source(source: Source) -> Iterator[AudioSource]:
         yield AudioSource(name, stream, path)
 
 
-def _not_a_source(source: Any) -> str:
+def _not_a_source(source: object) -> str:
     if isinstance(source, io.TextIOBase):
         return f"{name_of(cast(Any, source))} is open as text: audio is bytes, open it with mode 'rb'"
     wanted = "a path, the bytes of an audio file, or a file object opened with mode 'rb'"

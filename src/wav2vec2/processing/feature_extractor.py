@@ -174,7 +174,7 @@ def _floats(clip: Any, any_scale: bool) -> Any:
     return array.astype(np.float32) if unscaled else clip
 
 
-def _is_clip(item: Any) -> bool:
+def _is_clip(item: object) -> bool:
     return isinstance(item, list | tuple) or getattr(item, "ndim", 0) > 0
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 from transformers import ProcessorMixin
 
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.texts_and_paths import IGNORED, OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import (
@@ -47,7 +48,7 @@ class Wav2Vec2Processor(ProcessorMixin):
     them with the blank.
     """
 
-    def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
+    def __init__(self, feature_extractor: Wav2Vec2FeatureExtractor, tokenizer: OneIdPerLogitTokenizer) -> None:
         super().__init__(feature_extractor, tokenizer)
 
     def __call__(self, audio: Any = None, text: Any = None, **kwargs: Any) -> Any:
@@ -106,8 +107,6 @@ class Wav2Vec2Processor(ProcessorMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load both from a folder or the Hub, whichever release saved them. A repository without a tokenizer is an
         error that says how to build one."""
-        from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-
         hub, options = split_options(kwargs)
         of_features = {name: options.pop(name) for name in _OF_FEATURE_EXTRACTOR if name in options}
         try:

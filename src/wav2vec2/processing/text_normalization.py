@@ -8,7 +8,7 @@ import functools
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 #: The names of every choice, the one that changes nothing first.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -58,7 +58,7 @@ class TextNormalization:
                 raise ValueError(f"{field.name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
 
     @classmethod
-    def from_dict(cls, choices: Any) -> "TextNormalization":
+    def from_dict(cls, choices: object) -> "TextNormalization":
         """The choices as `to_dict` gives them; an unknown name or value is an error that lists the known ones."""
         if not isinstance(choices, Mapping):
             raise ValueError(f"normalization={choices!r}: must be an object with the keys {', '.join(CHOICES)}")

@@ -92,7 +92,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Sorted and readable, with characters as they are; a file that is there is replaced whole."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     with replaced_file(path) as file:
@@ -148,7 +148,7 @@ def _read_object(source: str | os.PathLike[str], name: str, hub: Mapping[str, An
     return content
 
 
-def _added_tokens(content: Any, name: str) -> dict[int, str]:
+def _added_tokens(content: object, name: str) -> dict[int, str]:
     if not isinstance(content, dict):
         raise TokenizerFileError(f"{name}: added_tokens_decoder must be an object of ids and tokens")
     added: dict[int, str] = {}
@@ -161,7 +161,7 @@ def _added_tokens(content: Any, name: str) -> dict[int, str]:
     return added
 
 
-def token_text(value: Any, where: str) -> str | None:
+def token_text(value: object, where: str) -> str | None:
     """A token as a string, whether it is written as one or as an object with `content`."""
     if isinstance(value, Mapping):
         value = value.get("content", 0)
@@ -170,7 +170,7 @@ def token_text(value: Any, where: str) -> str | None:
     return value
 
 
-def read_chat_template(source: str | os.PathLike[str], written: Any, hub: Mapping[str, Any]) -> Any:
+def read_chat_template(source: str | os.PathLike[str], written: object, hub: Mapping[str, Any]) -> Any:
     """The chat templates of a tokenizer: one, several by name, or None. No recogniser has a use for them, but what is
     saved with one must come back. A file goes before `written`, which is what the settings say. Templates beside the
     default are looked for in folders alone: each would be a question to the Hub."""
@@ -185,7 +185,7 @@ def read_chat_template(source: str | os.PathLike[str], written: Any, hub: Mappin
     return {name: _template(path) for name, path in (named | {path.stem: path for path in others}).items()}
 
 
-def _templates_of_settings(written: Any, source: str | os.PathLike[str]) -> Any:
+def _templates_of_settings(written: object, source: str | os.PathLike[str]) -> Any:
     if isinstance(written, list):
         pairs = [(one.get("name"), one.get("template")) for one in written if isinstance(one, dict)]
         if len(pairs) == len(written) and all(isinstance(part, str) for pair in pairs for part in pair):

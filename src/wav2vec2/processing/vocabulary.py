@@ -168,7 +168,7 @@ def check_tokens(vocabulary: Any, source: str) -> None:
             raise VocabularyError(f"{source}: the id of {token!r} is {index!r}; it must be an integer of at least 0")
 
 
-def check_token(token: Any, source: str) -> None:
+def check_token(token: object, source: str) -> None:
     """Refuse what cannot be a token: no text, empty, or not writable as UTF-8."""
     if not isinstance(token, str) or not token:
         raise VocabularyError(f"{source}: {token!r} is not a token; a token is a text of at least one character")
@@ -188,7 +188,7 @@ def missing_ids(owner: Mapping[int, str], logits: int) -> str:
     return f"no token has the id {', '.join(map(str, gaps))}{more}" if missing else ""
 
 
-def is_nested(vocabulary: Any) -> bool:
+def is_nested(vocabulary: object) -> bool:
     """Whether this is one vocabulary for each of several languages, as those of MMS are."""
     return isinstance(vocabulary, Mapping) and any(isinstance(value, Mapping) for value in vocabulary.values())
 

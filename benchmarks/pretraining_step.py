@@ -98,12 +98,11 @@ def whole_step(side: str, model: Any, setting: Setting, dtype: torch.dtype) -> C
 class GivenEncoder(nn.Module):
     """Stands in for the encoder: hands out a fixed context and fixed features."""
 
-    def __init__(self, context: Tensor, features: Tensor, encoder: Any) -> None:
+    def __init__(self, context: Tensor, features: Tensor) -> None:
         super().__init__()
         self.output = Wav2Vec2ModelOutput(
             last_hidden_state=context, extract_features=features, conv_features=features.detach()
         )
-        self.draw_time_mask = getattr(encoder, "draw_time_mask", None)
 
     def forward(self, *_: Any, **__: Any) -> Wav2Vec2ModelOutput:
         return self.output
@@ -117,7 +116,7 @@ def loss_and_quantizer(side: str, model: Any, setting: Setting, dtype: torch.dty
     features = torch.randn(*shape, model.config.conv_dim[-1], device=device, dtype=dtype, requires_grad=True)
     step = whole_step(side, model, setting, dtype)
     encoder = model.wav2vec2
-    stand_in = GivenEncoder(context, features, encoder)
+    stand_in = GivenEncoder(context, features)
 
     def part() -> Tensor:
         model.wav2vec2 = stand_in

@@ -9,10 +9,9 @@ import pytest
 from audio_samples import FORMATS, encoded, recording, sweep, with_flac_length, with_wav_length, without_xing_header
 
 from wav2vec2.processing import audio_files
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_files import audio_blocks, load_audio
-from wav2vec2.processing.mpeg_frames import frame_length
-from wav2vec2.processing.recordings import audio_duration
+from wav2vec2.processing.audio_files import audio_blocks, audio_duration, load_audio
+from wav2vec2.processing.audio_sources import AudioError
+from wav2vec2.processing.container_headers import frame_length
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,8 @@ import pytest
 from audio_samples import encoded, recording, sweep
 from ffmpeg_programs import REAL_PROGRAMS, folder_of
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_files import audio_blocks, load_audio
-from wav2vec2.processing.recordings import audio_duration
+from wav2vec2.processing.audio_files import audio_blocks, audio_duration, load_audio
+from wav2vec2.processing.audio_sources import AudioError
 
 #: Answers like the program: notes how it was called, and plays the AU file beside it, or does what BEHAVIOUR says.
 STAND_IN = """#!{python}

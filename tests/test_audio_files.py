@@ -11,10 +11,9 @@ import soundfile
 import soxr
 from audio_samples import FORMATS, encoded, recording, sweep, with_flac_length, with_wav_length, without_xing_header
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_files import load_audio
-from wav2vec2.processing.recordings import audio_duration
-from wav2vec2.processing.resampling import resample
+from wav2vec2.processing.audio_files import audio_duration, load_audio
+from wav2vec2.processing.audio_sources import AudioError
+from wav2vec2.processing.waveforms import resample
 
 SHARED_DATA = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 

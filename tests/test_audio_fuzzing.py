@@ -12,9 +12,8 @@ from audio_samples import encoded, sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_files import LONGEST_HOURS, audio_blocks, load_audio
-from wav2vec2.processing.recordings import audio_duration
+from wav2vec2.processing.audio_files import LONGEST_HOURS, audio_blocks, audio_duration, load_audio
+from wav2vec2.processing.audio_sources import AudioError
 
 CONTAINERS = [
     ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "MS_ADPCM"), ("WAVEX", "PCM_24"), ("RF64", "PCM_16"),

@@ -9,8 +9,8 @@ import torch
 from recognition_checkpoints import save_checkpoint
 
 from wav2vec2 import Transcriber
-from wav2vec2.modeling import bfloat16_speed
-from wav2vec2.modeling.bfloat16_speed import bfloat16_slowdown, has_bfloat16_instructions
+from wav2vec2.modeling import precision as timed
+from wav2vec2.modeling.precision import bfloat16_slowdown, has_bfloat16_instructions
 from wav2vec2.training import announcing, starting
 
 
@@ -23,7 +23,7 @@ def test_the_factor_is_that_of_the_products(monkeypatch: pytest.MonkeyPatch) -> 
         seen.add(left.dtype)
 
     monkeypatch.setattr(torch, "matmul", product)
-    monkeypatch.setattr(bfloat16_speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     assert bfloat16_slowdown() == 25
 
 
@@ -45,8 +45,8 @@ def test_a_slow_choice_is_warned_about_with_its_factor(
     device: str, precision: str, instructions: bool, slowdown: float, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And "auto" does not make it."""
-    monkeypatch.setattr(bfloat16_speed, "has_bfloat16_instructions", lambda: instructions)
-    monkeypatch.setattr(bfloat16_speed, "bfloat16_slowdown", lambda: slowdown)
+    monkeypatch.setattr(timed, "has_bfloat16_instructions", lambda: instructions)
+    monkeypatch.setattr(timed, "bfloat16_slowdown", lambda: slowdown)
     monkeypatch.setattr(starting, "has_bfloat16_instructions", lambda: instructions)
     run: Any = SimpleNamespace(
         origin=SimpleNamespace(seconds_per_update=None), data=SimpleNamespace(seconds_per_update=1.0)
@@ -64,8 +64,8 @@ def test_a_transcriber_warns_too(
 ) -> None:
     """Who asks for it; not who leaves the choice to the package."""
     checkpoint = save_checkpoint(tmp_path)
-    monkeypatch.setattr(bfloat16_speed, "has_bfloat16_instructions", lambda: False)
-    monkeypatch.setattr(bfloat16_speed, "bfloat16_slowdown", lambda: 7.0)
+    monkeypatch.setattr(timed, "has_bfloat16_instructions", lambda: False)
+    monkeypatch.setattr(timed, "bfloat16_slowdown", lambda: 7.0)
     Transcriber.from_pretrained(checkpoint, device="cpu")
     assert not caplog.records
     Transcriber.from_pretrained(checkpoint, device="cpu", dtype=torch.bfloat16)

@@ -155,9 +155,9 @@ def test_draws_compile_into_one_graph() -> None:
     def draw(seeds: Tensor, like: Tensor) -> list[Tensor]:
         draws = choose_draws(None, seeds, like.device)
         return [
-            uniform(*like.shape, device=like.device, generator=draws),
+            uniform(*like.shape, device=like.device, draws=draws),
             exponential(like, for_purpose(draws, Purpose.GUMBEL_NOISE)),
-            uniform(*like.shape, device=like.device, generator=draws),
+            uniform(*like.shape, device=like.device, draws=draws),
         ]
 
     torch._dynamo.reset()
@@ -171,7 +171,7 @@ def test_draws_compile_into_one_graph() -> None:
 
 def test_a_generator_draws_what_torch_draws() -> None:
     like, seeded = torch.empty(2, 5), torch.Generator()
-    numbers = uniform(2, 5, device=like.device, generator=seeded.manual_seed(1))
+    numbers = uniform(2, 5, device=like.device, draws=seeded.manual_seed(1))
     assert torch.equal(numbers, torch.rand(2, 5, generator=seeded.manual_seed(1)))
     assert for_purpose(seeded, Purpose.TIME_MASK) is seeded
     found = exponential(like.double(), seeded.manual_seed(1))

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2ForCTC
-from wav2vec2.modeling import requirements_on_tensors
+from wav2vec2.modeling import input_checks
 from wav2vec2.modeling.ctc_loss import ctc_loss
 
 
@@ -303,7 +303,7 @@ def test_trainer_reaches_the_same_weights_with_and_without_accumulation(tmp_path
 @pytest.mark.parametrize("blank", [0, 9])
 def test_a_blank_among_labels_is_left_out_told_once_and_counted(blank: int, caplog: pytest.LogCaptureFixture) -> None:
     """As in stock, where a letter with the blank's id vanishes from every text without a word."""
-    requirements_on_tensors._told.clear()
+    input_checks._told.clear()
     caplog.set_level("WARNING", logger="wav2vec2")
     values, mask, labels = utterances()
     labels[labels == blank] = 4

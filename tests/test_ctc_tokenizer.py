@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
-from wav2vec2.processing.unknown_characters import UnknownCharactersError
-from wav2vec2.processing.vocabulary import VocabularyError, build_vocabulary
+from wav2vec2.processing.vocabulary import UnknownCharactersError, VocabularyError, build_vocabulary
 
 LETTERS = "ETAOINHSRDLUMWCFGYPBVK'XJQZ"
 #: The vocabulary of the best known English checkpoint.

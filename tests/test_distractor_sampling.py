@@ -10,7 +10,7 @@ from small_models import CALM, small_config, waveforms
 from torch import Tensor
 
 from wav2vec2 import Wav2Vec2ForPreTraining
-from wav2vec2.modeling.distractor_sampling import sample_distractors
+from wav2vec2.modeling.contrastive_loss import sample_distractors
 from wav2vec2.modeling.span_masking import sample_span_mask
 
 

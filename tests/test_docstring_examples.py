@@ -31,5 +31,5 @@ def test_there_are_examples() -> None:
         "wav2vec2.configuration.wav2vec2_config",
         "wav2vec2.configuration.frame_arithmetic",
         "wav2vec2.modeling.span_masking",
-        "wav2vec2.modeling.distractor_sampling",
+        "wav2vec2.modeling.contrastive_loss",
     }

@@ -79,7 +79,7 @@ def test_any_bytes_give_recordings_or_one_error(tmp_path: Path, body: bytes, hea
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared speech data is not beside the repository")
 def test_real_manifests() -> None:
     """Every file is there and lasts as long as it says."""
-    from wav2vec2.processing.recordings import audio_duration
+    from wav2vec2.processing.audio_files import audio_duration
 
     for folder, files in (("librispeech_train", 164), ("librispeech_unlabelled", 90), ("fsdd", 1200)):
         recordings = list(read_manifest(SHARED / folder / "manifest.tsv"))

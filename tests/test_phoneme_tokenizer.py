@@ -14,7 +14,7 @@ import transformers
 from wav2vec2.processing import espeak
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
-from wav2vec2.processing.unknown_characters import UnknownCharactersError
+from wav2vec2.processing.vocabulary import UnknownCharactersError
 
 TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "h", "ə", "l", "oʊ", "b", "ɔ̃", "ʒ", "u", "ʁ", "ɔː", "n", "ʊɹ", "|"]
 VOCABULARY = {token: index for index, token in enumerate(TOKENS)}
@@ -143,7 +143,7 @@ def test_threads_do_not_share_a_language() -> None:
 def test_unknown_language_is_named() -> None:
     with pytest.raises(ValueError, match=r"no language 'fr_FR' \(of \d+\); closest: fr-fr"):
         espeak.phonemize("bonjour", "fr_FR")
-    assert {"en-us", "fr-fr", "de"} <= set(espeak.languages())
+    assert {"en-us", "fr-fr", "de"} <= set(espeak._voices())
     for text in ("", " ", "?!", "\0", "\ud800"):
         assert isinstance(espeak.phonemize(text, "en-us"), list)
 

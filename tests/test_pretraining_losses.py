@@ -14,6 +14,7 @@ from wav2vec2 import Wav2Vec2ForPreTraining
 from wav2vec2.configuration import presets
 from wav2vec2.modeling.contrastive_loss import Contrast, contrast
 from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer
+from wav2vec2.modeling.span_masking import draw_time_mask
 
 LENGTHS = [16000, 9000, 390, 5000]
 
@@ -341,7 +342,7 @@ def test_evaluation_draws_nothing_unless_asked(masked: bool) -> None:
     """As stock: without masks it masks nothing and has no loss, every time the same. A generator or clip seeds ask."""
     model = build(apply_spec_augment=False).eval()
     values, mask = waveforms(LENGTHS)
-    drawn = model.wav2vec2.draw_time_mask(model.frame_lengths(values, mask), 49, seeded())
+    drawn = draw_time_mask(model.config, model.frame_lengths(values, mask), 49, seeded())
     given = {"mask_time_indices": drawn} if masked else {}
     with torch.no_grad():
         first, second = (model(values, mask, **given) for _ in range(2))

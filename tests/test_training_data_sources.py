@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from training_audio import encoded, noise, write_manifest, write_parquet
 
-from wav2vec2.processing.resampling import resample
+from wav2vec2.processing.waveforms import resample
 from wav2vec2.training.data import durations
 from wav2vec2.training.data.audio_clips import Clip, LengthLimits, TrainingDataError, crop_start, load_clip
 from wav2vec2.training.data.clip_tables import FileTable

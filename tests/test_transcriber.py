@@ -23,7 +23,7 @@ from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.inference.windows_and_segments import Moments, WaitingFrames, cut_place
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
-from wav2vec2.processing.audio_error import AudioError
+from wav2vec2.processing.audio_sources import AudioError
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.processor import Wav2Vec2Processor

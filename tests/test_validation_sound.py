@@ -13,8 +13,8 @@ from validated_speech import RATE, changed, kinds, manifest, report_of, section,
 
 from wav2vec2.processing.audio_files import load_audio
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
-from wav2vec2.processing.resampling import resample
 from wav2vec2.processing.vocabulary import build_vocabulary
+from wav2vec2.processing.waveforms import resample
 from wav2vec2.training.checks.clips import clip_sources
 from wav2vec2.training.checks.headers import chosen
 from wav2vec2.training.checks.sound import likeness, measure

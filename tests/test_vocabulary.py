@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.text_normalization import CHOICES, TextNormalization
-from wav2vec2.processing.unknown_characters import UnknownCharactersError
-from wav2vec2.processing.vocabulary import VocabularyError, build_vocabulary
+from wav2vec2.processing.vocabulary import UnknownCharactersError, VocabularyError, build_vocabulary
 
 MODULES = ("ctc_tokenizer", "phoneme_tokenizer", "text_normalization", "vocabulary")
 PLAIN = {"<pad>": 0, "<unk>": 1, "|": 2, "a": 3, "b": 4}

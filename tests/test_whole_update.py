@@ -17,10 +17,9 @@ from wav2vec2 import (
     Wav2Vec2Model,
 )
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
-from wav2vec2.modeling.distractor_sampling import sample_distractors
+from wav2vec2.modeling.contrastive_loss import WholeUpdate, sample_distractors
 from wav2vec2.modeling.random_draws import ClipDraws, choose_draws
-from wav2vec2.modeling.span_masking import draw_pretraining_mask, draw_time_mask
-from wav2vec2.modeling.whole_update import WholeUpdate
+from wav2vec2.modeling.span_masking import draw_channel_mask, draw_pretraining_mask, draw_time_mask
 
 #: Samples of eight clips: 24 frames to none, and one frame, which is too short to mask.
 LENGTHS = [8000, 5000, 400, 6400, 3000, 7200, 300, 4100]
@@ -208,7 +207,7 @@ def test_a_clip_is_masked_and_contrasted_alike_in_every_batch() -> None:
     seeds = torch.tensor([9, 8, 7, 6])
     mask = draw_time_mask(model.config, lengths, 300, ClipDraws(seeds))
     distractors = sample_distractors(mask, 20, ClipDraws(seeds))
-    channels = model.wav2vec2.draw_channel_mask(torch.empty(4, 1, 48), ClipDraws(seeds))
+    channels = draw_channel_mask(model.config, 4, seeds.device, ClipDraws(seeds))
     for row, length in enumerate(lengths.tolist()):
         draws = ClipDraws(seeds[row : row + 1])
         alone = draw_time_mask(model.config, lengths[row : row + 1], length, draws)
@@ -216,7 +215,7 @@ def test_a_clip_is_masked_and_contrasted_alike_in_every_batch() -> None:
         assert bool(alone.any())
         theirs = sample_distractors(alone, 20, draws)
         assert torch.equal(theirs[0][alone[0]], distractors[row, :length][alone[0]])
-        assert torch.equal(model.wav2vec2.draw_channel_mask(torch.empty(1, 1, 48), draws)[0], channels[row])
+        assert torch.equal(draw_channel_mask(model.config, 1, seeds.device, draws)[0], channels[row])
     assert len({tuple(row) for row in channels.tolist()}) > 1
     assert not torch.equal(mask, draw_time_mask(model.config, lengths, 300, ClipDraws(seeds + 1)))
 

@@ -25,7 +25,7 @@ from masking_picture import CLIP_SEED, mask_of
 from spoken_sentence import SENTENCE, Samples, speak
 
 from wav2vec2 import Transcriber, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
-from wav2vec2.modeling.distractor_sampling import sample_distractors
+from wav2vec2.modeling.contrastive_loss import sample_distractors
 from wav2vec2.training.progress.training_log import read_log
 
 #: Points of a curve that are kept.

@@ -28,18 +28,16 @@ if TYPE_CHECKING:
         Wav2Vec2ForXVector,
         Wav2Vec2Model,
     )
-    from wav2vec2.processing.audio_error import AudioError
-    from wav2vec2.processing.audio_files import audio_blocks, load_audio
+    from wav2vec2.processing.audio_files import audio_blocks, audio_duration, load_audio
+    from wav2vec2.processing.audio_sources import AudioError
     from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
     from wav2vec2.processing.manifests import read_manifest
     from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
     from wav2vec2.processing.processor import Wav2Vec2Processor
-    from wav2vec2.processing.recordings import audio_duration
-    from wav2vec2.processing.resampling import resample
     from wav2vec2.processing.text_normalization import TextNormalization
-    from wav2vec2.processing.unknown_characters import UnknownCharactersError
-    from wav2vec2.processing.vocabulary import build_vocabulary
+    from wav2vec2.processing.vocabulary import UnknownCharactersError, build_vocabulary
+    from wav2vec2.processing.waveforms import resample
     from wav2vec2.training.finetuning import finetune
     from wav2vec2.training.pretraining import pretrain
     from wav2vec2.training.settings.recipes import read_run
@@ -59,17 +57,15 @@ _MODULES = {
         "Wav2Vec2ForXVector",
         "Wav2Vec2Model",
     ),
-    "processing.audio_error": ("AudioError",),
-    "processing.audio_files": ("audio_blocks", "load_audio"),
-    "processing.recordings": ("audio_duration",),
-    "processing.resampling": ("resample",),
+    "processing.audio_sources": ("AudioError",),
+    "processing.audio_files": ("audio_blocks", "audio_duration", "load_audio"),
+    "processing.waveforms": ("resample",),
     "processing.feature_extractor": ("Wav2Vec2FeatureExtractor",),
     "processing.ctc_tokenizer": ("Wav2Vec2CTCTokenizer",),
     "processing.phoneme_tokenizer": ("Wav2Vec2PhonemeCTCTokenizer",),
     "processing.processor": ("Wav2Vec2Processor",),
     "processing.text_normalization": ("TextNormalization",),
-    "processing.unknown_characters": ("UnknownCharactersError",),
-    "processing.vocabulary": ("build_vocabulary",),
+    "processing.vocabulary": ("UnknownCharactersError", "build_vocabulary"),
     "processing.manifests": ("read_manifest",),
     "alignment.aligned_words": ("align_words",),
     "decoding.ctc_decoder": ("CTCDecoder",),

@@ -142,7 +142,7 @@ def _bar(with_speed: bool = False) -> Iterator["Progress | None"]:
 
 def _declared_seconds(path: Path) -> float:
     """For the bar alone: what cannot be read counts nothing here, and is reported when its turn comes."""
-    from wav2vec2.processing.recordings import audio_duration
+    from wav2vec2.processing.audio_files import audio_duration
 
     try:
         return audio_duration(path)

@@ -55,20 +55,22 @@ def adapter_layer_output_length(length: Length, config: Wav2Vec2Config) -> Lengt
 
 
 def adapter_output_length(length: Length, config: Wav2Vec2Config) -> Length:
-    """Frames after all of them."""
+    """Frames after all convolutions of the adapter."""
     for _ in range(config.num_adapter_layers):
         length = adapter_layer_output_length(length, config)
     return length
 
 
-def output_length(samples: Length, config: Wav2Vec2Config) -> Length:
-    """Frames that come out of a model for clips of so many samples, behind the adapter if it has one.
+def output_length(samples: Length, config: Wav2Vec2Config, add_adapter: bool | None = None) -> Length:
+    """Frames that come out of a model for clips of so many samples: behind the adapter if it has one, or if
+    `add_adapter` says so.
 
     >>> output_length(16000, Wav2Vec2Config()), output_length(16000, Wav2Vec2Config(add_adapter=True))
     (49, 7)
     """
     frames = conv_output_length(samples, config.conv_kernel, config.conv_stride)
-    return adapter_output_length(frames, config) if config.add_adapter else frames
+    behind_adapter = config.add_adapter if add_adapter is None else add_adapter
+    return adapter_output_length(frames, config) if behind_adapter else frames
 
 
 def frames_needed(targets: Any, inside: Any) -> Any:

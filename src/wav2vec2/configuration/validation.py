@@ -4,48 +4,39 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from transformers.configuration_utils import PreTrainedConfig
+
 Rule = tuple[Callable[[Any], bool], str]
 
 
-def _is_integer(value: Any, least: int) -> bool:
+def _is_integer(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_positive_list(value: Any) -> bool:
+def _is_positive_list(value: object) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(_is_integer(v, 1) for v in value)
 
 
-def _is_activation(value: Any) -> bool:
-    from transformers.activations import (
-        ACT2FN,
-    )  # imports torch, which a configuration alone does not need
+def _is_activation(value: object) -> bool:
+    from transformers.activations import ACT2FN  # imports torch, which a configuration alone does not need
 
     return callable(value) or value in ACT2FN
 
 
 _POSITIVE: Rule = (lambda v: _is_integer(v, 1), "must be a positive integer")
 _COUNT: Rule = (lambda v: _is_integer(v, 0), "must be an integer of at least 0")
-_OPTIONAL_POSITIVE: Rule = (
-    lambda v: v is None or _is_integer(v, 1),
-    "must be a positive integer or None",
-)
+_OPTIONAL_POSITIVE: Rule = (lambda v: v is None or _is_integer(v, 1), "must be a positive integer or None")
 _OPTIONAL_INTEGER: Rule = (
     lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool)),
     "must be an integer or None",
 )
-_PROBABILITY: Rule = (
-    lambda v: _is_number(v) and 0 <= v <= 1,
-    "must be a probability between 0 and 1",
-)
+_PROBABILITY: Rule = (lambda v: _is_number(v) and 0 <= v <= 1, "must be a probability between 0 and 1")
 _ABOVE_ZERO: Rule = (lambda v: _is_number(v) and 0 < v < float("inf"), "must be a number above 0")
-_NOT_NEGATIVE: Rule = (
-    lambda v: _is_number(v) and 0 <= v < float("inf"),
-    "must be a number of at least 0",
-)
+_NOT_NEGATIVE: Rule = (lambda v: _is_number(v) and 0 <= v < float("inf"), "must be a number of at least 0")
 _FLAG: Rule = (lambda v: isinstance(v, bool), "must be True or False")
 _POSITIVE_LIST: Rule = (_is_positive_list, "must be a list of positive integers")
 _ACTIVATION: Rule = (_is_activation, 'must be an activation that Transformers knows, as "gelu"')
@@ -70,14 +61,8 @@ _RULES: list[tuple[Rule, str]] = [
         "feat_proj_dropout feat_quantizer_dropout hidden_dropout activation_dropout attention_dropout "
         "layerdrop final_dropout",
     ),
-    (
-        _ABOVE_ZERO,
-        "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end",
-    ),
-    (
-        (lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"),
-        "gumbel_temperature_decay",
-    ),
+    (_ABOVE_ZERO, "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end"),
+    ((lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"), "gumbel_temperature_decay"),
     (
         _NOT_NEGATIVE,
         "initializer_range layer_norm_eps diversity_loss_weight feature_grad_mult feature_penalty_weight "
@@ -90,10 +75,7 @@ _RULES: list[tuple[Rule, str]] = [
     ),
     (_POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
     (_ACTIVATION, "hidden_act feat_extract_activation"),
-    (
-        (lambda v: v in ("group", "layer"), 'must be "group" or "layer"'),
-        "feat_extract_norm",
-    ),
+    ((lambda v: v in ("group", "layer"), 'must be "group" or "layer"'), "feat_extract_norm"),
     ((lambda v: v in ("sum", "mean", "none"), 'must be "sum", "mean" or "none"'), "ctc_loss_reduction"),
     (
         (lambda v: v is None or (_is_number(v) and 0 < v < float("inf")), "must be a number above 0, or None"),
@@ -106,11 +88,11 @@ _RULES: list[tuple[Rule, str]] = [
 Relation = tuple[tuple[str, ...], Callable[[], str | None]]
 
 
-def problems_of(config: Any, of_a_model: bool = True) -> list[str]:
+def problems_of(config: PreTrainedConfig, of_a_model: bool = True) -> list[str]:
     """One line per impossible value, and per contradiction between fields that are possible on their own.
 
     Without `of_a_model`, contradictions that keep a model from being built do not count: a configuration may yet be
-    changed, and stock loads it.
+    changed, and stock Transformers loads it.
     """
     problems, bad = [], set()
     for (holds, wish), fields in _RULES:
@@ -127,13 +109,13 @@ def problems_of(config: Any, of_a_model: bool = True) -> list[str]:
     return problems
 
 
-def _layout(config: Any) -> Iterator[Relation]:
-    """The convolutions, whose lists stock compares at once, too."""
+def _layout(config: PreTrainedConfig) -> Iterator[Relation]:
+    """Relations within the convolutions. Stock Transformers, too, compares their lists as soon as it has them."""
     lists = ("conv_dim", "conv_stride", "conv_kernel")
     yield lists, lambda: _equally_long(config, *lists)
 
 
-def _model(config: Any) -> Iterator[Relation]:
+def _model(config: PreTrainedConfig) -> Iterator[Relation]:
     for whole, part in (
         ("hidden_size", "num_attention_heads"),
         ("hidden_size", "num_conv_pos_embedding_groups"),
@@ -146,19 +128,19 @@ def _model(config: Any) -> Iterator[Relation]:
         yield (share, length), partial(_spans_have_length, config, share, length)
 
 
-def _divisible(config: Any, whole: str, part: str) -> str | None:
+def _divisible(config: PreTrainedConfig, whole: str, part: str) -> str | None:
     value, divisor = getattr(config, whole), getattr(config, part)
     fine = value % divisor == 0
     return None if fine else f"{whole}={value}: must be divisible by {part}={divisor}"
 
 
-def _equally_long(config: Any, *names: str) -> str | None:
+def _equally_long(config: PreTrainedConfig, *names: str) -> str | None:
     sizes = {name: len(getattr(config, name)) for name in names}
     fine = len(set(sizes.values())) == 1
     told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
     return None if fine else f"{' / '.join(names)}: must be equally long, but {told}"
 
 
-def _spans_have_length(config: Any, share: str, length: str) -> str | None:
+def _spans_have_length(config: PreTrainedConfig, share: str, length: str) -> str | None:
     fine = getattr(config, length) > 0 or getattr(config, share) == 0
     return None if fine else f"{length}=0: must be a positive integer where {share}={getattr(config, share)}"

@@ -36,151 +36,151 @@ class Wav2Vec2Config(PreTrainedConfig):
     """
 
     model_type = "wav2vec2"
-    # What Trainer leaves out of its predictions.
+    #: What Trainer leaves out of its predictions.
     keys_to_ignore_at_inference = ["dropped", "blank_labels"]
 
     # --- Feature encoder: waveform (16 kHz) -> frames (one every 20 ms) ---
-    # Output channels of each convolution.
+    #: Output channels of each convolution.
     conv_dim: list[int] | tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
-    # Stride of each convolution; their product is the number of samples per frame (320).
+    #: Stride of each convolution; their product is the number of samples per frame (320).
     conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    # Kernel size of each convolution; with the strides they see 400 samples (25 ms) per frame.
+    #: Kernel size of each convolution; with the strides they see 400 samples (25 ms) per frame.
     conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    # Whether the convolutions have a bias (the models with layer norm do).
+    #: Whether the convolutions have a bias (the models with layer norm do).
     conv_bias: bool = False
-    # "group": group norm after the first convolution (BASE, LARGE LS-960). "layer": layer norm after each one.
+    #: "group": group norm after the first convolution (BASE, LARGE LS-960). "layer": layer norm after each one.
     feat_extract_norm: str = "group"
-    # Non-linearity of the feature encoder and of the positional convolution.
+    #: Non-linearity of the feature encoder and of the positional convolution.
     feat_extract_activation: str = "gelu"
-    # Dropout on the projected features that enter the Transformer (fairseq: dropout_input).
+    #: Dropout on the projected features that enter the Transformer (fairseq: dropout_input).
     feat_proj_dropout: float | int = 0.0
-    # Dropout on the features that the quantizer sees (fairseq: dropout_features).
+    #: Dropout on the features that the quantizer sees (fairseq: dropout_features).
     feat_quantizer_dropout: float | int = 0.0
 
     # --- Transformer ---
-    # Width of the Transformer.
+    #: Width of the Transformer.
     hidden_size: int = 768
-    # Number of Transformer layers.
+    #: Number of Transformer layers.
     num_hidden_layers: int = 12
-    # Attention heads per layer; the head size is hidden_size / num_attention_heads.
+    #: Attention heads per layer; the head size is hidden_size / num_attention_heads.
     num_attention_heads: int = 12
-    # Width of the feed-forward networks.
+    #: Width of the feed-forward networks.
     intermediate_size: int = 3072
-    # Non-linearity of the feed-forward networks.
+    #: Non-linearity of the feed-forward networks.
     hidden_act: str = "gelu"
-    # Dropout after attention, after the feed-forward network and before the first layer.
+    #: Dropout after attention, after the feed-forward network and before the first layer.
     hidden_dropout: float | int = 0.1
-    # Dropout inside the feed-forward network, after its non-linearity.
+    #: Dropout inside the feed-forward network, after its non-linearity.
     activation_dropout: float | int = 0.1
-    # Dropout on the attention weights.
+    #: Dropout on the attention weights.
     attention_dropout: float | int = 0.1
-    # Probability of skipping a whole Transformer layer during training.
+    #: Probability of skipping a whole Transformer layer during training.
     layerdrop: float | int = 0.1
-    # False: layer norm after each block (BASE, LARGE LS-960). True: before it (LV-60k, XLS-R, MMS, Omnilingual).
+    #: False: layer norm after each block (BASE, LARGE LS-960). True: before it (LV-60k, XLS-R, MMS, Omnilingual).
     do_stable_layer_norm: bool = False
-    # Epsilon of the Transformer's layer norms.
+    #: Epsilon of the Transformer's layer norms.
     layer_norm_eps: float = 1e-5
-    # Kernel size of the convolution that encodes positions.
+    #: Kernel size of the convolution that encodes positions.
     num_conv_pos_embeddings: int = 128
-    # Groups of the convolution that encodes positions.
+    #: Groups of the convolution that encodes positions.
     num_conv_pos_embedding_groups: int = 16
-    # Standard deviation of the Transformer's linear layers at initialisation.
+    #: Standard deviation of the Transformer's linear layers at initialisation.
     initializer_range: float = 0.02
 
     # --- Masking ---
-    # Whether fine-tuning masks spans of time and channels. A mask that is handed in is always applied.
+    #: Whether fine-tuning masks spans of time and channels. A mask that is handed in is always applied.
     apply_spec_augment: bool = True
-    # Expected share of frames inside a span if spans never overlapped (the paper's p times mask_time_length).
+    #: Expected share of frames inside a span if spans never overlapped (the paper's p times mask_time_length).
     mask_time_prob: float | int = 0.05
-    # Frames per masked span.
+    #: Frames per masked span.
     mask_time_length: int = 10
-    # Least number of masked spans in a clip that has room for them.
+    #: Least number of masked spans in a clip that has room for them.
     mask_time_min_masks: int = 2
-    # The same three, for spans of channels.
+    #: The same three, for spans of channels.
     mask_feature_prob: float | int = 0.0
-    # Channels per masked span.
+    #: Channels per masked span.
     mask_feature_length: int = 10
-    # Least number of masked channel spans.
+    #: Least number of masked channel spans.
     mask_feature_min_masks: int = 0
 
     # --- Pretraining ---
-    # V, entries in each codebook.
+    #: V, entries in each codebook.
     num_codevectors_per_group: int = 320
-    # G, number of codebooks; their entries are concatenated.
+    #: G, number of codebooks; their entries are concatenated.
     num_codevector_groups: int = 2
-    # Size of a quantized vector: all G entries together.
+    #: Size of a quantized vector: all G entries together.
     codevector_dim: int = 256
-    # Size of the space in which prediction and target are compared.
+    #: Size of the space in which prediction and target are compared.
     proj_codevector_dim: int = 256
-    # kappa, the temperature of the contrastive logits.
+    #: kappa, the temperature of the contrastive logits.
     contrastive_logits_temperature: float = 0.1
-    # K, distractors per masked frame.
+    #: K, distractors per masked frame.
     num_negatives: int = 100
-    # alpha, the weight of the diversity loss.
+    #: alpha, the weight of the diversity loss.
     diversity_loss_weight: float | int = 0.1
 
     # --- Heads ---
-    # Number of CTC outputs, the blank included.
+    #: Number of CTC outputs, the blank included.
     vocab_size: int | None = 32
-    # Dropout before the CTC head.
+    #: Dropout before the CTC head.
     final_dropout: float | int = 0.1
-    # "sum" or "mean" over the utterances of a batch, or "none": one loss each.
+    #: "sum" or "mean" over the utterances of a batch, or "none": one loss each.
     ctc_loss_reduction: str = "sum"
-    # Whether torch replaces an infinite CTC loss by zero (see also ctc_drop_infeasible).
+    #: Whether torch replaces an infinite CTC loss by zero (see also ctc_drop_infeasible).
     ctc_zero_infinity: bool = False
-    # Whether classification heads learn a weighted sum of all layers instead of using the last one.
+    #: Whether classification heads learn a weighted sum of all layers instead of using the last one.
     use_weighted_layer_sum: bool = False
-    # Width of the projection before pooling in sequence classification.
+    #: Width of the projection before pooling in sequence classification.
     classifier_proj_size: int = 256
-    # Output channels of each time-delay layer of the x-vector head.
+    #: Output channels of each time-delay layer of the x-vector head.
     tdnn_dim: list[int] | tuple[int, ...] = (512, 512, 512, 512, 1500)
-    # Kernel size of each time-delay layer.
+    #: Kernel size of each time-delay layer.
     tdnn_kernel: list[int] | tuple[int, ...] = (5, 3, 3, 1, 1)
-    # Dilation of each time-delay layer.
+    #: Dilation of each time-delay layer.
     tdnn_dilation: list[int] | tuple[int, ...] = (1, 2, 3, 1, 1)
-    # Size of the speaker embedding.
+    #: Size of the speaker embedding.
     xvector_output_dim: int = 512
 
     # --- Tokens ---
-    # The CTC blank.
+    #: The CTC blank.
     pad_token_id: int | None = 0
-    # Start and end of a sentence; CTC does not use them, saved tokenizers may.
+    #: Start and end of a sentence; CTC does not use them, saved tokenizers may.
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
 
     # --- Adapters ---
-    # Whether strided convolutions follow the Transformer (for encoder-decoder models).
+    #: Whether strided convolutions follow the Transformer (for encoder-decoder models).
     add_adapter: bool = False
-    # Kernel size of those convolutions.
+    #: Kernel size of those convolutions.
     adapter_kernel_size: int = 3
-    # Stride of those convolutions.
+    #: Stride of those convolutions.
     adapter_stride: int = 2
-    # Number of those convolutions.
+    #: Number of those convolutions.
     num_adapter_layers: int = 3
-    # Width after those convolutions; hidden_size when left out.
+    #: Width after those convolutions; hidden_size when left out.
     output_hidden_size: int | None = None
-    # Width of the language adapter in every layer (MMS: 16); None for no language adapters.
+    #: Width of the language adapter in every layer (MMS: 16); None for no language adapters.
     adapter_attn_dim: int | None = None
 
     # --- Only in this package ---
-    # Normalise each clip over its own samples, so that padding never changes a result. False: stock, bit for bit.
+    #: Normalise each clip over its own samples, so that padding never changes a result. False: stock, bit for bit.
     padding_invariant_norm: bool = True
-    # Scale of the gradient that reaches the feature encoder (paper: 0.1 for BASE). 1 leaves it alone; at 0 there is
-    # none, and no weight decay moves it.
+    #: Scale of the gradient that reaches the feature encoder (paper: 0.1 for BASE). 1 leaves it alone; at 0 there is
+    #: none, and no weight decay moves it.
     feature_grad_mult: float | int = 1.0
-    # Weight of the mean square of the convolutions' output in the pretraining loss (fairseq: 10 for BASE).
+    #: Weight of the mean square of the convolutions' output in the pretraining loss (fairseq: 10 for BASE).
     feature_penalty_weight: float | int = 0.0
-    # Gumbel temperature at update n: max(end, start * decay ** n). A decay of 1 keeps the start.
+    #: Gumbel temperature at update n: max(end, start * decay ** n). A decay of 1 keeps the start.
     gumbel_temperature_start: float | int = 2.0
-    # The floor of that schedule.
+    #: The floor of that schedule.
     gumbel_temperature_end: float | int = 0.5
-    # The factor per update of that schedule (paper: 0.999995).
+    #: The factor per update of that schedule (paper: 0.999995).
     gumbel_temperature_decay: float | int = 1.0
-    # What `set_gumbel_temperature` made it, until `set_update` lets the schedule decide again.
+    #: What `set_gumbel_temperature` made it, until `set_update` lets the schedule decide again.
     gumbel_temperature_by_hand: float | int | None = None
-    # Updates of pretraining behind these weights: where the Gumbel schedule stands.
+    #: Updates of pretraining behind these weights: where the Gumbel schedule stands.
     pretraining_updates: int = 0
-    # Leave utterances whose text cannot fit into their frames out of the CTC loss, and name them in the output.
+    #: Leave utterances whose text cannot fit into their frames out of the CTC loss, and name them in the output.
     ctc_drop_infeasible: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -200,7 +200,7 @@ class Wav2Vec2Config(PreTrainedConfig):
 
     @property
     def inputs_to_logits_ratio(self) -> int:
-        """Samples per frame."""
+        """Samples from one frame to the next."""
         return math.prod(self.conv_stride)
 
     def gumbel_temperature(self, update: int) -> float:
@@ -209,7 +209,7 @@ class Wav2Vec2Config(PreTrainedConfig):
         return float(max(self.gumbel_temperature_end, decayed))
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """As stock's, without our own fields where they have their default: stock need not know them."""
+        """As in stock Transformers, which need not know our own fields: those that have their defaults are left out."""
         written: dict[str, Any] = super().to_diff_dict()
         defaults = {field.name: field.default for field in fields(type(self))}
         for name in OWN_FIELDS:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.unknown_characters import code_points
+from wav2vec2.processing.vocabulary import code_points
 
 if TYPE_CHECKING:
     from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_files import audio_blocks
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS, name_of
-from wav2vec2.processing.resampling import check_rate, resample
+from wav2vec2.processing.waveforms import check_rate, resample
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from wav2vec2.inference.windows_and_segments import (
     from_frame,
 )
 from wav2vec2.modeling import Wav2Vec2ForCTC
-from wav2vec2.modeling.bfloat16_speed import told_if_slow
+from wav2vec2.modeling.precision import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor
 

@@ -13,7 +13,7 @@ from wav2vec2.language_models.ngram_language_model import KenlmLanguageModel
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.unknown_characters import letter_case
+from wav2vec2.processing.vocabulary import letter_case
 
 
 @dataclass

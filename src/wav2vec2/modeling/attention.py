@@ -51,7 +51,7 @@ def mask_for(implementation: str, config: Wav2Vec2Config, hidden_states: Tensor,
 
 
 class Wav2Vec2Attention(nn.Module):
-    """Every frame attends to every real frame of its clip."""
+    """Multi-head self-attention in which every frame attends to every real frame of its clip."""
 
     is_causal = False
 

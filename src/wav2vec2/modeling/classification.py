@@ -3,6 +3,8 @@
 Shapes: B batch, T frames, H hidden size, N labels.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,15 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+
+
+class Heard(NamedTuple):
+    """What a head works on: features (B, T, H), and how many frames of each clip are real (B,). `shown` are the layers
+    and the attention weights that the caller asked for, by the names of the output's fields."""
+
+    features: Tensor
+    lengths: Tensor
+    shown: dict[str, tuple[Tensor, ...] | None]
 
 
 class Wav2Vec2Classifier(Wav2Vec2PreTrainedModel):
@@ -31,24 +42,33 @@ class Wav2Vec2Classifier(Wav2Vec2PreTrainedModel):
         if module is self and self.config.use_weighted_layer_sum:
             init.constant_(self.layer_weights, 1 / len(self.layer_weights))
 
-    def weigh_layers(self, last: Tensor, layers: tuple[Tensor, ...] | None) -> Tensor:
-        """The last layer, or the learned mean of all: (B, T, H)."""
-        if not self.config.use_weighted_layer_sum or layers is None:
-            return last
-        weights = self.layer_weights.softmax(-1)
-        total = weights[0] * layers[0]
-        for weight, layer in zip(weights[1:], layers[1:], strict=True):
-            total = total + weight * layer
-        return total
-
-    def wants_layers(self, asked: bool | None) -> bool | None:
-        """Whether the model must keep the output of every layer."""
-        return True if self.config.use_weighted_layer_sum else asked
-
-    def shown_layers(self, asked: bool | None, layers: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
-        """The layers' outputs if the caller wants them."""
-        shown = self.config.output_hidden_states if asked is None else asked
-        return layers if shown else None
+    def listen(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None,
+        output_hidden_states: bool | None,
+        output_attentions: bool | None,
+        clip_seeds: Tensor | None,
+    ) -> Heard:
+        """Run the model and take its last layer, or the learned mean of all its layers."""
+        weighted = self.config.use_weighted_layer_sum
+        outputs = self.wav2vec2(
+            input_values,
+            attention_mask=attention_mask,
+            output_hidden_states=True if weighted else output_hidden_states,
+            output_attentions=output_attentions,
+            clip_seeds=clip_seeds,
+            return_dict=True,
+        )
+        features, layers = outputs.last_hidden_state, outputs.hidden_states
+        if weighted:
+            weights = self.layer_weights.softmax(-1)
+            features = weights[0] * layers[0]
+            for weight, layer in zip(weights[1:], layers[1:], strict=True):
+                features = features + weight * layer
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        shown = {"hidden_states": layers if wanted else None, "attentions": outputs.attentions}
+        return Heard(features, self.frame_lengths(input_values, attention_mask), shown)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:

@@ -18,15 +18,11 @@ class Wav2Vec2AdapterLayer(nn.Module):
         super().__init__()
         width = config.output_hidden_size or config.hidden_size
         self.conv = nn.Conv1d(
-            width,
-            2 * width,
-            config.adapter_kernel_size,
-            stride=config.adapter_stride,
-            padding=ADAPTER_PADDING,
+            width, 2 * width, config.adapter_kernel_size, stride=config.adapter_stride, padding=ADAPTER_PADDING
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C, T / stride)"""
+        """(B, C, T) -> (B, C, T / stride); what is shorter than the kernel is padded to its length."""
         short = max(self.conv.kernel_size[0] - 2 * ADAPTER_PADDING - hidden_states.shape[2], 0)
         return F.glu(self.conv(F.pad(hidden_states, (0, short))), dim=1)
 

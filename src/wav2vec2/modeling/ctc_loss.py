@@ -1,4 +1,4 @@
-"""The CTC loss, counted honestly: what cannot be aligned is left out and named, what is wrong is refused.
+"""The CTC loss, counted honestly: what cannot be aligned is left out and named.
 
 Shapes: B utterances, T frames, V tokens, U labels.
 """
@@ -12,40 +12,13 @@ from torch import Tensor
 from wav2vec2.configuration.frame_arithmetic import frames_needed
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.precision import full_precision, in_full_precision
-from wav2vec2.modeling.requirements_on_tensors import require, warn_once_if
 
 
 class CTCLoss(NamedTuple):
-    """The loss, and the utterances (B,) that have no part in it."""
+    """The loss, and which utterances (B,) were left out of it because their text does not fit into their frames."""
 
     loss: Tensor
     dropped: Tensor
-
-
-def check_labels(labels: Tensor, vocab_size: int, blank: int, clips: int) -> Tensor:
-    """Refuse labels (B, U) outside the vocabulary, or of another number of clips. How many are the blank, other than as
-    padding at the end: CTC has no such label, so the loss leaves them out, and if a letter has the blank's id, that
-    letter is lost."""
-    if labels.dim() != 2 or labels.is_floating_point():
-        raise ValueError(
-            f"labels have shape {tuple(labels.shape)} and dtype {labels.dtype}: must be integers, (batch, labels)"
-        )
-    if len(labels) != clips:
-        raise ValueError(f"labels are of {len(labels)} clips, input_values of {clips}")
-    require(
-        ((labels >= -100) & (labels < vocab_size) & ((labels >= 0) | (labels == -100))).all(),
-        f"labels: must be below vocab_size={vocab_size}, or -100 for padding",
-    )
-    is_label = (labels >= 0) & (labels != blank)
-    followed = is_label.flip(1).cumsum(1).flip(1) > 0  # a label comes at or after this place
-    left_out = ((labels == blank) & followed).sum()
-    warn_once_if(
-        left_out > 0,
-        f"labels: the blank (pad_token_id={blank}) stands between labels. CTC has no such label, so it is left out: if "
-        f"{blank} is a letter of your vocabulary, pad_token_id is wrong, and the letter is lost from every text. "
-        "outputs.blank_labels counts them.",
-    )
-    return left_out
 
 
 def compact(labels: Tensor, blank: int) -> tuple[Tensor, Tensor]:

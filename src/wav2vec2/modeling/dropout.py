@@ -1,7 +1,9 @@
 """Dropout that spends little on drawing its mask on a CPU.
 
 torch draws one random number per element, one after the other, which takes a sixth of a training step there. Sixteen
-bits are enough for a probability, so one 64-bit number serves four elements, and the mask is kept as one byte.
+bits are enough for a probability, so one 64-bit number serves four elements, and the mask is kept as one byte. What is
+left is a twentieth of a step, and masks applied as bitwise operations instead of products with booleans save another
+10 ms per layer of base (docs/performance.md).
 """
 
 import math

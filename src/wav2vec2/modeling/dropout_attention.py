@@ -1,4 +1,5 @@
-"""Attention with dropout on its weights, for training on a CPU.
+"""Attention with dropout on its weights, for training on a CPU: per layer of base 72 ms instead of 188 in bfloat16, and
+147 instead of 176 in float32 (docs/performance.md).
 
 torch's fused attention has no dropout on a CPU and falls back to a path that keeps three T x T tensors per layer in
 the width of the weights. Here one is kept, and a byte per weight for what was dropped:
@@ -24,13 +25,7 @@ from wav2vec2.modeling.dropout import draw_keep_mask, kept
 class _DropoutAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        visible: Tensor | None,
-        scale: float,
-        p: float,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float, p: float
     ) -> Tensor:
         scores = (query * scale) @ key.transpose(-2, -1)  # (B, H, T, T)
         if visible is not None:

@@ -13,10 +13,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
-from wav2vec2.modeling.convolution import Convolution
+from wav2vec2.modeling.convolution import ChannelNorm, Convolution, FirstConvolution
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.normalised_convolution import ChannelNorm, FirstConvolution
-from wav2vec2.modeling.uniform_linear import UniformLinear
 
 
 def frames_within(lengths: Tensor, frames: int) -> Tensor:
@@ -72,7 +70,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         return next(self.parameters()).dtype
 
     def freeze(self) -> None:
-        """Train no convolution."""
+        """Exclude all convolutions from training."""
         for parameter in self.parameters():
             parameter.requires_grad = False
 
@@ -87,7 +85,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         return x if scale == 1.0 else ScaleGradient.apply(x, scale)
 
     def convolve(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
-        """The layers, one after the other."""
+        """Waveform (B, S) -> features (B, C, T): all layers, one after the other."""
         x = waveform[:, None]
         checkpointed = self.training and bool(self.conv_layers[0].gradient_checkpointing)
         for index, layer in enumerate(self.conv_layers):
@@ -136,6 +134,10 @@ class NoGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
         return (None,) * int(ctx.inputs)
+
+
+class UniformLinear(nn.Linear):
+    """A linear layer that starts uniform in +-1 / sqrt(inputs), weights and bias, where others start normal."""
 
 
 class Wav2Vec2FeatureProjection(nn.Module):

@@ -34,28 +34,16 @@ class Wav2Vec2ForAudioFrameClassification(Wav2Vec2Classifier):
         output_attentions: bool | None = None,
         clip_seeds: Tensor | None = None,
     ) -> TokenClassifierOutput:
-        """`labels` (B, T, N) are one-hot, as stock's; the loss is the mean over real frames."""
-        outputs = self.wav2vec2(
-            input_values,
-            attention_mask=attention_mask,
-            output_hidden_states=self.wants_layers(output_hidden_states),
-            output_attentions=output_attentions,
-            clip_seeds=clip_seeds,
-            return_dict=True,
-        )
-        logits = self.classifier(self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states))
+        """`labels` (B, T, N) are one-hot, as in stock Transformers; the loss is the mean over real frames."""
+        heard = self.listen(input_values, attention_mask, output_hidden_states, output_attentions, clip_seeds)
+        logits = self.classifier(heard.features)
         loss = None
         if labels is not None:
             if labels.shape != logits.shape:
                 raise ValueError(
                     f"labels have shape {tuple(labels.shape)}: must be {tuple(logits.shape)}, one-hot for every frame"
                 )
-            real = frames_within(self.frame_lengths(input_values, attention_mask), logits.shape[1])
+            real = frames_within(heard.lengths, logits.shape[1])
             target = labels.argmax(-1).masked_fill(~real, -100)
             loss = cross_entropy(logits, target, real.sum().clamp(min=1))
-        return TokenClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=self.shown_layers(output_hidden_states, outputs.hidden_states),
-            attentions=outputs.attentions,
-        )
+        return TokenClassifierOutput(loss=loss, logits=logits, **heard.shown)

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.ctc_loss import check_labels, ctc_loss
+from wav2vec2.files.hub_files import hub_options
+from wav2vec2.modeling.ctc_loss import ctc_loss
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.input_checks import check_labels
 from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
+from wav2vec2.modeling.loading import Source
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
-from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 
 #: The logit of a token that is ruled out, beside a blank of 0: its probability is 0 in every dtype, and half precision
@@ -25,11 +27,11 @@ from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 _IMPOSSIBLE = -1e4
 
 
-class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
+class Wav2Vec2ForCTC(LanguageSwitch):
     """The model with a linear layer over its vocabulary. The blank is `config.pad_token_id`."""
 
     accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
-    fresh_parts = (*Wav2Vec2PreTrainedModel.fresh_parts, "lm_head.")
+    fresh_parts = (*LanguageSwitch.fresh_parts, "lm_head.")
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
@@ -42,7 +44,7 @@ class Wav2Vec2ForCTC(LanguageSwitch, Wav2Vec2PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Source, *model_args: Any, **kwargs: Any) -> Any:
         """As for every model; `target_lang` also switches to that language's adapter and head."""
         language = kwargs.pop("target_lang", None)
         with_info = kwargs.pop("output_loading_info", False)
@@ -118,9 +120,3 @@ def vocabulary(config: Wav2Vec2Config) -> tuple[int, int]:
             "tokens; pass the blank's id as pad_token_id"
         )
     return config.vocab_size, config.pad_token_id
-
-
-def hub_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of `from_pretrained` that say where files come from."""
-    names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-    return {name: options[name] for name in names if name in options}

@@ -10,32 +10,24 @@ from torch import Tensor
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.contrastive_loss import Contrast, contrast, diversity_loss
-from wav2vec2.modeling.distractor_sampling import sample_distractors
+from wav2vec2.modeling.contrastive_loss import Contrast, WholeUpdate, contrast, diversity_loss, sample_distractors
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.feature_encoder import UniformLinear, frames_within
 from wav2vec2.modeling.gumbel_quantizer import Quantized, Wav2Vec2GumbelVectorQuantizer
+from wav2vec2.modeling.input_checks import check_distractors, check_frame_mask
 from wav2vec2.modeling.outputs import Wav2Vec2ForPreTrainingOutput
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.random_draws import Draws, choose_draws
-from wav2vec2.modeling.requirements_on_tensors import require
-from wav2vec2.modeling.span_masking import check_that_frames_are_masked
-from wav2vec2.modeling.uniform_linear import UniformLinear
-from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model, check_frame_mask
-from wav2vec2.modeling.whole_update import WholeUpdate
+from wav2vec2.modeling.span_masking import check_that_frames_are_masked, draw_time_mask
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
     """The model with its quantizer and the two projections in which prediction and target are compared."""
 
     accepts_loss_kwargs = False
-    fresh_parts = (
-        *Wav2Vec2PreTrainedModel.fresh_parts,
-        "quantizer.",
-        "project_hid.",
-        "project_q.",
-    )
+    fresh_parts = (*Wav2Vec2PreTrainedModel.fresh_parts, "quantizer.", "project_hid.", "project_q.")
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
@@ -77,9 +69,9 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         whole_update: WholeUpdate | None = None,
     ) -> Wav2Vec2ForPreTrainingOutput:
         """`mask_time_indices` (B, T) and `sampled_negative_indices` (B, T, K; frame numbers over the whole batch, as
-        stock's) are drawn here, on the device, unless they are given: from `generator`, or for each clip from its seed
-        in `clip_seeds` (B,), in training also from torch's random state. Evaluation without any of them masks nothing
-        and has no loss. The batch is an update of its own, or the part of `whole_update` that it is."""
+        in stock Transformers) are drawn here, on the device, unless they are given: from `generator`, or for each clip
+        from its seed in `clip_seeds` (B,), in training also from torch's random state. Evaluation without any of them
+        masks nothing and has no loss. The batch is an update of its own, or the part of `whole_update` that it is."""
         draws = choose_draws(generator, clip_seeds, input_values.device)
         lengths = self.frame_lengths(input_values, attention_mask)
         num_frames = self._get_feat_extract_output_lengths(input_values.shape[1])
@@ -156,17 +148,17 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
         features = self.wav2vec2.feature_projection.layer_norm(frames.features)
         return self.quantizer.choice_probabilities(frames.trim(features), mask_time_indices.bool())
 
-    def choose_mask(self, lengths: Tensor, num_frames: int, given: Tensor | None, generator: Draws) -> Tensor | None:
+    def choose_mask(self, lengths: Tensor, num_frames: int, given: Tensor | None, draws: Draws) -> Tensor | None:
         """The frames to predict (B, T); None if there are none to predict."""
         if given is not None:
             check_frame_mask(given, lengths.shape[0], num_frames)
             return given.bool()
-        if not self.draws_by_itself(generator):
+        if not self.draws_by_itself(draws):
             return None
         check_that_frames_are_masked(self.config)
-        return self.wav2vec2.draw_time_mask(lengths, num_frames, generator)
+        return draw_time_mask(self.config, lengths, num_frames, draws)
 
-    def choose_distractors(self, mask: Tensor | None, given: Tensor | None, generator: Draws) -> Tensor | None:
+    def choose_distractors(self, mask: Tensor | None, given: Tensor | None, draws: Draws) -> Tensor | None:
         """Distractors as frame numbers within each clip (B, T, K); None if nothing is to be told from them."""
         if mask is None:
             if given is not None:
@@ -174,22 +166,10 @@ class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):
                     "sampled_negative_indices without mask_time_indices: which frames are to be predicted?"
                 )
             return None
-        batch, frames = mask.shape
-        if given is None:
-            wanted = self.draws_by_itself(generator)
-            return sample_distractors(mask, self.config.num_negatives, generator) if wanted else None
-        if given.dim() != 3 or tuple(given.shape[:2]) != (batch, frames):
-            raise ValueError(
-                f"sampled_negative_indices has shape {tuple(given.shape)}: must be ({batch}, {frames}, distractors)"
-            )
-        first = torch.arange(batch, device=mask.device)[:, None, None] * frames
-        within = given.long() - first
-        require(
-            ((within >= 0) & (within < frames)).all(),
-            "sampled_negative_indices: distractors must be frames of the clip itself, numbered over the whole batch "
-            "(clip * frames + frame)",
-        )
-        return within
+        if given is not None:
+            return check_distractors(given, mask)
+        wanted = self.draws_by_itself(draws)
+        return sample_distractors(mask, self.config.num_negatives, draws) if wanted else None
 
 
 def sum_of_squares(features: Tensor, lengths: Tensor) -> Tensor:

@@ -17,12 +17,7 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
     """The mean over a clip's real frames, and a linear layer."""
 
     accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
-    fresh_parts = (
-        *Wav2Vec2Classifier.fresh_parts,
-        "projector.",
-        "classifier.",
-        "layer_weights",
-    )
+    fresh_parts = (*Wav2Vec2Classifier.fresh_parts, "projector.", "classifier.", "layer_weights")
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
@@ -42,28 +37,13 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
         clip_seeds: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """`labels` (B,) are label numbers; `config.problem_type` allows for other tasks."""
-        outputs = self.wav2vec2(
-            input_values,
-            attention_mask=attention_mask,
-            output_hidden_states=self.wants_layers(output_hidden_states),
-            output_attentions=output_attentions,
-            clip_seeds=clip_seeds,
-            return_dict=True,
-        )
-        hidden_states = self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states)
-        projected = self.projector(hidden_states)  # (B, T, P)
-        lengths = self.frame_lengths(input_values, attention_mask)
-        logits = self.classifier(mean_over_frames(projected, lengths))
+        heard = self.listen(input_values, attention_mask, output_hidden_states, output_attentions, clip_seeds)
+        projected = self.projector(heard.features)  # (B, T, P)
+        logits = self.classifier(mean_over_frames(projected, heard.lengths))
         loss = None
         if labels is not None:
-            problem = self.config.problem_type
-            loss = sequence_loss(logits, labels, problem, num_items_in_batch)
-        return SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=self.shown_layers(output_hidden_states, outputs.hidden_states),
-            attentions=outputs.attentions,
-        )
+            loss = sequence_loss(logits, labels, self.config.problem_type, num_items_in_batch)
+        return SequenceClassifierOutput(loss=loss, logits=logits, **heard.shown)
 
 
 def mean_over_frames(x: Tensor, lengths: Tensor) -> Tensor:

@@ -105,32 +105,16 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
         clip_seeds: Tensor | None = None,
     ) -> XVectorOutput:
         """`labels` (B,) are speaker numbers. A clip too short for the time-delay layers is padded with silence."""
-        outputs = self.wav2vec2(
-            input_values,
-            attention_mask=attention_mask,
-            output_hidden_states=self.wants_layers(output_hidden_states),
-            output_attentions=output_attentions,
-            clip_seeds=clip_seeds,
-            return_dict=True,
-        )
-        hidden_states = self.weigh_layers(outputs.last_hidden_state, outputs.hidden_states)
-        lengths = self.frame_lengths(input_values, attention_mask)
-        x = self.projector(hidden_states).masked_fill(~frames_within(lengths, hidden_states.shape[1])[:, :, None], 0.0)
+        heard = self.listen(input_values, attention_mask, output_hidden_states, output_attentions, clip_seeds)
+        real = frames_within(heard.lengths, heard.features.shape[1])
+        x = self.projector(heard.features).masked_fill(~real[:, :, None], 0.0)
         x = F.pad(x, (0, 0, 0, max(self.tdnn_context + 1 - x.shape[1], 0)))
         for layer in self.tdnn:
             x = layer(x)
-        embeddings = self.feature_extractor(pool_statistics(x, self._get_tdnn_output_lengths(lengths)))
+        embeddings = self.feature_extractor(pool_statistics(x, self._get_tdnn_output_lengths(heard.lengths)))
         logits = self.classifier(embeddings)
-        loss = None
-        if labels is not None:
-            loss = self.objective(logits, labels, num_items_in_batch)
-        return XVectorOutput(
-            loss=loss,
-            logits=logits,
-            embeddings=embeddings,
-            hidden_states=self.shown_layers(output_hidden_states, outputs.hidden_states),
-            attentions=outputs.attentions,
-        )
+        loss = None if labels is None else self.objective(logits, labels, num_items_in_batch)
+        return XVectorOutput(loss=loss, logits=logits, embeddings=embeddings, **heard.shown)
 
 
 def pool_statistics(x: Tensor, lengths: Tensor) -> Tensor:

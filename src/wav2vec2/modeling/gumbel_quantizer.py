@@ -12,21 +12,25 @@ from torch import Tensor, nn
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.precision import full_precision, in_full_precision
 from wav2vec2.modeling.random_draws import Draws, Purpose, exponential, for_purpose
-from wav2vec2.modeling.whole_update import as_part_of_update
 
 
 class Quantized(NamedTuple):
-    """What the quantizer made of a batch."""
+    """What the quantizer makes of a batch of features."""
 
-    vectors: Tensor  # (B, T, G * D)
-    codes: Tensor  # (B, T): the chosen entries of all groups as one number
-    soft_perplexity: Tensor  # (): summed over groups, the one in the diversity loss
-    code_perplexity: Tensor  # (G,): how many codes the most likely choices use
-    code_counts: Tensor  # (G, V): how many frames in the mask find each entry the most likely one
+    #: The chosen entries of all groups, concatenated (B, T, G * D).
+    vectors: Tensor
+    #: The chosen entries of all groups as one number (B, T).
+    codes: Tensor
+    #: Perplexity of the soft choice (), summed over groups: the one in the diversity loss.
+    soft_perplexity: Tensor
+    #: How many codes the most likely choices use (G,).
+    code_perplexity: Tensor
+    #: How many frames in the mask find each entry the most likely one (G, V).
+    code_counts: Tensor
 
 
 def float_bits(value: float) -> Tensor:
-    """A float32 as the int32 with the same bits, ()."""
+    """The int32 () that has the same bits as this number as a float32."""
     return torch.tensor(value, dtype=torch.float32, device="cpu").view(torch.int32)
 
 
@@ -36,9 +40,9 @@ def perplexity(distribution: Tensor) -> Tensor:
     return torch.exp(-(distribution * distribution.clamp(min=tiny).log()).sum(dim=-1))
 
 
-def gumbel_noise(like: Tensor, generator: Draws = None) -> Tensor:
+def gumbel_noise(like: Tensor, draws: Draws = None) -> Tensor:
     """Standard Gumbel noise: the logarithm of exponential numbers, which resolve its large values finely."""
-    return -exponential(like, for_purpose(generator, Purpose.GUMBEL_NOISE)).log()
+    return -exponential(like, for_purpose(draws, Purpose.GUMBEL_NOISE)).log()
 
 
 class Wav2Vec2GumbelVectorQuantizer(nn.Module):
@@ -66,15 +70,11 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
-        """Change it in place."""
+        """Set the temperature in place, so that a compiled graph sees it."""
         self.temperature_bits.copy_(float_bits(temperature))
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor,
-        generator: Draws = None,
-        usage_of_update: Tensor | None = None,
+        self, features: Tensor, mask: Tensor, draws: Draws = None, usage_of_update: Tensor | None = None
     ) -> Quantized:
         """Quantize (B, T, C); perplexities are taken over the frames in `mask` (B, T). Where the batch is a part of an
         update whose `usage_of_update` (G, V) is known, the soft one is that of the update."""
@@ -85,7 +85,7 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
             counts = masked_sum((likeliest[..., None] == entries).to(logits.dtype), mask)
             usage = counts / mask.sum().clamp(min=1)
             if self.training:
-                noisy = (logits + gumbel_noise(logits, generator)) / self.temperature
+                noisy = (logits + gumbel_noise(logits, draws)) / self.temperature
                 chosen = noisy.argmax(dim=-1)
                 soft_usage = masked_mean(logits.softmax(dim=-1), mask)
                 vectors = self.look_up(chosen) + self.straight_through(noisy.softmax(dim=-1))
@@ -123,7 +123,7 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         return torch.einsum("btgv,gvd->btgd", soft - soft.detach(), codebooks)
 
     def as_one_number(self, chosen: Tensor) -> Tensor:
-        """(B, T, G) -> (B, T): equal exactly where all groups are."""
+        """Chosen entries (B, T, G) -> one number for each frame (B, T); two are equal exactly if all entries are."""
         code = chosen[..., 0]
         for group in range(1, self.num_groups):
             code = code * self.num_vars + chosen[..., group]
@@ -139,3 +139,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
     """Sum of (B, T, G, V) over the frames in `mask` (B, T) -> (G, V)."""
     return torch.einsum("bt,btgv->gv", mask.to(values.dtype), values)
+
+
+def as_part_of_update(own: Tensor, usage: Tensor) -> Tensor:
+    """The usage (G, V) of the whole update, with the gradient that this part's `own` usage has in it.
+
+    Let part i have n_i masked frames with mean choice probabilities p_i, and N = sum n_i. The whole update has
+    p = sum (n_i / N) p_i, and with the diversity loss D, its loss is N D(p) with the gradient
+
+        N D'(p) sum (n_i / N) dp_i = sum n_i D'(p) dp_i.
+
+    So if part i counts n_i D(p + p_i - constant(p_i)), its values add up to N D(p), and its gradients to the one above.
+    """
+    return usage.detach().to(own.dtype) + (own - own.detach())

@@ -11,14 +11,10 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from wav2vec2.modeling.feature_encoder import UniformLinear
 from wav2vec2.modeling.gumbel_quantizer import Wav2Vec2GumbelVectorQuantizer, float_bits
 from wav2vec2.modeling.layer_drop import LayerDrop
-from wav2vec2.modeling.positional_convolution import (
-    NormalisedWeight,
-    WeightNormedConvolution,
-    tap_norms,
-)
-from wav2vec2.modeling.uniform_linear import UniformLinear
+from wav2vec2.modeling.positional_convolution import NormalisedWeight, WeightNormedConvolution, tap_norms
 
 
 @torch.no_grad()

@@ -6,14 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.utils.hub import cached_file
 
+from wav2vec2.files.hub_files import local_path
 from wav2vec2.modeling.loading import CheckpointError
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2AttnAdapterLayer
 
 
-class LanguageSwitch:
-    """Adds `set_language` to a CTC model whose layers have language adapters."""
+class LanguageSwitch(Wav2Vec2PreTrainedModel):
+    """A model with a head over tokens, `lm_head`, that changes its language if its layers have language adapters."""
+
+    lm_head: nn.Linear
 
     #: The language whose adapters are in place, if one was chosen.
     target_lang: str | None = None
@@ -25,23 +28,20 @@ class LanguageSwitch:
         `tokenizer` with `set_target_lang` switches too. If anything does not fit, `CheckpointError` or `ValueError`
         says what, and model and tokenizer are as they were.
         """
-        model: Any = self
-        if model.config.adapter_attn_dim is None:
+        if self.config.adapter_attn_dim is None:
             raise ValueError(
                 f"set_language({language!r}): this model has no language adapters (adapter_attn_dim is None)"
             )
         if not language or Path(language).name != language:
             raise ValueError(f"{language!r} is not the name of a language, as 'eng' or 'fra'")
-        source = model.config._name_or_path
+        source = self.config._name_or_path
         tensors, file = _read_adapter(source, language, hub_options)
-        current = language_parameters(model)
+        current = language_parameters(self)
         _check_fit(file, tensors, current)
         tokens = tensors["lm_head.weight"].shape[0]
-        if model.config.pad_token_id >= tokens:
-            raise ValueError(
-                f"pad_token_id={model.config.pad_token_id}: the CTC blank must be one of the {tokens} tokens of "
-                f"{language!r}"
-            )
+        blank = self.config.pad_token_id
+        if blank is None or blank >= tokens:
+            raise ValueError(f"pad_token_id={blank}: the CTC blank must be one of the {tokens} tokens of {language!r}")
         _check_vocabulary(source, language, tokens, hub_options)
         if tokenizer is not None:
             _compare_sizes("the tokenizer", getattr(tokenizer, "vocab", {}), language, tokens)
@@ -50,44 +50,41 @@ class LanguageSwitch:
         self.target_lang = language
 
     def load_adapter(self, target_lang: str, force_load: bool = True, **options: Any) -> Any:
-        """Stock's name for `set_language`, with its `use_safetensors` to choose between two files. With a `peft_config`
-        or `adapter_name` it loads a PEFT adapter instead."""
+        """The name that stock Transformers has for `set_language`, with its `use_safetensors` to choose between two
+        files. With a `peft_config` or `adapter_name` it loads a PEFT adapter instead."""
         if "adapter_name" in options or "peft_config" in options:
-            return super().load_adapter(target_lang, **options)  # type: ignore[misc]
+            return super().load_adapter(target_lang, **options)
         if force_load or target_lang != self.target_lang:
             self.set_language(target_lang, **options)
         return None
 
     def _get_adapters(self) -> dict[str, nn.Parameter]:
         """Stock's name for the parameters of one language, which scripts save as `adapter.<language>.safetensors`."""
-        model: Any = self
-        if model.config.adapter_attn_dim is None:
+        if self.config.adapter_attn_dim is None:
             raise ValueError("this model has no language adapters (adapter_attn_dim is None)")
-        return language_parameters(model)
+        return language_parameters(self)
 
     def init_adapter_layers(self) -> None:
         """Start every language adapter and the head afresh, whatever was loaded into them."""
-        model: Any = self
-        for module in model.modules():
-            if isinstance(module, Wav2Vec2AttnAdapterLayer) or module is model.lm_head:
+        for module in self.modules():
+            if isinstance(module, Wav2Vec2AttnAdapterLayer) or module is self.lm_head:
                 for part in module.modules():
                     for parameter in part.parameters(recurse=False):
                         setattr(parameter, "_is_hf_initialized", False)  # noqa: B010 (no such attribute is declared)
-                    model._init_weights(part)
+                    self._init_weights(part)
 
     def _put_in_place(self, tensors: dict[str, Tensor], current: dict[str, nn.Parameter], tokens: int) -> None:
-        model: Any = self
-        if tokens != model.lm_head.out_features:
-            old = model.lm_head.weight
-            model.lm_head = nn.Linear(old.shape[1], tokens, device=old.device, dtype=old.dtype)
-            model.config.vocab_size = tokens
-            current = language_parameters(model)
+        if tokens != self.lm_head.out_features:
+            old = self.lm_head.weight
+            self.lm_head = nn.Linear(old.shape[1], tokens, device=old.device, dtype=old.dtype)
+            self.config.vocab_size = tokens
+            current = language_parameters(self)
         with torch.no_grad():
             for name, tensor in tensors.items():
                 current[name].copy_(tensor)
 
 
-def language_parameters(model: Any) -> dict[str, nn.Parameter]:
+def language_parameters(model: LanguageSwitch) -> dict[str, nn.Parameter]:
     """The parameters of one language: all adapters and the head, by name."""
     parameters = {
         f"{prefix}.{name}": parameter
@@ -98,22 +95,22 @@ def language_parameters(model: Any) -> dict[str, nn.Parameter]:
     return parameters | {f"lm_head.{name}": p for name, p in model.lm_head.named_parameters()}
 
 
-def _read_adapter(source: str, language: str, hub_options: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+def _read_adapter(source: str, language: str, hub_options: dict[str, Any]) -> tuple[dict[str, Tensor], Path]:
     wanted = hub_options.get("use_safetensors")
     found_where = {name: value for name, value in hub_options.items() if name != "use_safetensors"}
     names = [f"adapter.{language}.safetensors"] * (wanted is not False) + [f"adapter.{language}.bin"] * (not wanted)
     for name in names:
-        file = _find(source, name, found_where)
+        file = local_path(source, name, found_where) if source else None
         if file is None:
             continue
         return _read_tensors(file), file
     raise CheckpointError(f"{source or 'this model'} has no adapter for {language!r}: {names[0]} was not found there")
 
 
-def _read_tensors(file: str) -> dict[str, Tensor]:
+def _read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of one file, by name."""
     try:
-        if file.endswith(".safetensors"):
+        if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(file)
@@ -125,20 +122,7 @@ def _read_tensors(file: str) -> dict[str, Tensor]:
     return content
 
 
-def _find(source: str, name: str, hub_options: dict[str, Any]) -> str | None:
-    if not source:
-        return None
-    found: str | None = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_gated_repo=True,
-        _raise_exceptions_for_missing_entries=False,
-        **hub_options,
-    )
-    return found
-
-
-def _check_fit(file: str, tensors: dict[str, Tensor], current: dict[str, nn.Parameter]) -> None:
+def _check_fit(file: Path, tensors: dict[str, Tensor], current: dict[str, nn.Parameter]) -> None:
     complaints = [f"{name}: missing" for name in sorted(current.keys() - tensors.keys())]
     complaints += [f"{name}: unknown" for name in sorted(tensors.keys() - current.keys())]
     for name in sorted(current.keys() & tensors.keys()):
@@ -155,16 +139,16 @@ def _check_fit(file: str, tensors: dict[str, Tensor], current: dict[str, nn.Para
 
 def _check_vocabulary(source: str, language: str, tokens: int, hub_options: dict[str, Any]) -> None:
     """Compare the head with the language's part of a nested `vocab.json`, where there is one."""
-    file = _find(source, "vocab.json", hub_options)
+    file = local_path(source, "vocab.json", hub_options) if source else None
     if file is None:
         return
     try:
-        vocabulary = json.loads(Path(file).read_text(encoding="utf-8"))
+        vocabulary = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{file}: truncated or corrupt ({error})") from error
     if not isinstance(vocabulary, dict):
         raise CheckpointError(f"{file}: corrupt, is no vocabulary from tokens to numbers")
-    _compare_sizes(file, vocabulary, language, tokens)
+    _compare_sizes(str(file), vocabulary, language, tokens)
 
 
 def _compare_sizes(what: str, vocabulary: dict[str, Any], language: str, tokens: int) -> None:

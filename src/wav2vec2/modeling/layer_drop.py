@@ -80,11 +80,6 @@ class _ZeroGradients(torch.autograd.Function):
 
 
 def join_with_zero_gradient(x: Tensor, *parameters: Tensor) -> Tensor:
-    """x, unchanged, with the parameters in its graph."""
+    """x, unchanged, with the parameters in its graph: backward gives each a gradient of zero."""
     output: Tensor = _ZeroGradients.apply(x, *parameters)
     return output
-
-
-def pass_by(layer: nn.Module, x: Tensor) -> Tensor:
-    """x, unchanged, with every parameter of the layer in its graph."""
-    return join_with_zero_gradient(x, *layer.parameters())

@@ -1,19 +1,23 @@
-"""Checkpoints: every published spelling is read, nothing is missing without a word, no file can run code."""
+"""Checkpoints: every published spelling is read, what is missing is named or refused, and no file can run code."""
 
 import json
 import logging
+import os
 import pickle
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 from torch import nn
 
 logger = logging.getLogger("wav2vec2")
+
+#: What `from_pretrained` is given: a folder, a name on the Hub, or None where a state dict is handed over instead.
+Source: TypeAlias = str | os.PathLike[str] | None
 
 _POSITIONAL = "pos_conv_embed.conv."
 _PARAMETRISED = f"{_POSITIONAL}parametrizations.weight.original"
@@ -31,8 +35,8 @@ FRESH_PARTS = ("masked_spec_embed", "wav2vec2.masked_spec_embed", "wav2vec2.adap
 
 
 class CheckpointError(OSError, RuntimeError):
-    """A checkpoint that cannot be used as it is, and why. Stock raises the one for files that are not there, the other
-    for tensors that do not fit; whoever catches either catches this."""
+    """A checkpoint that cannot be used as it is, and why. Stock Transformers raises the one for files that are not
+    there, the other for tensors that do not fit; whoever catches either catches this."""
 
 
 #: The functions of Transformers and torch that read weight files, and what they raise on contents they do not expect.
@@ -43,7 +47,7 @@ _SURPRISES = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueE
 
 
 @contextmanager
-def readable_errors(source: Any) -> Iterator[None]:
+def readable_errors(source: Source) -> Iterator[None]:
     """Turn what the readers raise on a damaged file into one `CheckpointError`."""
     try:
         yield
@@ -65,15 +69,15 @@ def _while_reading(error: BaseException) -> bool:
     return not explained and not converting and any(frame.f_code.co_name in _READERS for frame, _ in frames)
 
 
-def _damaged(source: Any, error: Exception) -> str:
+def _damaged(source: Source, error: Exception) -> str:
     return (
         f"{source}: a weight file is truncated or corrupt ({type(error).__name__}: {error}). Fetch or write it again."
     )
 
 
-def check_index(source: Any, subfolder: str = "") -> None:
+def check_index(source: Source, subfolder: str = "") -> None:
     """Refuse the index of a local checkpoint in pieces that is no index, or names files outside its folder."""
-    folder = Path(source) / subfolder if isinstance(source, str | Path) else None
+    folder = None if source is None else Path(source) / subfolder
     if folder is None or not folder.is_dir():
         return
     for index in folder.glob("*.index*.json"):
@@ -104,11 +108,7 @@ def without_load_report() -> Iterator[None]:
 
 
 def audit(
-    model: nn.Module,
-    source: Any,
-    info: dict[str, Any],
-    fresh_parts: Iterable[str],
-    allow_other_shapes: bool = False,
+    model: nn.Module, source: Source, info: dict[str, Any], fresh_parts: Iterable[str], allow_other_shapes: bool = False
 ) -> None:
     """Raise `CheckpointError` for tensors that are missing or misshapen; name what is new and what is not used.
 
@@ -137,7 +137,7 @@ def audit(
     _tell(source, "in the checkpoint, but not part of this model", unexpected)
 
 
-def _tell(source: Any, what: str, keys: Iterable[str]) -> None:
+def _tell(source: Source, what: str, keys: Iterable[str]) -> None:
     names = sorted(keys)
     if names:
         logger.warning("%s: %s: %s", source, what, ", ".join(names))
@@ -161,7 +161,7 @@ def _belongs(key: str, part: str) -> bool:
 
 
 def load_checked(
-    load: Callable[..., Any], source: Any, fresh_parts: Iterable[str], **options: Any
+    load: Callable[..., Any], source: Source, fresh_parts: Iterable[str], **options: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Call Transformers' `from_pretrained` so that it reads every spelling, and audit what it did."""
     if options.pop("weights_only", True) is not True:
@@ -193,7 +193,7 @@ def load_checked(
 
 
 def _forget_renamings(model: nn.Module) -> None:
-    """Save under today's names, whatever the loaded file called them."""
+    """Let the model be saved under today's names, whatever the loaded file called its tensors."""
     from transformers.core_model_loading import WeightRenaming
 
     conversions = getattr(model, "_weight_conversions", None) or []

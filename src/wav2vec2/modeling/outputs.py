@@ -9,20 +9,21 @@ from transformers.utils.generic import ModelOutput
 
 
 class StockTuple:
-    """A model output whose tuple (`return_dict=False`, `output[0]`, a slice) is stock's, position by position."""
+    """A model output whose tuple (`return_dict=False`, `output[0]`, a slice) is that of stock Transformers, position by
+    position."""
 
-    #: Fields that stock does not have.
+    #: Fields that the output of stock Transformers does not have.
     by_name_only: ClassVar[tuple[str, ...]] = ()
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The values that stock's output has."""
+        """The values that the output of stock Transformers has, in its order."""
         output: Any = self
         return tuple(output[name] for name in output if name not in self.by_name_only)
 
 
 @dataclass
 class Wav2Vec2ModelOutput(StockTuple, Wav2Vec2BaseModelOutput):
-    """Output of the encoder path."""
+    """What the model without a head returns."""
 
     by_name_only = ("conv_features",)
 
@@ -32,7 +33,7 @@ class Wav2Vec2ModelOutput(StockTuple, Wav2Vec2BaseModelOutput):
 
 @dataclass
 class Wav2Vec2ForPreTrainingOutput(StockTuple, ModelOutput):
-    """Output of pretraining. Losses are sums over masked frames, so that parts of a batch can be added up.
+    """What pretraining returns. Losses are sums over masked frames, so that parts of a batch can be added up.
 
     Shapes: B batch, T frames, G groups, V entries per group, D size of the comparison space.
     """
@@ -77,7 +78,7 @@ class Wav2Vec2ForPreTrainingOutput(StockTuple, ModelOutput):
 
 @dataclass
 class Wav2Vec2CTCOutput(StockTuple, CausalLMOutput):
-    """Output of CTC."""
+    """What a model with a CTC head returns."""
 
     by_name_only = ("dropped", "blank_labels")
 

@@ -17,7 +17,7 @@ from wav2vec2.modeling.convolution import convolve
 
 
 class NormalisedWeight(nn.Module):
-    """original0 is g, (1, 1, P); original1 is v, (C, C / groups, P)."""
+    """A weight from its norm g, which is `original0` (1, 1, P), and its direction v, `original1` (C, C / groups, P)."""
 
     def __init__(self, channels: int, groups: int, kernel: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class NormalisedWeight(nn.Module):
 
 
 def tap_norms(weight: Tensor) -> Tensor:
-    """|v| for every tap: (C, C / groups, P) -> (1, 1, P)."""
+    """The norm |v| of every tap of the kernel: (C, C / groups, P) -> (1, 1, P)."""
     return torch.linalg.vector_norm(weight.double(), dim=(0, 1), keepdim=True).to(weight.dtype)
 
 
@@ -57,9 +57,7 @@ class Wav2Vec2PositionalConvEmbedding(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         self.conv = WeightNormedConvolution(
-            config.hidden_size,
-            config.num_conv_pos_embedding_groups,
-            config.num_conv_pos_embeddings,
+            config.hidden_size, config.num_conv_pos_embedding_groups, config.num_conv_pos_embeddings
         )
         self.activation = ACT2FN[config.feat_extract_activation]
 

@@ -4,17 +4,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.configuration.frame_arithmetic import Length, adapter_output_length, conv_output_length
-from wav2vec2.modeling.feature_encoder import (
-    Wav2Vec2FeatureEncoder,
-    frames_within,
-)
+from wav2vec2.configuration.frame_arithmetic import Length, output_length
+from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, frames_within
 from wav2vec2.modeling.initialization import initialize
+from wav2vec2.modeling.input_checks import check_waveforms
 from wav2vec2.modeling.layer_drop import LayerDrop
-from wav2vec2.modeling.loading import load_checked
+from wav2vec2.modeling.loading import Source, load_checked
 
 
 class Wav2Vec2PreTrainedModel(PreTrainedModel):
@@ -43,9 +42,9 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         super().__init__(config, *inputs, **kwargs)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """As stock's. Raises `CheckpointError` for a damaged file and for a tensor that is missing or misshapen;
-        logs the parts that start afresh and the tensors that this model does not use."""
+    def from_pretrained(cls, pretrained_model_name_or_path: Source, *model_args: Any, **kwargs: Any) -> Any:
+        """As in stock Transformers. Raises `CheckpointError` for a damaged file and for a tensor that is missing or
+        misshapen; logs the parts that start afresh and the tensors that this model does not use."""
         if model_args:
             raise TypeError("from_pretrained takes keywords after the name")
         with_info = kwargs.pop("output_loading_info", False)
@@ -55,11 +54,11 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         return (model, info) if with_info else model
 
     def get_input_embeddings(self) -> None:
-        """Audio has no embedding table. (PEFT and quantisers ask, and stock raises.)"""
+        """Audio has no embedding table. (PEFT and quantisers ask, and the method that is inherited raises an error.)"""
         return
 
     def get_output_embeddings(self) -> None:
-        """Nor are there embeddings of tokens: a CTC head is a layer as any other, to be quantised as stock's is."""
+        """There are no embeddings of tokens either: a CTC head is a layer as any other, and may be quantised as one."""
         return
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -67,11 +66,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
 
     def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:
         """Frames that clips of `input_lengths` samples have, after the adapter if there is one."""
-        config = self.config
-        frames = conv_output_length(input_lengths, config.conv_kernel, config.conv_stride)
-        if config.add_adapter if add_adapter is None else add_adapter:
-            frames = adapter_output_length(frames, config)
-        return frames
+        return output_length(input_lengths, self.config, add_adapter)
 
     def _get_feature_vector_attention_mask(
         self, feature_vector_length: int, attention_mask: Tensor, add_adapter: bool | None = None
@@ -90,7 +85,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         return self._get_feat_extract_output_lengths(attention_mask.long().sum(-1))
 
     def freeze_feature_encoder(self) -> None:
-        """Train no convolution of the feature encoder."""
+        """Exclude the convolutions of the feature encoder from training."""
         for module in self.modules():
             if isinstance(module, Wav2Vec2FeatureEncoder):
                 module.freeze()
@@ -106,7 +101,7 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         return [name for name, _ in self.named_parameters() if name.startswith(tuple(f"{e}." for e in encoders))]
 
     def freeze_base_model(self) -> None:
-        """Train the head alone."""
+        """Exclude everything but the head from training."""
         for parameter in self.base_model.parameters():
             parameter.requires_grad = False
 
@@ -133,8 +128,8 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
                 module.pin(seed, update)
 
 
-def with_own_fields(config: Any) -> Wav2Vec2Config:
-    """Our configuration; one of stock's is taken over field by field."""
+def with_own_fields(config: PreTrainedConfig) -> Wav2Vec2Config:
+    """The configuration as one of this package; one of stock Transformers is taken over field by field."""
     if isinstance(config, Wav2Vec2Config):
         return config
     if getattr(config, "model_type", None) != "wav2vec2":
@@ -143,16 +138,3 @@ def with_own_fields(config: Any) -> Wav2Vec2Config:
     own._attn_implementation = config._attn_implementation
     own.name_or_path = config.name_or_path
     return own
-
-
-def check_waveforms(input_values: Tensor, attention_mask: Tensor | None) -> None:
-    """Refuse what has not the shape of a batch of waveforms."""
-    if input_values.dim() != 2:
-        raise ValueError(
-            f"input_values has shape {tuple(input_values.shape)}: must be (batch, samples), one channel per clip"
-        )
-    if attention_mask is not None and attention_mask.shape != input_values.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}: must be that of input_values, "
-            f"{tuple(input_values.shape)}, one value per sample"
-        )

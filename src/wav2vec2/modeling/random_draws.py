@@ -66,7 +66,7 @@ class ClipDraws:
         return mixed.view(shape)
 
     def next_keys(self) -> tuple[Tensor, Tensor]:
-        """Two int32 keys per clip (B,), others for every purpose and at every call."""
+        """Two int32 keys for each clip (B,), which are different for every purpose and at every call."""
         stream = (self.purpose << 16) + self.calls
         self.calls += 1
         key = finalise(finalise(self.seeds) + stream * 0x9E3779B9)
@@ -78,7 +78,7 @@ Draws = torch.Generator | ClipDraws | None
 
 
 def choose_draws(generator: torch.Generator | None, clip_seeds: Tensor | None, device: torch.device) -> Draws:
-    """The source that a caller asks for; both would decide the same numbers."""
+    """Where a caller wants random numbers to come from. Both at once are refused: they decide the same numbers."""
     if clip_seeds is None:
         return generator
     if generator is not None:
@@ -91,18 +91,18 @@ def for_purpose(draws: Draws, purpose: Purpose) -> Draws:
     return ClipDraws(draws.seeds, purpose) if isinstance(draws, ClipDraws) else draws
 
 
-def uniform(*shape: int, device: torch.device, generator: Draws = None) -> Tensor:
-    """Numbers in [0, 1), in float32. (`torch.rand` refuses symbolic sizes when handed a generator, be it None.)"""
-    if isinstance(generator, ClipDraws):
-        return generator.uniform(*shape)
-    return torch.empty(shape, device=device, dtype=torch.float32).uniform_(generator=generator)
+def uniform(*shape: int, device: torch.device, draws: Draws = None) -> Tensor:
+    """Numbers in [0, 1), in float32. (`torch.rand` refuses symbolic sizes if it is handed a generator, even None.)"""
+    if isinstance(draws, ClipDraws):
+        return draws.uniform(*shape)
+    return torch.empty(shape, device=device, dtype=torch.float32).uniform_(generator=draws)
 
 
-def exponential(like: Tensor, generator: Draws = None) -> Tensor:
+def exponential(like: Tensor, draws: Draws = None) -> Tensor:
     """Numbers with density exp(-x), in the shape and dtype of `like`."""
-    if isinstance(generator, ClipDraws):
-        return generator.exponential(*like.shape).to(like.dtype)
-    return torch.empty_like(like).exponential_(generator=generator)
+    if isinstance(draws, ClipDraws):
+        return draws.exponential(*like.shape).to(like.dtype)
+    return torch.empty_like(like).exponential_(generator=draws)
 
 
 def fold(x: Tensor, shift: int) -> Tensor:

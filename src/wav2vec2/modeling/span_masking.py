@@ -14,12 +14,7 @@ from wav2vec2.modeling.random_draws import ClipDraws, Draws, Purpose, for_purpos
 
 
 def sample_span_mask(
-    lengths: Tensor,
-    size: int,
-    probability: float,
-    span: int,
-    min_spans: int = 0,
-    generator: Draws = None,
+    lengths: Tensor, size: int, probability: float, span: int, min_spans: int = 0, draws: Draws = None
 ) -> Tensor:
     """Draw masks (B, size): True inside a span. Positions from `lengths` (B,) on are never masked.
 
@@ -32,12 +27,12 @@ def sample_span_mask(
     (torch.Size([2, 50]), True, False)
     """
     batch, device = lengths.shape[0], lengths.device
-    rounding = uniform(batch, device=device, generator=generator)
+    rounding = uniform(batch, device=device, draws=draws)
     spans = (lengths.float() * (probability / span) + rounding).floor().long().clamp(min=min_spans)
     spans = torch.minimum(spans, lengths // span)  # (B,)
     position = torch.arange(size, device=device)
     possible = position <= (lengths - span)[:, None]  # (B, T): the whole span lies in the clip
-    order = uniform(batch, size, device=device, generator=generator).masked_fill(~possible, 2.0)
+    order = uniform(batch, size, device=device, draws=draws).masked_fill(~possible, 2.0)
     rank = order.argsort(dim=1, stable=True).argsort(dim=1)  # distinct starts: the lowest draws win
     starts = (rank < spans[:, None]) & possible
     begun = starts.cumsum(dim=1)
@@ -45,15 +40,15 @@ def sample_span_mask(
     return begun > ended
 
 
-def draw_time_mask(config: Wav2Vec2Config, lengths: Tensor, size: int, generator: Draws = None) -> Tensor:
-    """Frames to mask (B, size), by the configuration; none from `lengths` (B,) on."""
+def draw_time_mask(config: Wav2Vec2Config, lengths: Tensor, size: int, draws: Draws = None) -> Tensor:
+    """Spans of frames to mask (B, size), by the configuration; none from `lengths` (B,) on."""
     return sample_span_mask(
         lengths,
         size,
         config.mask_time_prob,
         config.mask_time_length,
         config.mask_time_min_masks,
-        for_purpose(generator, Purpose.TIME_MASK),
+        for_purpose(draws, Purpose.TIME_MASK),
     )
 
 
@@ -70,13 +65,13 @@ def check_that_frames_are_masked(config: Wav2Vec2Config) -> None:
         raise ValueError("mask_time_prob=0: nothing would be predicted; set it (paper: 0.65) or pass mask_time_indices")
 
 
-def draw_channel_mask(config: Wav2Vec2Config, batch: int, device: torch.device, generator: Draws = None) -> Tensor:
-    """Channels to mask (B, hidden_size), by the configuration."""
+def draw_channel_mask(config: Wav2Vec2Config, batch: int, device: torch.device, draws: Draws = None) -> Tensor:
+    """Spans of channels to mask (B, hidden_size), by the configuration."""
     return sample_span_mask(
         torch.full((batch,), config.hidden_size, device=device),
         config.hidden_size,
         config.mask_feature_prob,
         config.mask_feature_length,
         config.mask_feature_min_masks,
-        for_purpose(generator, Purpose.CHANNEL_MASK),
+        for_purpose(draws, Purpose.CHANNEL_MASK),
     )

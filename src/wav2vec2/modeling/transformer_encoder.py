@@ -13,7 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.attention import FeedForward, Wav2Vec2Attention, mask_for
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.layer_drop import LayerDrop, pass_by
+from wav2vec2.modeling.layer_drop import LayerDrop, join_with_zero_gradient
 from wav2vec2.modeling.positional_convolution import Wav2Vec2PositionalConvEmbedding
 
 logger = logging.getLogger("wav2vec2")
@@ -55,7 +55,7 @@ class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights if the implementation has them."""
         if skip:
-            return pass_by(self, x), None
+            return join_with_zero_gradient(x, *self.parameters()), None
         if self.pre_norm:
             attended, weights = self.attention(self.layer_norm(x), attention_mask, implementation)
             x = x + self.dropout(attended)
@@ -70,11 +70,12 @@ class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
 
 
 class Context(NamedTuple):
-    """What the Transformer made of the features."""
+    """What the Transformer made of the features: its output `hidden_states` (B, T, C) and, if they were asked for, the
+    input and the output of every layer, and every layer's attention weights (B, H, T, T)."""
 
-    hidden_states: Tensor  # (B, T, C)
-    all_hidden_states: tuple[Tensor, ...] | None  # the input and the output of every layer
-    attentions: tuple[Tensor, ...] | None  # (B, H, T, T) per layer
+    hidden_states: Tensor
+    all_hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
 
 
 class Wav2Vec2Encoder(nn.Module):
@@ -125,9 +126,7 @@ class Wav2Vec2Encoder(nn.Module):
         if self.config.do_stable_layer_norm:
             x = self.layer_norm(x)
         return Context(
-            x,
-            tuple(hidden_states) if output_hidden_states else None,
-            tuple(attentions) if output_attentions else None,
+            x, tuple(hidden_states) if output_hidden_states else None, tuple(attentions) if output_attentions else None
         )
 
     def no_attention(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Shapes: B batch, S samples, T frames, C channels of the feature encoder, H hidden size.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,34 +14,34 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
 from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
-from wav2vec2.modeling.feature_encoder import (
-    Wav2Vec2FeatureEncoder,
-    Wav2Vec2FeatureProjection,
-    frames_within,
-)
+from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
+from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
-from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel, check_waveforms
+from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.random_draws import Draws, choose_draws
-from wav2vec2.modeling.requirements_on_tensors import can_be_looked_at
 from wav2vec2.modeling.span_masking import draw_channel_mask, draw_time_mask
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 
 
 class Frames(NamedTuple):
-    """A batch of clips as frames."""
+    """A batch of clips after the convolutions, frame by frame."""
 
-    features: Tensor  # (B, T, C): the convolutions' output
-    mask: Tensor | None  # (B, T): which frames are real; None if all are
-    lengths: Tensor  # (B,): how many are
-    num_frames: int  # T, or 0 if the batch is too short for a single frame (T is then 1)
+    #: The convolutions' output (B, T, C).
+    features: Tensor
+    #: Which frames are real (B, T); None if all are.
+    mask: Tensor | None
+    #: How many frames of each clip are real (B,).
+    lengths: Tensor
+    #: T, or 0 if the batch is too short for a single frame: T is then 1, since the layers need one to work on.
+    num_frames: int
 
     def trim(self, x: Tensor) -> Tensor:
-        """Leave the frame away that exists only so that there is one: (B, T, ...) -> (B, num_frames, ...)."""
+        """Take away the frame that is there only because the layers need one: (B, T, ...) -> (B, num_frames, ...)."""
         return x if self.num_frames == self.features.shape[1] else x[:, : self.num_frames]
 
     def fit(self, x: Tensor) -> Tensor:
-        """The opposite: (B, num_frames, ...) -> (B, T, ...)."""
+        """Add that frame to what has none: (B, num_frames, ...) -> (B, T, ...)."""
         missing = self.features.shape[1] - x.shape[1]
         return x if missing == 0 else F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing])
 
@@ -114,11 +114,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         return Frames(features, frames_within(lengths, features.shape[1]), lengths, count)
 
     def mask(
-        self,
-        hidden_states: Tensor,
-        frames: Frames,
-        mask_time_indices: Tensor | None = None,
-        generator: Draws = None,
+        self, hidden_states: Tensor, frames: Frames, mask_time_indices: Tensor | None = None, draws: Draws = None
     ) -> Tensor:
         """Replace masked frames of (B, T, H) by the mask embedding, and masked channels by zero."""
         config = self.config
@@ -127,7 +123,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             check_frame_mask(mask_time_indices, hidden_states.shape[0], frames.num_frames)
             mask = frames.fit(mask_time_indices.bool())
         elif augment and config.mask_time_prob > 0:
-            mask = self.draw_time_mask(frames.lengths, frames.features.shape[1], generator)
+            mask = draw_time_mask(config, frames.lengths, frames.features.shape[1], draws)
         else:
             hidden_states = join_with_zero_gradient(hidden_states, self.masked_spec_embed)
             mask = None
@@ -135,17 +131,9 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             embedding = self.masked_spec_embed.to(hidden_states.dtype)
             hidden_states = torch.where(mask[:, :, None], embedding, hidden_states)
         if augment and config.mask_feature_prob > 0:
-            channels = self.draw_channel_mask(hidden_states, generator)
+            channels = draw_channel_mask(config, hidden_states.shape[0], hidden_states.device, draws)
             hidden_states = hidden_states.masked_fill(channels[:, None, :], 0.0)
         return hidden_states
-
-    def draw_time_mask(self, lengths: Tensor, size: int, generator: Draws = None) -> Tensor:
-        """Spans of frames to mask (B, size), by the configuration; none beyond `lengths` (B,)."""
-        return draw_time_mask(self.config, lengths, size, generator)
-
-    def draw_channel_mask(self, hidden_states: Tensor, generator: Draws = None) -> Tensor:
-        """Spans of channels to mask (B, H), by the configuration."""
-        return draw_channel_mask(self.config, hidden_states.shape[0], hidden_states.device, generator)
 
     def contextualise(
         self,
@@ -162,24 +150,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         context = self.encoder(hidden_states, frames.mask, *wanted)
         output = frames.trim(context.hidden_states)
         if self.adapter is not None:
-            lengths = frames.lengths if self._lengths_count(frames) else None
+            padding_is_silent = frames.mask is not None and self.config.padding_invariant_norm
+            lengths = frames.lengths if padding_is_silent else None
             kept = adapter_output_length(frames.num_frames, self.config)
             output = self.adapter(context.hidden_states, lengths)[:, :kept]
         between = context.all_hidden_states
         if between is not None:
             between = tuple(frames.trim(state) for state in between)
         return Wav2Vec2ModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
-
-    def _lengths_count(self, frames: Frames) -> bool:
-        return frames.mask is not None and self.config.padding_invariant_norm
-
-
-def check_frame_mask(mask: Tensor, batch: int, num_frames: int) -> None:
-    """Refuse a mask that is not one value per frame."""
-    if tuple(mask.shape) != (batch, num_frames):
-        raise ValueError(
-            f"mask_time_indices has shape {tuple(mask.shape)}: must be {(batch, num_frames)}, (batch, frames)"
-        )
 
 
 def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,5 +175,5 @@ def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tens
     return moved, torch.arange(real.shape[1], device=real.device) < lengths
 
 
-def _asked(argument: bool | None, default: Any) -> bool:
+def _asked(argument: bool | None, default: bool | None) -> bool:
     return bool(default if argument is None else argument)

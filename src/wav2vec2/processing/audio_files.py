@@ -1,4 +1,4 @@
-"""Reading audio: whole files, parts of them, and block by block where a file is too long for memory.
+"""Reading audio: whole files, parts of them, block by block where a file is too long for memory, or just its length.
 
 Everything comes out as float32, one channel, at the rate that was asked for. Files are decoded by libsndfile, or by
 the `ffmpeg` program where that cannot read them, and resampled by soxr.
@@ -8,15 +8,23 @@ Shapes: S samples, n samples of a piece.
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_sources import Source, name_of
-from wav2vec2.processing.channel_policy import Channels, check_channels, to_mono
-from wav2vec2.processing.recordings import open_recording
-from wav2vec2.processing.resampling import check_rate, resampled
+from wav2vec2.processing.audio_sources import (
+    AudioError,
+    AudioSource,
+    OpenRecording,
+    Source,
+    UnreadableFormatError,
+    name_of,
+    open_source,
+)
+from wav2vec2.processing.ffmpeg_decoding import declared_seconds_by_ffmpeg, decode_with_ffmpeg
+from wav2vec2.processing.libsndfile_decoding import declared_seconds_by_libsndfile, decode_with_libsndfile
+from wav2vec2.processing.waveforms import Channels, check_channels, check_rate, resampled, to_mono
 
 #: The longest stretch that `load_audio` takes into memory (2.8 GB at 16 kHz). A few bytes can claim to be more.
 LONGEST_HOURS = 12
@@ -75,6 +83,42 @@ def audio_blocks(
             f"block_seconds={block_seconds}, overlap_seconds={overlap_seconds}"
         )
     return _cut(_stretch(source, sampling_rate, channels, start, duration), size, overlap)
+
+
+def audio_duration(source: Source) -> float:
+    """Seconds of audio in `source` (a path, bytes, or a file object), read from its header.
+
+    Nothing is decoded unless the header leaves the length open (FLAC or WebM written by a program that streams): then
+    the samples are counted, in bounded memory. A file that is cut off is an `AudioError`.
+    """
+    with open_source(source) as opened:
+        try:
+            seconds = declared_seconds_by_libsndfile(opened)
+        except UnreadableFormatError as refusal:
+            seconds = declared_seconds_by_ffmpeg(opened, str(refusal))
+        if seconds is None:
+            with _decoded(opened, 0) as recording:
+                seconds = sum(len(block) for block in recording.blocks) / recording.rate
+    if seconds == 0:
+        raise AudioError(opened.name, "no samples in it")
+    return seconds
+
+
+@contextmanager
+def open_recording(source: Source, start: int = 0) -> Iterator[OpenRecording]:
+    """Open `source` at second `start` with libsndfile, or with the `ffmpeg` program where that cannot read it."""
+    with open_source(source) as opened, _decoded(opened, start) as recording:
+        yield recording
+
+
+@contextmanager
+def _decoded(source: AudioSource, start: int) -> Iterator[OpenRecording]:
+    with ExitStack() as stack:
+        try:
+            recording = stack.enter_context(decode_with_libsndfile(source, start))
+        except UnreadableFormatError as refusal:
+            recording = stack.enter_context(decode_with_ffmpeg(source, start, str(refusal)))
+        yield recording
 
 
 def _collected(pieces: Iterator[NDArray[np.float32]], rate: int, name: str) -> NDArray[np.float32]:

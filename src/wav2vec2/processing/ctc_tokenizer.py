@@ -1,4 +1,4 @@
-"""Characters to ids, and CTC paths to text: stock's `Wav2Vec2CTCTokenizer`, with exactly one id per logit."""
+"""Characters to ids, and CTC paths to text: stock Transformers' `Wav2Vec2CTCTokenizer`, with one id for each logit."""
 
 import dataclasses
 import os
@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 
 from transformers.models.wav2vec2.tokenization_wav2vec2 import Wav2Vec2CTCTokenizerOutput
 
-from wav2vec2.processing.one_id_per_logit import OneIdPerLogitTokenizer, Piece
 from wav2vec2.processing.text_normalization import TextNormalization
-from wav2vec2.processing.unknown_characters import letter_case
-from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError
+from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer, Piece
+from wav2vec2.processing.token_table import Token
+from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, letter_case
 
 Offset = dict[str, str | int]
 
@@ -41,11 +41,11 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
     def __init__(
         self,
         vocab_file: str | os.PathLike[str] | Mapping[str, Any],
-        bos_token: Any = "<s>",
-        eos_token: Any = "</s>",
-        unk_token: Any = "<unk>",
-        pad_token: Any = "<pad>",
-        word_delimiter_token: Any = "|",
+        bos_token: Token = "<s>",
+        eos_token: Token = "</s>",
+        unk_token: Token = "<unk>",
+        pad_token: Token = "<pad>",
+        word_delimiter_token: Token = "|",
         replace_word_delimiter_char: str = " ",
         do_lower_case: bool = False,
         target_lang: str | None = None,
@@ -67,10 +67,7 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
             normalization=normalization,
             **kwargs,
         )
-        self.init_kwargs |= {
-            "replace_word_delimiter_char": replace_word_delimiter_char,
-            "do_lower_case": do_lower_case,
-        }
+        self.init_kwargs |= {"replace_word_delimiter_char": replace_word_delimiter_char, "do_lower_case": do_lower_case}
 
     @classmethod
     def from_vocabulary(cls, vocabulary: Vocabulary, **kwargs: Any) -> Self:
@@ -136,8 +133,8 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
         spaces_between_special_tokens: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The text of a CTC path (T frames), as stock: repeats once, no blanks. With offsets (in frames) an output with
-        `text`, `char_offsets` and `word_offsets`."""
+        """The text of a CTC path (T frames): repeats once, no blanks. With offsets (in frames) an output with `text`,
+        `char_offsets` and `word_offsets`, as in stock."""
         pieces = [self._shown(piece) for piece in self.pieces(token_ids, group_tokens, skip_special_tokens)]
         text = (" " if spaces_between_special_tokens else "").join(piece.token for piece in pieces).strip()
         clean_up = clean_up_tokenization_spaces
@@ -173,7 +170,8 @@ class Wav2Vec2CTCTokenizer(OneIdPerLogitTokenizer):
         return words
 
     def convert_tokens_to_string(self, tokens: list[str], **kwargs: Any) -> dict[str, Any]:
-        """`decode` for tokens instead of ids, as stock's: a dictionary with `text`, `char_offsets`, `word_offsets`."""
+        """`decode` for tokens instead of ids, as in stock Transformers: a dictionary with `text`, `char_offsets` and
+        `word_offsets`."""
         options = {"output_char_offsets": False, "output_word_offsets": False, **kwargs}
         output = self.decode([self._convert_token_to_id(token) for token in tokens], **options)
         empty: dict[str, Any] = {"text": output, "char_offsets": None, "word_offsets": None}

@@ -24,7 +24,7 @@ _MARKS = re.compile(r'[;:!?¡¿—…"«»“”(){}\[\]]|(?<!\d)[,.]|[,.](?!\d)
 
 
 class _Voice(ctypes.Structure):
-    """`espeak_VOICE` of speak_lib.h."""
+    """The structure `espeak_VOICE` of espeak's header speak_lib.h."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -72,12 +72,6 @@ def _voices() -> dict[str, bytes]:
             voices.setdefault(language, voice.identifier)
         index += 1
     return voices
-
-
-def languages() -> list[str]:
-    """The languages that can be asked for."""
-    with _LOCK:
-        return sorted(_voices())
 
 
 def phonemize(text: str, language: str) -> list[list[str]]:

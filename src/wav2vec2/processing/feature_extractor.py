@@ -1,8 +1,9 @@
-"""From samples to what a model reads: normalised, padded, with a mask. Stock's files, and stock's numbers.
+"""From samples to what a model reads: normalised, padded, with a mask. Files and numbers are stock Transformers'.
 
 Shapes: B clips, S samples of the longest.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from transformers import BatchFeature
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
-from wav2vec2.processing.warned_once import warn_once
 from wav2vec2.processing.waveforms import as_array, as_waveform, normalised
+
+logger = logging.getLogger("wav2vec2")
 
 Waveform = NDArray[np.float32]
 
@@ -75,13 +77,13 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
         `input_values`, `attention_mask`.
 
         Both are (B, S) with `return_tensors`, float32 and int32, and lists of arrays without, or where clips of
-        several lengths are not padded. `padding`, `max_length`, `truncation` and `pad_to_multiple_of` are stock's.
+        several lengths are not padded. `padding`, `max_length`, `truncation` and `pad_to_multiple_of` are as in stock.
         `return_attention_mask=False` leaves the mask out of this answer. `batched=True` declares that the rows of a
         two-dimensional array are clips, however it looks. Other options are left aside, as in stock, and said once.
         """
         self._check_rate(sampling_rate)
         if kwargs:
-            warn_once(_SAID, f"options {sorted(kwargs)}", "the feature extractor has no option %s", ", ".join(kwargs))
+            _warn_once(f"options {sorted(kwargs)}", "the feature extractor has no option %s", ", ".join(kwargs))
         strategy = self._get_padding_strategies(padding, max_length)
         clips = _clips(raw_speech, batched, self.do_normalize)
         if truncation:
@@ -121,7 +123,7 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
         expected = self.sampling_rate
         if sampling_rate is None:
             message = "sampling_rate is missing: samples are taken to be at %d Hz; what is at another rate is misheard"
-            warn_once(_SAID, "rate", message, expected)
+            _warn_once("rate", message, expected)
         elif sampling_rate != expected:
             raise ValueError(
                 f"the samples are at {sampling_rate} Hz, the model needs {expected} Hz: "
@@ -151,7 +153,7 @@ def _clips(raw_speech: Any, batched: bool, any_scale: bool) -> list[Waveform]:
         rows = array if array.ndim == 2 and len(array) else [array]
         if not batched and array.ndim == 2 and 1 < len(array) <= max(_FEW_CHANNELS):
             message = "an array of shape %s is taken for %d clips; if these are channels, mix them first: array.mean(0)"
-            warn_once(_SAID, "rows", message, array.shape, len(array))
+            _warn_once("rows", message, array.shape, len(array))
     names = _names(len(rows))
     clips = [as_waveform(_floats(clip, any_scale), name) for clip, name in zip(rows, names, strict=True)]
     lengths = {len(clip) for clip in clips}
@@ -172,7 +174,7 @@ def _floats(clip: Any, any_scale: bool) -> Any:
     return array.astype(np.float32) if unscaled else clip
 
 
-def _is_clip(item: Any) -> bool:
+def _is_clip(item: object) -> bool:
     return isinstance(item, list | tuple) or getattr(item, "ndim", 0) > 0
 
 
@@ -200,3 +202,10 @@ def _as_features(features: dict[str, Any], return_tensors: str | TensorType | No
     if ragged:
         raise ValueError(f"clips of {min(lengths)} to {max(lengths)} samples do not form one tensor: pass padding=True")
     return BatchFeature({name: np.stack(rows) for name, rows in features.items()}, tensor_type=return_tensors)
+
+
+def _warn_once(kind: str, message: str, *values: object) -> None:
+    """Log a warning of this kind, unless this process has seen one."""
+    if kind not in _SAID:
+        _SAID.add(kind)
+        logger.warning(message, *values)

@@ -24,10 +24,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_sources import AudioSource
+from wav2vec2.processing.audio_sources import VALUES_PER_BLOCK, AudioError, AudioSource, OpenRecording
 from wav2vec2.processing.container_headers import truncation
-from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording
 
 #: How much of what the program complains about is kept.
 _COMPLAINTS_KEPT = 8192
@@ -58,7 +56,7 @@ class _Ffmpeg:
         self._listener.start()
 
     def _listen(self, errors: IO[bytes]) -> None:
-        """Take everything, so that the program never waits, and keep the beginning."""
+        """Read all that the program complains of, so that it never waits, and keep the beginning."""
         while chunk := errors.read(4096):
             self._said += chunk[: _COMPLAINTS_KEPT - len(self._said)]
 
@@ -74,7 +72,7 @@ class _Ffmpeg:
         return said or (f"exit status {status}" if status else "")
 
     def stop(self) -> None:
-        """End it, whatever it was doing."""
+        """End the program, whatever it is doing."""
         self._process.kill()
         self._process.wait()
         self._listener.join()
@@ -83,7 +81,7 @@ class _Ffmpeg:
 
 
 @contextmanager
-def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterator[Recording]:
+def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterator[OpenRecording]:
     """The first audio stream of `source` from second `start`; `refusal` is why libsndfile did not read it."""
     program = _program(source.name, refusal)
     with _on_disk(source) as path:
@@ -91,13 +89,16 @@ def decode_with_ffmpeg(source: AudioSource, start: int, refusal: str) -> Iterato
         ffmpeg = _Ffmpeg(program, "error", path, write, source.name)
         try:
             rate, channels = _au_header(ffmpeg, source.name, refusal)
-            yield Recording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source, channels)))
+            yield OpenRecording(source.name, rate, channels, _from(start * rate, _blocks(ffmpeg, source, channels)))
         finally:
             ffmpeg.stop()
 
 
 def declared_seconds_by_ffmpeg(source: AudioSource, refusal: str) -> float | None:
-    """The length in the header, None if it says none. (Without an output, the program prints the header and fails.)"""
+    """The length in seconds that the header claims; None if it leaves it open.
+
+    Without an output, the program prints the header and fails.
+    """
     program = _program(source.name, refusal)
     with _on_disk(source) as path:
         ffmpeg = _Ffmpeg(program, "info", path, [], source.name)
@@ -165,7 +166,7 @@ def _blocks(ffmpeg: _Ffmpeg, source: AudioSource, channels: int) -> Iterator[NDA
 
 
 def _from(first: int, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """The blocks from sample `first` on."""
+    """The samples of the blocks from sample `first` on."""
     position = 0
     for block in blocks:
         if position + len(block) > first:

@@ -12,17 +12,21 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from wav2vec2.processing.audio_error import AudioError
-from wav2vec2.processing.audio_sources import AudioSource
+from wav2vec2.processing.audio_sources import (
+    VALUES_PER_BLOCK,
+    AudioError,
+    AudioSource,
+    OpenRecording,
+    UnreadableFormatError,
+    check_header,
+)
 from wav2vec2.processing.container_headers import end_of_id3, joined_streams, truncation, xing_header
-from wav2vec2.processing.recordings import VALUES_PER_BLOCK, Recording, UnreadableFormatError, check_header
 
 #: libsndfile says 2^63 - 1 where the header leaves the length open; FLAC has 36 bits for it and all ones are a lie.
 _UNKNOWN_FRAMES = 2**36 - 1
 
 #: A Xing header may count the frames that hold the decoder's delay: three frames of 1152 samples.
 _MP3_TOLERANCE = 3 * 1152
-
 
 #: How a MIDI sample dump begins. libsndfile prints what is wrong with one to standard output.
 _MIDI_SAMPLE_DUMP = b"\xf0\x7e"
@@ -65,7 +69,7 @@ class _Stream:
         return len(data)
 
     def raise_failure(self) -> None:
-        """Raise what a read raised, if one did."""
+        """Raise the exception that a read ran into, if one did."""
         if self.failure is not None:
             raise self.failure
 
@@ -79,15 +83,15 @@ class _SequentialFile(soundfile.SoundFile):
 
 
 @contextmanager
-def decode_with_libsndfile(source: AudioSource, start: int) -> Iterator[Recording]:
+def decode_with_libsndfile(source: AudioSource, start: int) -> Iterator[OpenRecording]:
     """The recording from second `start`; `UnreadableFormatError` if libsndfile does not know the format."""
     stream, file = _open(source)
     with closing(file):
-        yield Recording(source.name, file.samplerate, file.channels, _blocks(source, stream, file, start))
+        yield OpenRecording(source.name, file.samplerate, file.channels, _blocks(source, stream, file, start))
 
 
 def declared_seconds_by_libsndfile(source: AudioSource) -> float | None:
-    """The length in the header, None if it says none."""
+    """The length in seconds that the header claims; None if it leaves it open."""
     _, file = _open(source)
     with closing(file):
         frames, rate = file.frames, file.samplerate
@@ -150,7 +154,7 @@ def _blocks(
 
 
 def _read(file: soundfile.SoundFile) -> NDArray[np.float32]:
-    """The next block, empty at the end."""
+    """The next block of samples (n, C); an empty one at the end of the file."""
     frames = max(1, VALUES_PER_BLOCK // file.channels)
     block: NDArray[np.float32] = file.read(out=np.empty((frames, file.channels), np.float32))
     return block

@@ -21,11 +21,17 @@ class ManifestError(ValueError):
 class Recording:
     """One line of a manifest. What it does not say is None."""
 
+    #: Where the recording is.
     path: Path
+    #: Its length in seconds.
     duration: float | None = None
+    #: Samples a second.
     sample_rate: int | None = None
+    #: Who speaks.
     speaker: str | None = None
+    #: What is said.
     transcript: str | None = None
+    #: The other columns, by name.
     others: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,7 +80,7 @@ def _recording(folder: Path, values: dict[str, str]) -> Recording:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends."""
+    """The lines of a file with their numbers, without line ends."""
     with path.open("rb") as file:
         for number in count(1):
             line = file.readline(_LONGEST_LINE + 1)

@@ -1,4 +1,5 @@
-"""Phonemes to ids, and CTC paths to phonemes: stock's `Wav2Vec2PhonemeCTCTokenizer`, with exactly one id per logit."""
+"""Phonemes to ids, and CTC paths to phonemes: stock Transformers' `Wav2Vec2PhonemeCTCTokenizer`, with one id for each
+logit."""
 
 import os
 import re
@@ -8,8 +9,9 @@ from typing import Any, ClassVar
 from transformers.models.wav2vec2_phoneme.tokenization_wav2vec2_phoneme import Wav2Vec2PhonemeCTCTokenizerOutput
 
 from wav2vec2.processing.espeak import phonemize
-from wav2vec2.processing.one_id_per_logit import OneIdPerLogitTokenizer
 from wav2vec2.processing.text_normalization import TextNormalization
+from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer
+from wav2vec2.processing.token_table import Token
 
 
 class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
@@ -34,12 +36,12 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
     def __init__(
         self,
         vocab_file: str | os.PathLike[str] | Mapping[str, Any],
-        bos_token: Any = "<s>",
-        eos_token: Any = "</s>",
-        unk_token: Any = "<unk>",
-        pad_token: Any = "<pad>",
+        bos_token: Token = "<s>",
+        eos_token: Token = "</s>",
+        unk_token: Token = "<unk>",
+        pad_token: Token = "<pad>",
         phone_delimiter_token: str = " ",
-        word_delimiter_token: Any = None,
+        word_delimiter_token: Token = None,
         do_phonemize: bool = True,
         phonemizer_lang: str = "en-us",
         phonemizer_backend: str = "espeak",
@@ -115,12 +117,12 @@ class Wav2Vec2PhonemeCTCTokenizer(OneIdPerLogitTokenizer):
         return Wav2Vec2PhonemeCTCTokenizerOutput(text=text, char_offsets=offsets)
 
     def convert_tokens_to_string(self, tokens: list[str], **kwargs: Any) -> dict[str, Any]:
-        """`decode` for tokens instead of ids, as stock's: a dictionary with `text` and `char_offsets`."""
+        """`decode` for tokens instead of ids, as in stock Transformers: a dictionary with `text` and `char_offsets`."""
         output = self.decode([self._convert_token_to_id(token) for token in tokens], **kwargs)
         return {"text": output, "char_offsets": None} if isinstance(output, str) else dict(output)
 
     def settings(self) -> dict[str, Any]:
-        """As stock's, whose delimiters are plain strings."""
+        """What goes into `tokenizer_config.json`. Delimiters are plain strings there, as in stock Transformers."""
         return super().settings() | {
             "word_delimiter_token": self.word_delimiter_token,
             "phone_delimiter_token": self.phone_delimiter_token,

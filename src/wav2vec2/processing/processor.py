@@ -8,8 +8,9 @@ from typing import Any, Self
 from transformers import ProcessorMixin
 
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
-from wav2vec2.processing.one_id_per_logit import IGNORED, OneIdPerLogitTokenizer
+from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
+from wav2vec2.processing.texts_and_paths import IGNORED, OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import (
     SETTINGS_FILE,
     TokenizerFileError,
@@ -43,10 +44,11 @@ class Wav2Vec2Processor(ProcessorMixin):
     """Sound to `input_values`, text to `labels`, paths to text.
 
     `processor(audio=array, sampling_rate=16000, text="hello", return_tensors="pt")` gives `input_values`,
-    `attention_mask` and `labels`. Padding in `labels` is -100, which is in no loss; stock pads them with the blank.
+    `attention_mask` and `labels`. Padding in `labels` is -100, which is in no loss; stock Transformers pads
+    them with the blank.
     """
 
-    def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
+    def __init__(self, feature_extractor: Wav2Vec2FeatureExtractor, tokenizer: OneIdPerLogitTokenizer) -> None:
         super().__init__(feature_extractor, tokenizer)
 
     def __call__(self, audio: Any = None, text: Any = None, **kwargs: Any) -> Any:
@@ -89,11 +91,11 @@ class Wav2Vec2Processor(ProcessorMixin):
         return padded
 
     def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
-        """The tokenizer's `batch_decode`."""
+        """Read several paths as texts, as the tokenizer's `batch_decode` does."""
         return self.tokenizer.batch_decode(*args, **kwargs)
 
     def decode(self, *args: Any, **kwargs: Any) -> Any:
-        """The tokenizer's `decode`."""
+        """Read one path as text, as the tokenizer's `decode` does."""
         return self.tokenizer.decode(*args, **kwargs)
 
     @property
@@ -102,11 +104,9 @@ class Wav2Vec2Processor(ProcessorMixin):
         return [*self.feature_extractor.model_input_names, "labels"]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load both from a folder or the Hub, whichever release saved them. A repository without a tokenizer is an
         error that says how to build one."""
-        from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-
         hub, options = split_options(kwargs)
         of_features = {name: options.pop(name) for name in _OF_FEATURE_EXTRACTOR if name in options}
         try:
@@ -123,7 +123,7 @@ class Wav2Vec2Processor(ProcessorMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Write everything that stock needs, of release 4 and 5."""
+        """Write everything that stock Transformers needs, in release 4 and in release 5."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         name = type(self).__name__

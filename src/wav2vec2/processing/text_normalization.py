@@ -8,7 +8,7 @@ import functools
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 #: The names of every choice, the one that changes nothing first.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -38,12 +38,18 @@ class TextNormalization:
     'well hello'
     """
 
-    apostrophes: str = "keep"  #: "straight": typographic ones become U+0027; "remove" them
-    unicode_form: str = "keep"  #: a form of the Unicode standard (annex 15)
-    punctuation: str = "keep"  #: "remove": punctuation, symbols and control characters become a space
-    digits: str = "keep"  #: "remove" them, or "refuse" a text that has some (numbers are to be spelled out)
-    case: str = "keep"  #: "lower" or "upper"
-    spaces: str = "keep"  #: "single": runs of white space become one space, none at the ends; or "remove" all
+    #: "straight": typographic ones become U+0027; "remove" takes all out.
+    apostrophes: str = "keep"
+    #: A form of the Unicode standard (annex 15).
+    unicode_form: str = "keep"
+    #: "remove": punctuation, symbols and control characters become a space.
+    punctuation: str = "keep"
+    #: "remove" takes them out, "refuse" raises an error for a text that has some: numbers are to be spelled out.
+    digits: str = "keep"
+    #: "lower" or "upper".
+    case: str = "keep"
+    #: "single": runs of white space become one space, with none at the ends; "remove" takes all out.
+    spaces: str = "keep"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -52,7 +58,7 @@ class TextNormalization:
                 raise ValueError(f"{field.name}={value!r}: must be one of {', '.join(map(repr, allowed))}")
 
     @classmethod
-    def from_dict(cls, choices: Any) -> "TextNormalization":
+    def from_dict(cls, choices: object) -> "TextNormalization":
         """The choices as `to_dict` gives them; an unknown name or value is an error that lists the known ones."""
         if not isinstance(choices, Mapping):
             raise ValueError(f"normalization={choices!r}: must be an object with the keys {', '.join(CHOICES)}")
@@ -136,5 +142,5 @@ def _refuse_digits(text: str) -> None:
 
 
 def shorten(text: str, width: int = 60) -> str:
-    """A text for an error message, cut in the middle of nothing that matters."""
+    """A text in quotes for an error message, cut if it is longer than `width`."""
     return repr(text if len(text) <= width else text[: width - 1] + "…")

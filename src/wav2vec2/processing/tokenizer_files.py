@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wav2vec2.files.hub_files import HUB_OPTIONS, hub_options, local_path
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.vocabulary import check_tokens
 
-#: Options of `from_pretrained` that say where files come from.
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-#: What stock's Auto classes and pipelines add to the options of `from_pretrained`.
+#: What the Auto classes and pipelines of stock Transformers add to the options of `from_pretrained`.
 _OF_AUTO_CLASSES = (
     "_from_auto",
     "_from_pipeline",
@@ -36,6 +36,9 @@ SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
 CONFIG_FILE = "config.json"
 
+#: Where chat templates lie. Older releases wrote them into the settings.
+_CHAT_TEMPLATE_FILE, _OTHER_CHAT_TEMPLATES = "chat_template.jinja", "additional_chat_templates"
+
 BUILD_ONE = (
     "build one: vocabulary = build_vocabulary(texts); "
     "Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary).save_pretrained(folder)"
@@ -48,9 +51,8 @@ class TokenizerFileError(OSError):
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options that say where files come from, and the others without those that Auto classes add."""
-    hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
     rest = {name: value for name, value in options.items() if name not in (*HUB_OPTIONS, *_OF_AUTO_CLASSES)}
-    return hub, rest
+    return hub_options(options), rest
 
 
 def find_file(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
@@ -66,10 +68,7 @@ def find_file(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any])
         raise TokenizerFileError(f"{source}: no such folder")
     if folder.exists():
         raise TokenizerFileError(f"{source} is a file: from_pretrained wants the folder, or a name on the Hub")
-    from transformers.utils import cached_file
-
-    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub)
-    return None if found is None else Path(found)
+    return local_path(source, name, hub)
 
 
 def read_json(path: str | os.PathLike[str], unique_keys: bool = False) -> Any:
@@ -93,27 +92,31 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Sorted and readable, with characters as they are; a file that is there is replaced whole."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with replaced_file(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 @dataclass
 class TokenizerFiles:
     """The files' content in one shape, whichever release wrote them."""
 
+    #: The folder or the name on the Hub.
     source: str
+    #: Tokens and ids, or one such object per language.
     vocabulary: Any
+    #: What `tokenizer_config.json` says.
     settings: dict[str, Any] = field(default_factory=dict)
+    #: Tokens that were added to the vocabulary, by id.
     added: dict[int, str] = field(default_factory=dict)
+    #: What the model's `config.json` says.
     config: dict[str, Any] = field(default_factory=dict)
 
 
 def read_tokenizer_files(source: str | os.PathLike[str], hub: Mapping[str, Any]) -> TokenizerFiles:
-    """Read what is there. Only `vocab.json` must be."""
+    """Read all files of a tokenizer that are there; only `vocab.json` has to be."""
     path = find_file(source, VOCABULARY_FILE, hub)
     if path is None:
         searched = "" if Path(source).is_dir() else " (offline, only what was fetched before is found)"
@@ -145,7 +148,7 @@ def _read_object(source: str | os.PathLike[str], name: str, hub: Mapping[str, An
     return content
 
 
-def _added_tokens(content: Any, name: str) -> dict[int, str]:
+def _added_tokens(content: object, name: str) -> dict[int, str]:
     if not isinstance(content, dict):
         raise TokenizerFileError(f"{name}: added_tokens_decoder must be an object of ids and tokens")
     added: dict[int, str] = {}
@@ -158,10 +161,42 @@ def _added_tokens(content: Any, name: str) -> dict[int, str]:
     return added
 
 
-def token_text(value: Any, where: str) -> str | None:
+def token_text(value: object, where: str) -> str | None:
     """A token as a string, whether it is written as one or as an object with `content`."""
     if isinstance(value, Mapping):
         value = value.get("content", 0)
     if value is not None and not isinstance(value, str):
         raise TokenizerFileError(f"{where}: {value!r} is not a token")
     return value
+
+
+def read_chat_template(source: str | os.PathLike[str], written: object, hub: Mapping[str, Any]) -> Any:
+    """The chat templates of a tokenizer: one, several by name, or None. No recogniser has a use for them, but what is
+    saved with one must come back. A file goes before `written`, which is what the settings say. Templates beside the
+    default are looked for in folders alone: each would be a question to the Hub."""
+    default = find_file(source, _CHAT_TEMPLATE_FILE, hub)
+    folder = Path(source, hub.get("subfolder") or "", _OTHER_CHAT_TEMPLATES)
+    others = sorted(folder.glob("*.jinja")) if folder.is_dir() else []
+    if default is None and not others:
+        return _templates_of_settings(written, source)
+    if default is not None and not others:
+        return _template(default)
+    named = {"default": default} if default is not None else {}
+    return {name: _template(path) for name, path in (named | {path.stem: path for path in others}).items()}
+
+
+def _templates_of_settings(written: object, source: str | os.PathLike[str]) -> Any:
+    if isinstance(written, list):
+        pairs = [(one.get("name"), one.get("template")) for one in written if isinstance(one, dict)]
+        if len(pairs) == len(written) and all(isinstance(part, str) for pair in pairs for part in pair):
+            return dict(pairs)
+    if written is None or isinstance(written, str):
+        return written
+    raise TokenizerFileError(f"{source}: {SETTINGS_FILE}: chat_template must be a text or a list of named ones")
+
+
+def _template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenizerFileError(f"{path} cannot be read ({type(error).__name__}: {error})") from error

@@ -1,4 +1,4 @@
-"""A CTC vocabulary: what one must be, and how to build one from texts.
+"""A CTC vocabulary: what one must be, how to build one from texts, and what a text has that one cannot spell.
 
 A vocabulary maps tokens to ids 0..V-1 with one id for each of the V logits. Those that are built here have no gap, and
 the blank is id 0, as in every published checkpoint, so that a model's default `pad_token_id=0` is right.
@@ -9,24 +9,37 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wav2vec2.processing.text_normalization import TextNormalization, shorten
-from wav2vec2.processing.unknown_characters import code_points
+from wav2vec2.processing.text_normalization import TextNormalization, is_digit, normal_form, shorten
 
 
 class VocabularyError(ValueError):
     """A vocabulary that cannot name every logit exactly once, and why."""
 
 
+class UnknownCharactersError(ValueError):
+    """A text has characters without a token. `characters` counts them."""
+
+    def __init__(self, message: str, characters: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.characters = Counter(characters)
+
+
 @dataclass(frozen=True)
 class VocabularyReport:
     """What was counted in the texts, after `TextNormalization`. Show it with `print(report)`."""
 
-    texts: int  #: how many there were
-    empty: int  #: how many had nothing left
-    characters: dict[str, int]  #: characters in the vocabulary and their counts
-    dropped: dict[str, int]  #: taken out by a normalisation choice
-    rare: dict[str, int]  #: in the vocabulary but seen less than `VocabularyReport.RARE` times: often typing errors
-    left_out: dict[str, int]  #: seen less than `min_count` times: not in the vocabulary, refused by a strict tokenizer
+    #: How many texts there were.
+    texts: int
+    #: How many had nothing left.
+    empty: int
+    #: Characters in the vocabulary and their counts.
+    characters: dict[str, int]
+    #: What a normalisation choice took out.
+    dropped: dict[str, int]
+    #: In the vocabulary but seen less than `VocabularyReport.RARE` times: often typing errors.
+    rare: dict[str, int]
+    #: Seen less than `min_count` times: not in the vocabulary, refused by a strict tokenizer.
+    left_out: dict[str, int]
 
     RARE = 10
 
@@ -46,13 +59,19 @@ def _listing(counts: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id, the normalisation under which they cover the texts, and what was counted."""
+    """What `build_vocabulary` made of texts."""
 
+    #: Tokens and their ids.
     tokens: dict[str, int]
+    #: The normalisation under which the tokens cover the texts.
     normalization: TextNormalization
+    #: The CTC blank.
     blank: str
+    #: The token for what has none, if there is one.
     unknown: str | None
+    #: The token between words; None in a script without.
     word_delimiter: str | None
+    #: What was counted in the texts.
     report: VocabularyReport
 
 
@@ -149,7 +168,7 @@ def check_tokens(vocabulary: Any, source: str) -> None:
             raise VocabularyError(f"{source}: the id of {token!r} is {index!r}; it must be an integer of at least 0")
 
 
-def check_token(token: Any, source: str) -> None:
+def check_token(token: object, source: str) -> None:
     """Refuse what cannot be a token: no text, empty, or not writable as UTF-8."""
     if not isinstance(token, str) or not token:
         raise VocabularyError(f"{source}: {token!r} is not a token; a token is a text of at least one character")
@@ -167,3 +186,58 @@ def missing_ids(owner: Mapping[int, str], logits: int) -> str:
         index += 1
     more = f" and {missing - len(gaps)} more" if missing > len(gaps) else ""
     return f"no token has the id {', '.join(map(str, gaps))}{more}" if missing else ""
+
+
+def is_nested(vocabulary: object) -> bool:
+    """Whether this is one vocabulary for each of several languages, as those of MMS are."""
+    return isinstance(vocabulary, Mapping) and any(isinstance(value, Mapping) for value in vocabulary.values())
+
+
+def letter_case(tokens: Iterable[str]) -> str | None:
+    """ "lower" or "upper", whichever most one-letter tokens are; None for scripts without case."""
+    letters = [token for token in tokens if len(token) == 1]
+    lower = sum(letter != letter.upper() for letter in letters)
+    upper = sum(letter != letter.lower() for letter in letters)
+    if lower == upper == 0:
+        return None
+    return "upper" if upper > lower else "lower"
+
+
+def unknown_characters(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) -> str:
+    """What a text has that the tokens cannot spell, and for each kind of cause what to do."""
+    listed = sorted(unknown.items(), key=lambda item: (-item[1], item[0]))
+    names = [f"{character!r} ({code_points(character)}) x{count}" for character, count in listed[:20]]
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    causes = "; ".join(_causes(text, unknown, tokens))
+    return (
+        f"{len(listed)} not in the vocabulary of {len(tokens)} tokens: {', '.join(names)}{more}, in {shorten(text)}. "
+        f"{causes}"
+    )
+
+
+def code_points(text: str) -> str:
+    """The code points of a text, as U+0041 for "A", with a space between them."""
+    return " ".join(f"U+{ord(character):04X}" for character in text)
+
+
+def _causes(text: str, unknown: Mapping[str, int], tokens: Mapping[str, int]) -> list[str]:
+    causes = []
+    if any(swapped != one and swapped in tokens for one in unknown for swapped in (one.lower(), one.upper())):
+        case = letter_case(tokens)
+        other = "upper" if case == "lower" else "lower"
+        causes.append(f"the vocabulary is {case} case and the text has {other} case: pass do_lower_case=True")
+    for form in ("NFC", "NFD"):
+        normal = normal_form(form, text)
+        if normal != text and all(character in tokens or character.isspace() for character in normal):
+            causes.append(f"the vocabulary is written in {form}: unicodedata.normalize({form!r}, text)")
+            break
+    if any(len(character) == 1 and is_digit(character) for character in unknown):
+        causes.append("spell numbers out")
+    blank = [piece for piece in unknown if piece in tokens]
+    if blank:
+        causes.append(f"{blank[0]!r} is the CTC blank, which no text may hold")
+    if " " in unknown:
+        causes.append("the vocabulary has no word delimiter: take the spaces out of the text")
+    if not causes:
+        causes.append("build_vocabulary(texts) makes a vocabulary that has them")
+    return causes

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.processing.resampling import resample
+from wav2vec2.processing.waveforms import resample
 
 #: What models of the family hear.
 SAMPLING_RATE = 16000

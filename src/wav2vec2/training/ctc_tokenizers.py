@@ -6,12 +6,11 @@ from pathlib import Path
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
-from wav2vec2.processing.one_id_per_logit import OneIdPerLogitTokenizer
 from wav2vec2.processing.processor import load_tokenizer
 from wav2vec2.processing.text_normalization import TextNormalization
+from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
-from wav2vec2.processing.unknown_characters import letter_case
-from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, build_vocabulary
+from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, build_vocabulary, letter_case
 from wav2vec2.training.checks.clips import ClipSource, clip_sources
 from wav2vec2.training.checks.texts import spell
 from wav2vec2.training.data.audio_clips import TrainingDataError

@@ -18,7 +18,7 @@ from torch import nn
 from transformers.utils import is_flash_attn_2_available
 
 from wav2vec2.evaluation.provenance import hardware, versions
-from wav2vec2.modeling.bfloat16_speed import has_bfloat16_instructions, told_if_slow
+from wav2vec2.modeling.precision import has_bfloat16_instructions, told_if_slow
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData

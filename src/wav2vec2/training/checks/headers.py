@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wav2vec2.processing.recordings import audio_duration, open_recording
+from wav2vec2.processing.audio_files import audio_duration, open_recording
 from wav2vec2.training.checks.clips import ClipSource
 from wav2vec2.training.checks.report import EXAMPLES, Finding, by_share, example
 from wav2vec2.training.data.audio_clips import HEADER_TOLERANCE, SAMPLING_RATE

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.processing.text_normalization import is_digit, normal_form
-from wav2vec2.processing.unknown_characters import code_points, letter_case
+from wav2vec2.processing.vocabulary import code_points, letter_case
 from wav2vec2.training.checks.clips import ClipSource
 from wav2vec2.training.checks.report import EXAMPLES, Finding, Severity, by_share
 

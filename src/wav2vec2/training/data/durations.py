@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.files.replaced_file import replaced_file
-from wav2vec2.processing.recordings import audio_duration
+from wav2vec2.processing.audio_files import audio_duration
 
 #: Headers read at once: most of the time of each is waiting for the disk.
 _THREADS = 8

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
-from wav2vec2.modeling.contrastive_loss import diversity_loss
+from wav2vec2.modeling.contrastive_loss import WholeUpdate, diversity_loss
 from wav2vec2.modeling.for_pretraining import Wav2Vec2ForPreTraining
 from wav2vec2.modeling.gumbel_quantizer import perplexity
 from wav2vec2.modeling.span_masking import draw_pretraining_mask
-from wav2vec2.modeling.whole_update import WholeUpdate
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.data.micro_batches import Waveforms

@@ -1,28 +1,33 @@
-"""What both tokenizers share: one id for each logit, nothing beyond, files as stock's, CTC paths and labels apart.
+"""The table of a tokenizer's tokens: one id for each logit, and nothing beyond.
 
 The base is Transformers' `PreTrainedTokenizer`, because pipelines, `ProcessorMixin` and `Trainer` ask for one and its
 `__call__` and `pad` are right. Its added tokens are not: it gives ids to tokens that nobody asked for and no logit
 stands for. So loading and saving, adding, cutting and decoding are this package's.
 """
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import groupby
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, TypeAlias
 
 from transformers import AddedToken
 
 from wav2vec2.processing.saved_as_stock import SavedAsStock
 from wav2vec2.processing.text_normalization import TextNormalization, shorten
 from wav2vec2.processing.tokenizer_files import read_json
-from wav2vec2.processing.tokenizer_layouts import is_nested
-from wav2vec2.processing.unknown_characters import UnknownCharactersError, unknown_characters
-from wav2vec2.processing.vocabulary import VocabularyError, missing_ids, numbered
-from wav2vec2.processing.warned_once import warn_once
+from wav2vec2.processing.vocabulary import (
+    UnknownCharactersError,
+    VocabularyError,
+    is_nested,
+    missing_ids,
+    numbered,
+)
 
-#: The padding of labels: in no loss, and never decoded.
-IGNORED = -100
+logger = logging.getLogger("wav2vec2")
+
+#: A special token as stock Transformers takes it.
+Token: TypeAlias = str | AddedToken | None
 #: Options that Transformers' tokenizers and processors know.
 _KNOWN_OPTIONS = (
     "additional_special_tokens backend chat_control_tokens chat_template clean_up_tokenization_spaces do_lower_case "
@@ -30,33 +35,21 @@ _KNOWN_OPTIONS = (
     "model_specific_special_tokens name_or_path pad_to_multiple_of padding padding_side processor_class "
     "response_template special_tokens_pattern split_special_tokens tokenizer_class truncation truncation_side verbose"
 )
-#: Noncharacters of Unicode, which no text holds, stand for special tokens while a text is normalised.
-_PLACEHOLDERS = range(0xFDD0, 0xFDF0)
 
 
-class Piece(NamedTuple):
-    """A token of a decoded path and the frames it was seen in, end exclusive."""
-
-    token: str
-    start: int
-    end: int
-
-
-class OneIdPerLogitTokenizer(SavedAsStock):
-    """A vocabulary of one token per logit. What it has no token for is counted, said once and written as the unknown
-    token; `strict=True` refuses it by name."""
-
-    model_input_names: ClassVar[list[str]] = ["input_ids", "attention_mask"]
+class TokenTable(SavedAsStock):
+    """A vocabulary of one token per logit: its special tokens, its languages if it has several, the id of each token
+    and the token of each id. An id without a token is counted and said once; `strict=True` refuses it."""
 
     def __init__(
         self,
         vocab_file: str | os.PathLike[str] | Mapping[str, Any],
         *,
-        bos_token: Any,
-        eos_token: Any,
-        unk_token: Any,
-        pad_token: Any,
-        word_delimiter_token: Any,
+        bos_token: Token,
+        eos_token: Token,
+        unk_token: Token,
+        pad_token: Token,
+        word_delimiter_token: Token,
         target_lang: str | None,
         strict: bool,
         normalization: TextNormalization | Mapping[str, str] | None,
@@ -76,9 +69,6 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         #: How often a text held what has no token, and a path an id that is none.
         self.unknown_counts: Counter[str] = Counter()
         self.unknown_id_counts: Counter[int] = Counter()
-        #: Decode as `Transcriber` writes, without special tokens and with one space between words: in pipelines, where
-        #: nobody can ask for it.
-        self.as_transcript = False
         specials = {"bos_token": bos_token, "eos_token": eos_token, "unk_token": unk_token, "pad_token": pad_token}
         self._given_tokens = {name: _text(token, name) for name, token in specials.items()}
         self._word_delimiter_token = _text(word_delimiter_token, "word_delimiter_token") or None
@@ -92,7 +82,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         tokens_by_name = {name for name in kwargs if name.endswith("_token") and not isinstance(kwargs[name], bool)}
         known = {*_KNOWN_OPTIONS.split(), *tokens_by_name}
         if strange := sorted(set(kwargs) - known):
-            warn_once(self._said, "options", "%s has no option %s", type(self).__name__, ", ".join(strange))
+            self._warn_once("options", "%s has no option %s", type(self).__name__, ", ".join(strange))
 
     def _language_vocabulary(self, language: str | None) -> dict[str, int]:
         if not is_nested(self.vocab):
@@ -115,7 +105,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self.decoder = {index: token for token, index in vocabulary.items()}
         self._index_tokens()
         if missing := missing_ids(self.decoder, self.vocab_size):
-            warn_once(self._said, "gaps", "%s: %s: they decode to the unknown token", self._source, missing)
+            self._warn_once("gaps", "%s: %s: they decode to the unknown token", self._source, missing)
 
     def _index_tokens(self) -> None:
         """Tokens and ids, those of the vocabulary before added ones; long tokens by their first character."""
@@ -128,8 +118,8 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         self._long_tokens = {first: sorted(lengths, reverse=True) for first, lengths in by_first.items()}
 
     def _special_tokens_of_vocabulary(self) -> dict[str, str | None]:
-        """CTC needs no special token but the blank, and none is added by itself. A vocabulary without blank is one that
-        stock has to complete; then its ids are stock's."""
+        """CTC needs no special token but the blank, and none is added unasked. A vocabulary without its blank is
+        completed as stock Transformers would do it, with the same ids."""
         tokens = self._given_tokens
         if tokens["pad_token"] not in self.encoder:
             return dict(tokens)
@@ -157,13 +147,17 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         missing = f"pad_token={blank!r}, the CTC blank, is not in {self._source}{there}"
         if self.strict:
             raise VocabularyError(missing)
-        warn_once(self._said, "blank", "%s. It gets an id behind the others, as in stock", missing)
+        self._warn_once("blank", "%s. It gets an id behind the others, as in stock", missing)
 
-    # ---- the vocabulary
+    def _warn_once(self, kind: str, message: str, *values: object) -> None:
+        """Log what is probably a mistake but has a meaning, unless a warning of this kind was logged before."""
+        if kind not in self._said:
+            self._said.add(kind)
+            logger.warning(message, *values)
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids without those of added tokens, as in stock."""
+        """The number of ids without those of added tokens, as in stock Transformers."""
         return 1 + max(self.decoder)
 
     def __len__(self) -> int:
@@ -171,7 +165,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         return 1 + max(self._tokens)
 
     def get_vocab(self) -> dict[str, int]:
-        """Tokens and ids."""
+        """A copy of the table: the id of every token, added ones included."""
         return dict(self._ids)
 
     @property
@@ -181,7 +175,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
 
     @property
     def blank(self) -> str:
-        """The CTC blank, which stock calls the pad token."""
+        """The CTC blank, which stock Transformers calls the pad token."""
         return str(self.pad_token)
 
     @property
@@ -200,10 +194,10 @@ class OneIdPerLogitTokenizer(SavedAsStock):
 
     @property
     def word_delimiter_token_id(self) -> int | None:
-        """Its id."""
+        """The id of the word delimiter."""
         return None if self.word_delimiter_token is None else self._ids[self.word_delimiter_token]
 
-    def _add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+    def _add_tokens(self, new_tokens: Iterable[str | AddedToken], special_tokens: bool = False) -> int:
         """Give tokens that are not there the next ids, and mark those that are. An added token has no logit yet."""
         missing = [str(token) for token in new_tokens if str(token) not in ("", *self._ids)]
         if missing and self.strict:
@@ -221,66 +215,8 @@ class OneIdPerLogitTokenizer(SavedAsStock):
                 self._extra_special_tokens.append(token)
             self._index_tokens()
         if missing:
-            warn_once(
-                self._said, "added", "added tokens, as %s, need a model of %d logits", shorten(missing[0]), len(self)
-            )
+            self._warn_once("added", "added tokens, as %s, need a model of %d logits", shorten(missing[0]), len(self))
         return len(set(missing))
-
-    # ---- text to ids
-
-    def normalize(self, text: str) -> str:
-        """The text as it is cut into tokens. Special and added tokens that are written out stay as they are."""
-        if not isinstance(text, str):
-            raise ValueError(f"text must be a string, it is {type(text).__name__}")
-        kept = dict.fromkeys((*self.all_special_tokens, *self._added_tokens_encoder))
-        written = [token for token in kept if len(token) > 1 and token in text]
-        for code, token in zip(_PLACEHOLDERS, written, strict=False):
-            text = text.replace(token, chr(code))
-        text = self._normalized(text)
-        for code, token in zip(_PLACEHOLDERS, written, strict=False):
-            text = text.replace(chr(code), token)
-        return text
-
-    def _normalized(self, text: str) -> str:
-        return self.normalization(text)
-
-    def _cut(self, text: str) -> list[str]:
-        """Pieces of a normalised text, which may be unknown."""
-        raise NotImplementedError
-
-    def spelled(self, text: str, **kwargs: Any) -> tuple[list[str], Counter[str]]:
-        """The tokens of a text, and the pieces of it that are unknown, or the blank. Those are `unk_token` among the
-        tokens, or left out where the vocabulary has none, as are spaces where it has no word delimiter."""
-        pieces = self._cut(self.normalize(text), **kwargs)
-        odd = {piece for piece in set(pieces) if piece not in self._ids or piece == self.blank}
-        if not odd:
-            return pieces, Counter()
-        apart = self.word_delimiter_token is not None
-        written = {piece: self.unk_token if apart or not piece.isspace() else None for piece in odd}
-        tokens = [written.get(piece, piece) for piece in pieces]
-        return [token for token in tokens if token is not None], Counter(piece for piece in pieces if piece in odd)
-
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
-        """The tokens of a text. What is unknown is counted in `unknown_counts` and said once; `strict=True` refuses it
-        by name."""
-        tokens, unknown = self.spelled(text, **kwargs)
-        if not unknown:
-            return tokens
-        described = unknown_characters(self.normalize(text), unknown, self._ids)
-        if self.strict:
-            raise UnknownCharactersError(f"{described}; strict=False counts them instead", unknown)
-        self.unknown_counts.update(unknown)
-        instead = "left out" if self.unk_token is None else f"written as {self.unk_token!r}"
-        message = "%s; such are %s and counted in unknown_counts; strict=True refuses them"
-        warn_once(self._said, "unknown", message, described, instead)
-        return tokens
-
-    def _encode_plus(
-        self, text: Any, text_pair: Any = None, *args: Any, is_split_into_words: bool = False, **kwargs: Any
-    ) -> Any:
-        if is_split_into_words:  # words are joined by the delimiter; stock glues them together
-            text, text_pair = _joined(text), _joined(text_pair)
-        return super()._encode_plus(text, text_pair, *args, **kwargs)
 
     def _convert_token_to_id(self, token: str) -> int:
         if token not in self._ids and self.unk_token is None:
@@ -290,8 +226,6 @@ class OneIdPerLogitTokenizer(SavedAsStock):
     def _convert_token_to_id_with_added_voc(self, token: str) -> int:
         return self._convert_token_to_id(token)
 
-    # ---- ids to text
-
     def _convert_id_to_token(self, index: int) -> str | None:
         """The token of an id. One that is no id reads as the unknown token, is counted and said once."""
         if index in self._tokens:
@@ -300,7 +234,7 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         if self.strict:
             raise ValueError(message)
         self.unknown_id_counts[index] += 1
-        warn_once(self._said, "id", "%s: it reads as %s", message, self.unk_token or "nothing")
+        self._warn_once("id", "%s: it reads as %s", message, self.unk_token or "nothing")
         return self.unk_token
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
@@ -310,58 +244,8 @@ class OneIdPerLogitTokenizer(SavedAsStock):
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
         return [self._convert_id_to_token(int(index)) for index in ids if int(index) not in skipped]
 
-    def pieces(self, token_ids: Any, group_tokens: bool = True, skip_special_tokens: bool = False) -> list[Piece]:
-        """The tokens of a CTC path (T frames): repeats as one, blanks left out; each with its frames.
 
-        `group_tokens=False` keeps repeats, as labels want it. Special tokens are skipped after grouping: stock skips
-        blanks before, which turns "hello" into "helo". -100 counts as a blank.
-        """
-        path = [self.blank if index == IGNORED else self._convert_id_to_token(index) for index in _flat(token_ids)]
-        repeats = (
-            [(token, len(list(same))) for token, same in groupby(path)] if group_tokens else [(t, 1) for t in path]
-        )
-        skip_special_tokens = skip_special_tokens or self.as_transcript
-        skipped = {None, self.blank, *(self.all_special_tokens if skip_special_tokens else ())}
-        found: list[Piece] = []
-        frame = 0
-        for token, count in repeats:
-            gap_again = (
-                self.as_transcript
-                and token == self.word_delimiter_token
-                and [token] == [piece.token for piece in found[-1:]]
-            )
-            if token not in skipped and not gap_again:
-                found.append(Piece(str(token), frame, frame + count))
-            frame += count
-        return found
-
-    def decode_labels(self, labels: Any) -> str:
-        """The text of labels (U), in which every double is meant; blanks and -100 are padding."""
-        text = self.decode(labels, group_tokens=False)
-        return str(text)
-
-    def batch_decode_labels(self, labels: Iterable[Any]) -> list[str]:
-        """`decode_labels` for each row."""
-        return [self.decode_labels(row) for row in labels]
-
-    def batch_decode(self, sequences: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
-        """`decode` for each row. With offsets one output whose fields are lists, as in stock."""
-        decoded = [self.decode(row, *args, **kwargs) for row in sequences]
-        if not decoded or isinstance(decoded[0], str):
-            return decoded
-        return type(decoded[0])(**{name: [getattr(one, name) for one in decoded] for name in decoded[0]})
-
-
-def _joined(words: Any) -> Any:
-    """Lists of words, however deep, as texts."""
-    if words is None or isinstance(words, str):
-        return words
-    if all(isinstance(word, str) for word in words):
-        return " ".join(words)
-    return type(words)(map(_joined, words))
-
-
-def _text(token: Any, name: str) -> str | None:
+def _text(token: Token, name: str) -> str | None:
     """A token as a string; Transformers' `AddedToken` gives its content."""
     if token is None or isinstance(token, str):
         return token
@@ -369,14 +253,3 @@ def _text(token: Any, name: str) -> str | None:
     if not isinstance(content, str):
         raise ValueError(f"{name}={token!r}: must be a token of the vocabulary or None")
     return content
-
-
-def _flat(token_ids: Any) -> list[int]:
-    """Ids as a list of integers, from a list, an array, a tensor or one integer."""
-    ids = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-    ids = [ids] if isinstance(ids, int) else list(ids)
-    wrong = next((index for index in ids if not hasattr(index, "__index__")), None)
-    if wrong is not None:
-        what = "several sequences: use batch_decode" if isinstance(wrong, list | tuple) else f"{wrong!r}"
-        raise ValueError(f"token_ids must be one sequence of integers, not {what}")
-    return [int(index) for index in ids]

@@ -15,7 +15,7 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 def values_by_column(columns: Sequence[str], line: str) -> dict[str, str]:
     """The values of a line by the names of its columns; a ValueError if there are more or fewer of them.
 
-    >>> values_by_column(["id", "text"], "a\ttwo words")
+    >>> values_by_column(["id", "text"], "a\\ttwo words")
     {'id': 'a', 'text': 'two words'}
     """
     values = line.split("\t")

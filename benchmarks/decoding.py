@@ -38,14 +38,20 @@ UNKNOWN = -100.0  # no utterance has unknown words
 
 @dataclass
 class Task:
-    """The language, its model on disk and in memory, and utterances (N, 1000, 32) with their texts."""
+    """What all decoders are given."""
 
+    #: The words of the language.
     lexicon: list[str]
+    #: Its language model in memory.
     model: NgramLanguageModel
+    #: The same model on disk.
     arpa: Path
+    #: Utterances (N, 1000, 32).
     log_probs: Tensor
+    #: Their texts.
     references: list[str]
-    dev: tuple[Tensor, list[str]]  # other sentences of the language
+    #: Utterances of other sentences of the language, with their texts.
+    dev: tuple[Tensor, list[str]]
 
 
 class Language:

@@ -209,7 +209,7 @@ def digit_strings(fsdd: Path, work: Path) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
-def starting_point(setting: Setting, options: Any) -> str:
+def starting_point(setting: Setting, options: argparse.Namespace) -> str:
     """The folder that both sides start from: model, head and processor."""
     if options.checkpoint:
         return str(options.checkpoint)
@@ -231,7 +231,7 @@ def start_settings() -> dict[str, Any]:
     return FINETUNING | masks | fresh | {"vocab_size": len(processor().tokenizer), "pad_token_id": 0}
 
 
-def learn_ours(start: str, train: Path, options: Any, seconds: float) -> Any:
+def learn_ours(start: str, train: Path, options: argparse.Namespace, seconds: float) -> Any:
     """Our loop; the model."""
     output = options.learn[1] / f"ours-{options.seed}"
     run = FinetuneRun(
@@ -251,7 +251,7 @@ def learn_ours(start: str, train: Path, options: Any, seconds: float) -> Any:
     return wav2vec2.Wav2Vec2ForCTC.from_pretrained(output / "model")
 
 
-def learn_stock(start: str, train: Path, options: Any, clips: int) -> Any:
+def learn_stock(start: str, train: Path, options: argparse.Namespace, clips: int) -> Any:
     """Stock's model under Trainer; the model."""
     AcceleratorState._reset_state(True)
     model = stock.Wav2Vec2ForCTC.from_pretrained(start)
@@ -284,7 +284,7 @@ def judge(model: Any, valid: Path) -> dict[str, float]:
     return {"cer": rates.cer, "wer": rates.wer}
 
 
-def learn(setting: Setting, options: Any) -> dict[str, Any]:
+def learn(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
     """Both sides on the same strings."""
     train, valid = digit_strings(*options.learn)
     start = starting_point(setting, options)

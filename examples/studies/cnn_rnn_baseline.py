@@ -9,13 +9,14 @@ Shapes: B clips, S samples, T frames (every 40 ms after the convolutions), M ban
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from linear_probe import log_mel
 from torch import Tensor, nn
+
+from wav2vec2 import Wav2Vec2CTCTokenizer
 
 
 class CnnRnn(nn.Module):
@@ -103,6 +104,6 @@ def ctc(scores: Tensor, inputs: Sequence[Tensor], targets: Sequence[list[int]]) 
 
 
 @torch.inference_mode()
-def transcribe(model: CnnRnn, waveforms: Sequence[Tensor], tokenizer: Any) -> list[str]:
+def transcribe(model: CnnRnn, waveforms: Sequence[Tensor], tokenizer: Wav2Vec2CTCTokenizer) -> list[str]:
     """Greedy texts, one clip at a time."""
     return [str(tokenizer.decode(model(normalised(one)[None])[0].argmax(-1).tolist())) for one in waveforms]

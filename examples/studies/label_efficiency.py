@@ -24,7 +24,6 @@ import os
 import random
 import time
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch's first tensor: large pages for large activations
 
@@ -131,7 +130,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
     parser.add_argument("--minutes", nargs="*", type=float, help="of labels; by default all of the task's")
-    options: Any = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     study = Study(options.data, options.work)
     for seed in options.seeds:

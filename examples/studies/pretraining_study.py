@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from stock_pretraining import StockPretrainingTask  # noqa: E402
 
 from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining  # noqa: E402
 from wav2vec2.evaluation.provenance import hardware  # noqa: E402
+from wav2vec2.files.replaced_file import replaced_file  # noqa: E402
 from wav2vec2.training.data.batch_loading import TrainingData  # noqa: E402
 from wav2vec2.training.model_making import make_model  # noqa: E402
 from wav2vec2.training.settings.run_config import (  # noqa: E402
@@ -105,7 +107,7 @@ def only_speaker(manifest: Path, speaker: str) -> Path:
     return filtered(manifest, f"only_{speaker}", lambda one: one == speaker)
 
 
-def filtered(manifest: Path, name: str, keep: Any) -> Path:
+def filtered(manifest: Path, name: str, keep: Callable[[str], bool]) -> Path:
     """The manifest's lines whose speaker is kept."""
     head, *lines = manifest.read_text(encoding="utf-8").splitlines()
     column = head.split("\t").index("speaker")
@@ -176,10 +178,9 @@ def probe(part: str, data: Path, work: Path) -> None:
     write_json(target, {"digits": digits(strings, features), "speakers": speakers(data, features)})
 
 
-def write_json(path: Path, content: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.rename(path)
+def write_json(path: Path, content: object) -> None:
+    with replaced_file(path) as stream:
+        stream.write((json.dumps(content, indent=2) + "\n").encode("utf-8"))
 
 
 def main() -> None:

@@ -47,5 +47,5 @@ def card(
         base_model=base_model,
         limitations=tuple(limitation or ()),
     )
-    with told("card"):
+    with told("card", errors=(ValueError, OSError)):
         typer.echo(str(write_card_from_files(folder, facts, evaluation, run, data)))

@@ -30,7 +30,7 @@ def push(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    with told("push"):
+    with told("push", errors=(ValueError, OSError)):
         done = push_folder(
             folder, name, private=True if private else None, revision=revision, message=message, clip=clip, say=say
         )

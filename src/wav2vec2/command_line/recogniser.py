@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -112,7 +112,7 @@ class Recogniser:
         hotwords = read_hotwords(self.hotwords) if self.hotwords else None
         return hotwords, None if self.lexicon is None else read_lexicon(self.lexicon)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """All that the text depends on: the options, and when the files that they name were last changed."""
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "batch_seconds")}
         files = [file for place in (self.model, self.lm, self.lexicon) if place for file in _files(Path(place))]

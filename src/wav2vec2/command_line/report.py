@@ -14,6 +14,6 @@ def report(
     """Make report.html and report.png, one page each, from the log of a training run."""
     from wav2vec2.training.progress.report import write_report
 
-    with told("report"):
+    with told("report", errors=(ValueError, OSError, ImportError)):
         for path in write_report(folder):
             typer.echo(path)

@@ -35,7 +35,7 @@ def score(
     from wav2vec2.evaluation.bootstrap import Resampling
     from wav2vec2.evaluation.text_tables import score_files, text_table
 
-    with told("score"):
+    with told("score", errors=(ValueError, OSError)):
         scored = score_files(references, hypotheses, normalizer, Resampling(resamples, seed))
         if table is not None:
             write_transcript(table, text_table(scored))

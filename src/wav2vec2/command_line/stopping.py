@@ -16,10 +16,16 @@ import typer
 #: Exit code of what Ctrl-C has ended: 128 and the number of the signal.
 STOPPED = 130
 
+#: What loading and running a model raises where it is used wrongly, or the machine lacks something.
+_OF_MODELS = (ValueError, OSError, ImportError, RuntimeError, AssertionError)
+
 
 @contextmanager
-def told(command: str, stopped: str = "stopped") -> Iterator[None]:
-    """What goes wrong inside becomes one line on standard error and the exit code 1; Ctrl-C another, and 130."""
+def told(command: str, stopped: str = "stopped", errors: tuple[type[Exception], ...] = _OF_MODELS) -> Iterator[None]:
+    """What goes wrong inside becomes one line on standard error and the exit code 1; Ctrl-C another, and 130.
+
+    Other `errors` than those named are mistakes in the program, and are shown with all that leads to them.
+    """
     try:
         yield
     except typer.Exit:
@@ -27,7 +33,7 @@ def told(command: str, stopped: str = "stopped") -> Iterator[None]:
     except KeyboardInterrupt as stop:
         typer.echo(f"{command}: {stopped}", err=True)
         raise typer.Exit(STOPPED) from stop
-    except (ValueError, OSError, ImportError, RuntimeError, AssertionError) as error:
+    except errors as error:
         typer.echo(f"{command}: {error}", err=True)
         raise typer.Exit(1) from error
 

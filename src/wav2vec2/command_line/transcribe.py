@@ -43,7 +43,7 @@ class TranscriptFormat(StrEnum):
 
 
 class Times(StrEnum):
-    """Of what times are wanted."""
+    """What the times that are wanted are of."""
 
     word = "word"
     char = "char"

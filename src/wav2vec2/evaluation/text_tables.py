@@ -15,7 +15,7 @@ from pathlib import Path
 from wav2vec2.evaluation.bootstrap import Resampling
 from wav2vec2.evaluation.evaluation import ErrorRate, error_rate
 from wav2vec2.evaluation.scoring import UtteranceScore, count_columns, count_values, score_utterances
-from wav2vec2.files.tab_separated import table
+from wav2vec2.files.tab_separated import table, values_by_column
 
 #: Ids that a message names.
 _SHOWN = 20
@@ -192,12 +192,11 @@ def _no_number(name: str) -> bool:
 
 
 def _named_rows(path: Path, header: TableHeader, lines: list[str]) -> Iterator[Row]:
-    count = len(header.columns)
     for line in lines:
-        values = line.split("\t")
-        if len(values) != count:
-            raise TextTableError(f"{path}: {len(values)} columns, but the header has {count}: {line[:80]!r}")
-        row = dict(zip(header.columns, values, strict=True))
+        try:
+            row = values_by_column(header.columns, line)
+        except ValueError as error:
+            raise TextTableError(f"{path}: {error}: {line[:80]!r}") from error
         name = next((row[column].strip() for column in header.ids if row[column].strip()), None)
         if name is None:
             raise TextTableError(f"{path}: a line without an id: {line[:80]!r}")

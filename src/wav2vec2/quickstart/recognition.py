@@ -4,7 +4,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.evaluation.evaluation import Decoding, Evaluation
@@ -13,6 +12,7 @@ from wav2vec2.evaluation.evaluation_run import DataNames, Setup, evaluate_manife
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.inference.subtitle_formats import render
 from wav2vec2.inference.transcriber import Transcriber, greedy_decoder
+from wav2vec2.inference.transcript import Transcript
 from wav2vec2.language_models.hub_language_model import DECODER_FILE
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.manifests import read_manifest
@@ -110,7 +110,8 @@ def _rate_line(one: Decoding) -> str:
 def transcribe_one(model: Path, corpus: Corpus, output: Path) -> list[str]:
     """One recording of the test set with the times of its words, also as subtitles."""
     recording = next(iter(read_manifest(corpus.test)))
-    found: Any = Transcriber.from_pretrained(model, device="cpu").transcribe(recording.path)
+    found = Transcriber.from_pretrained(model, device="cpu").transcribe(recording.path)
+    assert isinstance(found, Transcript)  # of one recording
     output.mkdir(parents=True, exist_ok=True)
     subtitles = output / f"{recording.path.stem}.srt"
     with replaced_file(subtitles) as stream:

@@ -62,7 +62,9 @@ class ProbeAnswer(NamedTuple):
 
 def check_loading(folder: Path, files: Iterable[str], clip: Path | None = None) -> Loaded:
     """Load the files in fresh processes and compare; `clip` is an audio file, by default a synthetic sound is used."""
-    samples = synthetic_clip() if clip is None else read_clip(clip)
+    from wav2vec2.processing.audio_files import load_audio
+
+    samples = synthetic_clip() if clip is None else load_audio(clip, RATE)[: round(_CLIP_SECONDS * RATE)]
     with tempfile.TemporaryDirectory(prefix="wav2vec2-push-") as place:
         work = Path(place)
         staged = _stage(folder, files, work / "model")
@@ -89,14 +91,6 @@ def synthetic_clip(seconds: float = 3.0) -> NDArray[np.float32]:
     syllables = np.clip(np.sin(2 * np.pi * 2.1 * time), 0, None)
     noise = np.random.default_rng(0).standard_normal(len(time))
     return (0.1 * syllables * sound + 0.003 * noise).astype(np.float32)
-
-
-def read_clip(path: Path) -> NDArray[np.float32]:
-    """The beginning of an audio file (S,), 16 kHz mono."""
-    from wav2vec2.processing.audio_files import load_audio
-
-    samples: NDArray[np.float32] = load_audio(path, RATE)
-    return samples[: round(_CLIP_SECONDS * RATE)]
 
 
 def _stage(folder: Path, files: Iterable[str], staged: Path) -> Path:

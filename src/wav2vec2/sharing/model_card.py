@@ -143,6 +143,7 @@ def card_text(
     config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     architecture = (config.get("architectures") or ["an unknown class"])[0]
     title = facts.title or (repository.split("/")[-1] if repository != REPOSITORY else folder.resolve().name)
+    pictures = sorted(path.name for path in folder.glob("report*.png"))
     template = Template(files("wav2vec2.sharing").joinpath("model_card_template.md").read_text(encoding="utf-8"))
     filled = template.substitute(
         metadata=_metadata(facts, evaluation, architecture, title),
@@ -151,7 +152,7 @@ def card_text(
         results=results_section(evaluation),
         not_measured=_not_measured(evaluation),
         training=training_section(run, facts),
-        curves=_curves(folder),
+        curves="\n\n".join(f"![Curves of the training run]({name})" for name in pictures),
         usage=usage_section(architecture, repository, (folder / "decoder.json").is_file()),
         licence=_licence(facts),
         limits=_limits(facts, evaluation, architecture),
@@ -237,11 +238,6 @@ def _not_measured(evaluation: Evaluation | None) -> str:
         unknown.append("how much the error rate differs between speakers")
     unknown.append("differences between groups of speakers, such as by age, sex or dialect")
     return f"Not measured: {'; '.join(unknown)}."
-
-
-def _curves(folder: Path) -> str:
-    pictures = sorted(path.name for path in folder.glob("report*.png"))
-    return "\n\n".join(f"![Curves of the training run]({name})" for name in pictures)
 
 
 def _licence(facts: CardFacts) -> str:

@@ -76,14 +76,19 @@ def upload(api: "HfApi", target: Target, folder: Path, files: Mapping[str, bytes
 
 
 def attempt(step: Callable[[], Result], target: Target) -> Result:
-    """Do it, again after a while where the Hub was busy or away; in the end an `UploadError` that says what to do."""
+    """Do the step, and again after a while where the Hub was busy or away; at last an `UploadError` says what to do."""
+    away = _network_errors()
+    failures: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, *away)  # others are mistakes of ours
     for wait in (*WAITS, None):
         try:
             return step()
-        except _failures() as error:
-            if wait is None or not _can_pass(error):
+        except failures as error:
+            cause, status = _what_happened(error)
+            can_pass = status in _PASSES if status is not None else isinstance(cause, away)
+            if wait is None or not can_pass:
                 raise UploadError(explained(error, target)) from error
-            time.sleep(max(wait, _asked_to_wait(error)))
+            asked = str(getattr(getattr(cause, "response", None), "headers", {}).get("Retry-After", ""))
+            time.sleep(max(wait, min(float(asked), _LONGEST_WAIT) if asked.isdigit() else 0.0))
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -91,7 +96,7 @@ def explained(error: BaseException, target: Target) -> str:
     """What an error of the Hub or of the network means here, and what to do."""
     from huggingface_hub import constants
 
-    status, cause = _status(error), _cause(error)
+    cause, status = _what_happened(error)
     said = " ".join(str(getattr(cause, "server_message", None) or cause).split())
     tokens = f"{constants.ENDPOINT}/settings/tokens"
     if status == 401:
@@ -137,11 +142,6 @@ def _check_published(api: "HfApi", target: Target, oid: str, files: Mapping[str,
         )
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What a call to the Hub raises; anything else is a mistake of ours."""
-    return (OSError, RuntimeError, ValueError, *_network_errors())
-
-
 def _network_errors() -> tuple[type[Exception], ...]:
     """What the HTTP library under huggingface_hub raises, by whichever name that has."""
     from huggingface_hub.utils import _http
@@ -150,28 +150,10 @@ def _network_errors() -> tuple[type[Exception], ...]:
     return (ConnectionError, TimeoutError, *([library.HTTPError] if library else []))
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What happened: the error behind one that only says "Error while uploading ..."."""
-    seen = error
-    while _status_of(seen) is None and isinstance(seen, RuntimeError) and seen.__cause__ is not None:
-        seen = seen.__cause__
-    return seen
-
-
-def _status_of(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _status(error: BaseException) -> int | None:
-    return _status_of(_cause(error))
-
-
-def _can_pass(error: BaseException) -> bool:
-    status = _status(error)
-    return status in _PASSES if status is not None else isinstance(_cause(error), _network_errors())
-
-
-def _asked_to_wait(error: BaseException) -> float:
-    headers = getattr(getattr(_cause(error), "response", None), "headers", {})
-    asked = str(headers.get("Retry-After", ""))
-    return min(float(asked), _LONGEST_WAIT) if asked.isdigit() else 0.0
+def _what_happened(error: BaseException) -> tuple[BaseException, int | None]:
+    """The error behind one that only says "Error while uploading ...", and the status of its answer if it has one."""
+    while True:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None or not isinstance(error, RuntimeError) or error.__cause__ is None:
+            return error, status
+        error = error.__cause__

@@ -91,11 +91,7 @@ class StreamUpdates:
 
     def __call__(self) -> Iterator[PlannedUpdate]:
         """Every update, for ever."""
-        for number, one in enumerate(self.batches.updates(self.start, self.position)):
-            seconds = self.batches.limits.counted(np.array([clip.seconds for clip in one.clips], np.float64))
-            yield PlannedUpdate(
-                self.start + number, seconds, one.clips.__getitem__, one.skipped, one.position, one.epoch
-            )
+        return self.batches.updates(self.start, self.position)
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,9 @@ class DatasetTable:
     seconds: NDArray[np.float64]
     #: The clips whose headers could not be read, and why.
     problems: list[Skipped] = field(default_factory=list)
-    #: Nothing is known of these.
+    #: A data set says no sampling rates ...
     rates: None = None
+    #: ... and its audio is no file of its own, or in one whose place is only known row by row.
     paths: None = None
     #: The rows without their audio, once a transcript was asked for.
     _texts: "Dataset | None" = None
@@ -146,25 +147,13 @@ class ClipList:
         self._clips = clips
         self.seconds = np.array([clip.seconds for clip in clips], np.float64)
         self.problems: list[Skipped] = []
-
-    @property
-    def transcripts(self) -> list[str | None]:
-        """The column of transcripts."""
-        return [clip.transcript for clip in self._clips]
-
-    @property
-    def speakers(self) -> list[str | None]:
-        """The column of speakers."""
-        return [clip.speaker for clip in self._clips]
-
-    @property
-    def paths(self) -> list[Path | None]:
-        """The column of files."""
-        return [clip.audio if isinstance(clip.audio, Path) else None for clip in self._clips]
+        self.transcripts = [clip.transcript for clip in clips]
+        self.speakers = [clip.speaker for clip in clips]
+        self.paths = [clip.audio if isinstance(clip.audio, Path) else None for clip in clips]
 
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip."""
-        return self._clips[index].transcript
+        return self.transcripts[index]
 
     def clip(self, index: int) -> Clip:
         """One clip."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,12 +105,12 @@ class DatasetTable:
     seconds: NDArray[np.float64]
     #: The clips whose headers could not be read, and why.
     problems: list[Skipped] = field(default_factory=list)
-    #: A data set says no sampling rates ...
-    rates: None = None
-    #: ... and its audio is no file of its own, or in one whose place is only known row by row.
-    paths: None = None
     #: The rows without their audio, once a transcript was asked for.
     _texts: "Dataset | None" = None
+
+    # no column says the rates, and where audio lies in files of its own is known row by row alone
+    rates: ClassVar[None] = None
+    paths: ClassVar[None] = None
 
     @property
     def transcripts(self) -> list[str | None] | None:

@@ -29,7 +29,9 @@ class Header:
     index: int
     #: Samples a second.
     rate: int = 0
+    #: How many channels there are.
     channels: int = 0
+    #: How long the recording is.
     seconds: float = float("nan")
     #: Why the header cannot be read, empty if it can.
     reason: str = ""

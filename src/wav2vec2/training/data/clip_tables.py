@@ -194,7 +194,7 @@ def clip_of_row(row: dict[str, Any], columns: Columns, label: str, number: int, 
     )
 
 
-def encoded_audio(value: Any) -> tuple[Path | bytes, str | None]:
+def encoded_audio(value: object) -> tuple[Path | bytes, str | None]:
     """What a data set says of audio -> the encoded bytes or where they lie, and a name if it has one.
 
     `Audio(decode=False)` gives {"bytes", "path"}; columns of paths or of bytes are taken as they are.
@@ -211,6 +211,6 @@ def encoded_audio(value: Any) -> tuple[Path | bytes, str | None]:
     return b"", name
 
 
-def as_text(value: Any) -> str | None:
+def as_text(value: object) -> str | None:
     """Text or a number (many data sets number their speakers) as text, nothing as None."""
     return None if value is None else str(value)

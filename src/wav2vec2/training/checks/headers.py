@@ -22,7 +22,7 @@ _THREADS = 8
 
 
 @dataclass(frozen=True)
-class Header:
+class AudioHeader:
     """What a file says of itself."""
 
     #: The clip it is of.
@@ -54,25 +54,25 @@ def chosen(source: ClipSource, most: int, seed: int, purpose: str) -> list[int]:
     return [int(index) for index in usable]
 
 
-def read_some_headers(source: ClipSource, seed: int) -> list[Header]:
+def read_some_headers(source: ClipSource, seed: int) -> list[AudioHeader]:
     """The headers of a sample, several at a time."""
 
-    def read(index: int) -> Header:
+    def read(index: int) -> AudioHeader:
         try:
             audio = source.audio(index)
             with open_recording(audio) as recording:
                 rate, channels = recording.rate, recording.channels
-            return Header(index, rate, channels, audio_duration(audio))
+            return AudioHeader(index, rate, channels, audio_duration(audio))
         except MemoryError:
             raise
         except Exception as error:
-            return Header(index, reason=reason_of(error))
+            return AudioHeader(index, reason=reason_of(error))
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="headers") as pool:
         return list(pool.map(read, chosen(source, HEADERS, seed, "validated headers")))
 
 
-def header_findings(source: ClipSource, headers: list[Header], max_bad_share: float) -> Iterator[Finding]:
+def header_findings(source: ClipSource, headers: list[AudioHeader], max_bad_share: float) -> Iterator[Finding]:
     """Contradictions between manifest and headers, and what loading will change."""
     if bad := [one for one in headers if one.reason]:
         yield Finding(
@@ -91,7 +91,7 @@ def header_findings(source: ClipSource, headers: list[Header], max_bad_share: fl
     yield from _converted(source, read)
 
 
-def _other_rates(source: ClipSource, headers: list[Header]) -> Iterator[Finding]:
+def _other_rates(source: ClipSource, headers: list[AudioHeader]) -> Iterator[Finding]:
     """The header is what audio is loaded by; a manifest that says otherwise was made from other files."""
     wrong = [one for one in headers if source.rates[one.index] not in (None, one.rate)]
     if wrong:
@@ -110,7 +110,7 @@ def _other_rates(source: ClipSource, headers: list[Header]) -> Iterator[Finding]
         )
 
 
-def _other_lengths(source: ClipSource, headers: list[Header], allowed: float) -> Iterator[Finding]:
+def _other_lengths(source: ClipSource, headers: list[AudioHeader], allowed: float) -> Iterator[Finding]:
     """Batches are planned by the lengths that a manifest says, so these must be true."""
     known = [one for one in headers if not np.isnan(source.seconds[one.index])]
     wrong = [
@@ -130,7 +130,7 @@ def _other_lengths(source: ClipSource, headers: list[Header], allowed: float) ->
         )
 
 
-def _converted(source: ClipSource, headers: list[Header]) -> Iterator[Finding]:
+def _converted(source: ClipSource, headers: list[AudioHeader]) -> Iterator[Finding]:
     """What loading does without being asked: other rates are resampled, channels mixed down."""
     for converted, kind, done in (
         ([one for one in headers if one.rate != SAMPLING_RATE], "resampled", "resampled to 16 kHz"),

@@ -104,6 +104,12 @@ def test_nothing_is_decoded_at_the_start(manifest: Source, monkeypatch: pytest.M
     assert all(options["duration"] == 1.0 for options in asked)
 
 
+def test_a_source_that_is_given_twice_has_two_names(manifest: Source) -> None:
+    """Reports can tell its uses apart."""
+    batches = taken(TrainingData(section(manifest, manifest), 1), 12)
+    assert {name.partition(":")[0] for batch in batches for name in batch.ids} == {"1", "2"}
+
+
 def test_an_epoch_hears_every_clip_once(manifest: Source) -> None:
     """The whole of short ones; the crop that the clip's seed says of the others; none below the least."""
     data = TrainingData(section(manifest), 1)

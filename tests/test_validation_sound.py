@@ -84,8 +84,8 @@ def test_honest_stereo_at_another_rate_is_for_information(tmp_path: Path) -> Non
     ours = [replace(one, true_rate=44100, channels=2) for one in sentences(21, "t")]
     ours += [replace(one, channels=2) for one in sentences(3, "u", 5)]
     report = report_of(manifest(tmp_path, "train", ours))
-    assert report.problems == report.warnings == []
-    notes = {finding.kind: finding.message for finding in report.notes}
+    assert report.problems == report.of("warning") == []
+    notes = {finding.kind: finding.message for finding in report.of("note")}
     assert notes["resampled"].endswith("mixed down to one channel when they are loaded: 21 at 44.1 kHz stereo")
     assert notes["mixed_down"].endswith("mixed down to one channel when they are loaded: 3 at 16 kHz stereo")
 
@@ -140,7 +140,7 @@ def test_real_speech_raises_no_alarm(tmp_path: Path, corpus: str) -> None:
     train, valid, tokenizer = speech(tmp_path, corpus)
     report = report_of(train, valid, tokenizer)
     assert report.problems == []
-    odd = [example.id for finding in report.warnings for example in finding.examples]
+    odd = [example.id for finding in report.of("warning") for example in finding.examples]
     assert odd == ([] if corpus == "librispeech_train" else ["9_theo_16.flac"])
 
 

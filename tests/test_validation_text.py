@@ -181,7 +181,7 @@ def test_a_clip_with_the_text_of_another_is_odd(tmp_path: Path) -> None:
     ours = changed(sentences(40, "t"), 5, text="once upon a time there was a fox who jumped over dogs", seconds=1.4)
     ours = changed(ours, 9, text="a", seconds=4.0)
     report = report_of(manifest(tmp_path, "train", ours))
-    (odd,) = [finding for finding in report.warnings if finding.kind == "odd_speed"]
+    (odd,) = [finding for finding in report.of("warning") if finding.kind == "odd_speed"]
     assert sorted(example.id for example in odd.examples) == ["t05.wav", "t09.wav"]
 
 
@@ -195,7 +195,7 @@ def test_unused_tokens_and_odd_durations_are_told(tmp_path: Path) -> None:
     ours = changed(sentences(24, "t"), 2, text="sea " * 90, seconds=26.0)
     report = report_of(manifest(tmp_path, "train", ours), tokenizer=letters(LETTERS + "äö"))
     assert ("odd_duration", "train") in kinds(report, "warning")
-    (unused,) = [finding for finding in report.notes if finding.kind == "unused_tokens"]
+    (unused,) = [finding for finding in report.of("note") if finding.kind == "unused_tokens"]
     assert unused.message == "2 of 28 tokens of the vocabulary occur in no transcript: ä ö"
 
 
@@ -220,7 +220,7 @@ def test_a_data_set_with_embedded_audio_is_checked(tmp_path: Path, streaming: bo
     report = examine(*sources, letters(), Wav2Vec2FeatureExtractor(), config_of(letters()))
     assert len(sources[0]) == 6
     wrong = next(finding for finding in report.problems if finding.kind == "wrong_case")
-    assert wrong.examples[0].id.startswith("row 3") and wrong.count == 1
+    assert wrong.examples[0].id == "row 3 (3.wav)" and wrong.count == 1  # as training calls it
     assert ("resampled", "train") in kinds(report, "note")
     assert (("duplicate", "valid") in kinds(report)) is not streaming  # of a stream, nobody knows what is to come
     assert (("stream", "train") in kinds(report, "note")) is streaming

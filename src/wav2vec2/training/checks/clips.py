@@ -1,14 +1,14 @@
 """The clips of a run as the checks see them: a view of the very tables that the run has read and will train on."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.training.checks.report import EXAMPLES, Example, example
+from wav2vec2.training.checks.report import EXAMPLES, Finding, Severity, example
 from wav2vec2.training.data.audio_clips import Clip
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.data.clip_tables import ClipList, ClipTable, TableClips
@@ -59,9 +59,20 @@ class ClipSource:
         """The encoded audio of a clip, or where it lies."""
         return self._clips(index).audio
 
-    def examples(self, indices: Iterable[int], detail: Callable[[int], str] = lambda index: "") -> list[Example]:
-        """The first few of these clips with their texts, as reports show them. `detail` says what was measured."""
-        return [example(self.id(i), self.transcripts[i], detail(i)) for i in islice(map(int, indices), EXAMPLES)]
+    def finding(
+        self,
+        kind: str,
+        severity: Severity,
+        message: str,
+        found: Collection[int] | NDArray[np.int64],
+        of: int,
+        right: str = "",
+        detail: Callable[[int], str] = lambda index: "",
+    ) -> Finding:
+        """What was `found` in some clips out of so many, with the first few of them as examples. `detail` says what was
+        measured of a clip."""
+        examples = [example(self.id(i), self.transcripts[i], detail(i)) for i in islice(map(int, found), EXAMPLES)]
+        return Finding(kind, severity, self.where, message, len(found), of, examples, right)
 
     def usable(self) -> NDArray[np.int64]:
         """The clips that are trained on: of a length within the limits (an unknown one counts), with a transcript."""

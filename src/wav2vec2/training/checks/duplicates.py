@@ -12,7 +12,7 @@ import numpy as np
 
 from wav2vec2.processing.audio_files import load_audio
 from wav2vec2.training.checks.clips import ClipSource
-from wav2vec2.training.checks.report import EXAMPLES, Finding, example
+from wav2vec2.training.checks.report import Finding, example
 from wav2vec2.training.checks.sound import likeness
 
 #: Files that are read to be compared, pairs of clips whose sound is, and clips of one text that are paired with one.
@@ -37,18 +37,16 @@ def duplicate_findings(train: ClipSource, valid: ClipSource) -> Iterator[Finding
     copies, unread = _same_bytes(train, valid, set(same))
     heard = _same_sound(train, valid, set(same) | set(copies))
     kinds = ((same, "the same file"), (copies, "the same bytes"), (heard, "the same sound"))
-    found = [(pair, how) for pairs, how in kinds for pair in pairs.items()]
-    if found:
-        partner = {one: (train.id(other), how) for (one, other), how in found[:EXAMPLES]}
-        yield Finding(
+    partner = {one: (other, how) for pairs, how in kinds for one, other in pairs.items()}
+    if partner:
+        yield valid.finding(
             "duplicate",
             "problem",
-            "valid",
             "clips of the validation data are in the training data too: their scores would say nothing",
-            len(found),
+            partner,
             len(valid),
-            valid.examples(partner, lambda one: f"{partner[one][1]} as {example(partner[one][0]).id} in train"),
             "no recording in both; take them out of one",
+            lambda one: f"{partner[one][1]} as {example(train.id(partner[one][0])).id} in train",
         )
     if unread:
         yield Finding(
@@ -59,7 +57,7 @@ def duplicate_findings(train: ClipSource, valid: ClipSource) -> Iterator[Finding
             unread,
             len(valid),
         )
-    yield from _shared_texts(train, valid, {one for (one, _), _ in found})
+    yield from _shared_texts(train, valid, set(partner))
     yield from _shared_speakers(train, valid)
 
 
@@ -69,14 +67,12 @@ def repeated_findings(source: ClipSource) -> Iterator[Finding]:
     repeated = {place for place, count in counts.items() if count > 1}
     if repeated:
         which = [i for i, path in enumerate(source.paths) if path is not None and _place(path) in repeated]
-        yield Finding(
+        yield source.finding(
             "repeated_file",
             "warning",
-            source.where,
             "clips are of a file that is listed more than once",
-            len(which),
+            which,
             len(source),
-            source.examples(which),
             "each file once (to weigh a source, there is `weight`)",
         )
 
@@ -120,6 +116,7 @@ def _same_bytes(train: ClipSource, valid: ClipSource, known: set[int]) -> tuple[
 
 
 def _equal(valid: ClipSource, ours: list[int], train: ClipSource, theirs: list[int]) -> dict[int, int]:
+    """Of clips with one key: clip of valid -> clip of train with the same content."""
     pieces: dict[bytes, list[int]] = defaultdict(list)
     for index in theirs:
         pieces[_digest(train, index, _PIECE)].append(index)
@@ -134,6 +131,7 @@ def _equal(valid: ClipSource, ours: list[int], train: ClipSource, theirs: list[i
 
 
 def _key(source: ClipSource, index: int) -> tuple[str, float] | None:
+    """What two clips of the same content have in common: the size of their files or, without files, their length."""
     path, seconds = source.paths[index], float(source.seconds[index])
     if path is None:
         return None if np.isnan(seconds) or not source.complete else ("seconds", seconds)
@@ -209,18 +207,13 @@ def _shared_texts(train: ClipSource, valid: ClipSource, duplicates: set[int]) ->
     shared = [i for i, text in enumerate(valid.transcripts) if text and _plain(text) in texts and i not in duplicates]
     if shared:
         again = sum((_plain(valid.transcripts[i] or ""), valid.speakers[i]) in by_speaker for i in shared)
-        yield Finding(
-            "shared_transcript",
-            "note",
-            "valid",
-            "transcripts also stand in the training data" + (f", {again} of them by the same speaker" if again else ""),
-            len(shared),
-            len(valid),
-            valid.examples(shared),
-        )
+        by_the_same = f", {again} of them by the same speaker" if again else ""
+        message = f"transcripts also stand in the training data{by_the_same}"
+        yield valid.finding("shared_transcript", "note", message, shared, len(valid))
 
 
 def _shared_speakers(train: ClipSource, valid: ClipSource) -> Iterator[Finding]:
+    """Speakers of the training data who are heard again."""
     speakers = {one for one in valid.speakers if one}
     shared = sorted(speakers & {one for one in train.speakers if one})
     if shared:

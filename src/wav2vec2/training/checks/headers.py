@@ -22,14 +22,16 @@ _THREADS = 8
 
 
 @dataclass(frozen=True)
-class Header:
+class AudioHeader:
     """What a file says of itself."""
 
     #: The clip it is of.
     index: int
     #: Samples a second.
     rate: int = 0
+    #: How many channels there are.
     channels: int = 0
+    #: How long the recording is.
     seconds: float = float("nan")
     #: Why the header cannot be read, empty if it can.
     reason: str = ""
@@ -52,68 +54,64 @@ def chosen(source: ClipSource, most: int, seed: int, purpose: str) -> list[int]:
     return [int(index) for index in usable]
 
 
-def read_some_headers(source: ClipSource, seed: int) -> list[Header]:
+def read_some_headers(source: ClipSource, seed: int) -> list[AudioHeader]:
     """The headers of a sample, several at a time."""
 
-    def read(index: int) -> Header:
+    def read(index: int) -> AudioHeader:
         try:
             audio = source.audio(index)
             with open_recording(audio) as recording:
                 rate, channels = recording.rate, recording.channels
-            return Header(index, rate, channels, audio_duration(audio))
+            return AudioHeader(index, rate, channels, audio_duration(audio))
         except MemoryError:
             raise
         except Exception as error:
-            return Header(index, reason=reason_of(error))
+            return AudioHeader(index, reason=reason_of(error))
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="headers") as pool:
         return list(pool.map(read, chosen(source, HEADERS, seed, "validated headers")))
 
 
-def header_findings(source: ClipSource, headers: list[Header], max_bad_share: float) -> Iterator[Finding]:
+def header_findings(source: ClipSource, headers: list[AudioHeader], max_bad_share: float) -> Iterator[Finding]:
     """Contradictions between manifest and headers, and what loading will change."""
-    yield from _unreadable(source, [one for one in headers if one.reason], len(headers), max_bad_share)
+    if bad := [one for one in headers if one.reason]:
+        yield Finding(
+            "unreadable",
+            by_share(len(bad), len(headers), max_bad_share),
+            source.where,
+            "recordings whose headers were read cannot be opened: they are left out",
+            len(bad),
+            len(headers),
+            [example(source.id(one.index), detail=one.reason) for one in bad[:EXAMPLES]],
+            "files that are there and play to their end, with paths relative to the manifest",
+        )
     read = [one for one in headers if not one.reason]
     yield from _other_rates(source, read)
     yield from _other_lengths(source, read, max_bad_share)
     yield from _converted(source, read)
 
 
-def _unreadable(source: ClipSource, bad: list[Header], total: int, allowed: float) -> Iterator[Finding]:
-    if bad:
-        yield Finding(
-            "unreadable",
-            by_share(len(bad), total, allowed),
-            source.where,
-            "recordings whose headers were read cannot be opened: they are left out",
-            len(bad),
-            total,
-            [example(source.id(one.index), detail=one.reason) for one in bad[:EXAMPLES]],
-            "files that are there and play to their end, with paths relative to the manifest",
-        )
-
-
-def _other_rates(source: ClipSource, headers: list[Header]) -> Iterator[Finding]:
+def _other_rates(source: ClipSource, headers: list[AudioHeader]) -> Iterator[Finding]:
     """The header is what audio is loaded by; a manifest that says otherwise was made from other files."""
     wrong = [one for one in headers if source.rates[one.index] not in (None, one.rate)]
     if wrong:
         by_clip = {one.index: one for one in wrong}
         pairs = Counter((one.kind, source.rates[one.index]) for one in wrong)
         said = ", ".join(f"{n} {kind} labelled {(rate or 0) / 1000:g} kHz" for (kind, rate), n in pairs.most_common(3))
-        yield Finding(
+        yield source.finding(
             "wrong_rate",
             "problem",
-            source.where,
             f"recordings have another sampling rate than the manifest says: {said}",
-            len(wrong),
+            by_clip,
             len(headers),
-            source.examples(by_clip, lambda i: f"manifest {source.rates[i]} Hz, file {by_clip[i].rate} Hz"),
             "in `sample_rate` the rate of the file, and in `duration` its samples divided by that; other rates than "
             "16 kHz are resampled when they are loaded",
+            lambda index: f"manifest {source.rates[index]} Hz, file {by_clip[index].rate} Hz",
         )
 
 
-def _other_lengths(source: ClipSource, headers: list[Header], allowed: float) -> Iterator[Finding]:
+def _other_lengths(source: ClipSource, headers: list[AudioHeader], allowed: float) -> Iterator[Finding]:
+    """Batches are planned by the lengths that a manifest says, so these must be true."""
     known = [one for one in headers if not np.isnan(source.seconds[one.index])]
     wrong = [
         one for one in known if abs(one.seconds - source.seconds[one.index]) > max(HEADER_TOLERANCE, 0.01 * one.seconds)
@@ -121,19 +119,18 @@ def _other_lengths(source: ClipSource, headers: list[Header], allowed: float) ->
     if wrong:
         by_clip = {one.index: one for one in wrong}
         ratio = float(np.median([source.seconds[one.index] / one.seconds for one in wrong]))
-        yield Finding(
+        yield source.finding(
             "wrong_duration",
             by_share(len(wrong), len(headers), allowed),
-            source.where,
             f"recordings have another length than the manifest says (it says {ratio:.2f} times theirs, in the median)",
-            len(wrong),
+            by_clip,
             len(headers),
-            source.examples(by_clip, lambda i: f"manifest {source.seconds[i]:.2f} s, file {by_clip[i].seconds:.2f} s"),
             "the seconds of the file in `duration`, or nothing there: then they are read from the file",
+            lambda index: f"manifest {source.seconds[index]:.2f} s, file {by_clip[index].seconds:.2f} s",
         )
 
 
-def _converted(source: ClipSource, headers: list[Header]) -> Iterator[Finding]:
+def _converted(source: ClipSource, headers: list[AudioHeader]) -> Iterator[Finding]:
     """What loading does without being asked: other rates are resampled, channels mixed down."""
     for converted, kind, done in (
         ([one for one in headers if one.rate != SAMPLING_RATE], "resampled", "resampled to 16 kHz"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import output_length
 from wav2vec2.training.checks.clips import ClipSource
-from wav2vec2.training.checks.report import EXAMPLES, Finding, by_share, example
+from wav2vec2.training.checks.report import EXAMPLES, Finding, Severity, by_share, example
 from wav2vec2.training.checks.texts import SpelledTexts
 from wav2vec2.training.data.audio_clips import SAMPLING_RATE
 
@@ -57,6 +57,7 @@ def speeds(source: ClipSource, spelled: SpelledTexts) -> NDArray[np.float64]:
 
 
 def _left_out(source: ClipSource, allowed: float) -> Iterator[Finding]:
+    """Clips whose header cannot be read, or that are outside of the lengths that are used."""
     if source.problems:
         yield Finding(
             "unreadable",
@@ -75,15 +76,9 @@ def _left_out(source: ClipSource, allowed: float) -> Iterator[Finding]:
     ):
         found = np.flatnonzero(which)
         if len(found):
-            yield Finding(
-                kind,
-                "warning" if len(found) > 0.1 * len(source) else "note",
-                source.where,
-                f"clips are {limit}: they are left out",
-                len(found),
-                len(source),
-                source.examples(found, lambda index: f"{seconds[index]:.2f} s"),
-            )
+            severity: Severity = "warning" if len(found) > 0.1 * len(source) else "note"
+            message = f"clips are {limit}: they are left out"
+            yield source.finding(kind, severity, message, found, len(source), detail=lambda i: f"{seconds[i]:.2f} s")
 
 
 def _too_long(source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, allowed: float) -> Iterator[Finding]:
@@ -98,19 +93,19 @@ def _too_long(source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config,
             f"{frames[number]} frames of {source.seconds[spelled.clips[number]]:.2f} s"
             for number in found[:EXAMPLES]
         }
-        yield Finding(
+        yield source.finding(
             "target_too_long",
             by_share(len(found), len(spelled.clips), allowed),
-            source.where,
             "targets are longer than their audio has frames: no model can learn them, they are left out of the loss",
-            len(found),
+            spelled.clips[found],
             len(spelled.clips),
-            source.examples(spelled.clips[found], lambda index: measured[index]),
             "the transcript of this very clip; look for texts of another clip, or audio that was cut off",
+            lambda index: measured[index],
         )
 
 
 def _speed(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+    """Clips with far more or fewer characters a second than the others, or than anyone can say."""
     speed = speeds(source, spelled)
     known = np.flatnonzero(~np.isnan(speed))
     if not len(known):
@@ -133,22 +128,19 @@ def _speed(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
     found = [number for number in known[np.argsort(-np.abs(np.log(speed[known] / middle)))] if odd[number]]
     if found:
         by_clip = dict(zip(spelled.clips.tolist(), speed.tolist(), strict=True))
-        yield Finding(
+        yield source.finding(
             "odd_speed",
             "warning",
-            source.where,
             f"clips have too many or too few characters for their length (the median is {middle:.1f} a second)",
-            len(found),
+            spelled.clips[found],
             len(spelled.clips),
-            source.examples(
-                spelled.clips[found],
-                lambda index: f"{by_clip[index]:.1f} characters a second, {source.seconds[index]:.2f} s",
-            ),
             "transcripts that belong to their clips, and clips that are not cut off or mostly silence",
+            lambda index: f"{by_clip[index]:.1f} characters a second, {source.seconds[index]:.2f} s",
         )
 
 
 def _durations(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
+    """Clips that are much longer than the others."""
     seconds = source.seconds[spelled.clips]
     known = seconds[~np.isnan(seconds)]
     if not len(known):
@@ -156,15 +148,12 @@ def _durations(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
     limit = max(_LONG_FACTOR * float(np.median(known)), _LONG_SECONDS)
     found = np.flatnonzero(seconds > limit)
     if len(found):
-        yield Finding(
+        yield source.finding(
             "odd_duration",
             "warning",
-            source.where,
             f"clips are much longer than the others (the median is {np.median(known):.2f} s)",
-            len(found),
+            spelled.clips[found[np.argsort(-seconds[found])]],
             len(spelled.clips),
-            source.examples(
-                spelled.clips[found[np.argsort(-seconds[found])]], lambda index: f"{source.seconds[index]:.2f} s"
-            ),
             "one utterance in each clip",
+            lambda index: f"{source.seconds[index]:.2f} s",
         )

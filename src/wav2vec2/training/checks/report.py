@@ -41,6 +41,7 @@ class Finding:
 
     #: Its name for programs.
     kind: str
+    #: What follows from it.
     severity: Severity
     #: The data it was found in ("train" or "valid"), or "model".
     where: str
@@ -79,18 +80,8 @@ class ValidationReport:
 
     @property
     def problems(self) -> list[Finding]:
-        """What stops the run."""
+        """The findings that stop the run."""
         return self.of("problem")
-
-    @property
-    def warnings(self) -> list[Finding]:
-        """What a person should look at."""
-        return self.of("warning")
-
-    @property
-    def notes(self) -> list[Finding]:
-        """What will be done with the data, for information."""
-        return self.of("note")
 
     def lines(self) -> list[str]:
         """The report as text, the gravest first."""

@@ -113,18 +113,15 @@ def _slowed(
     median = float(np.median([speed[index] for index in suspected]))
     rate = min(_RATES, key=lambda rate: abs(np.log(rate / 16000 * median / _USUAL_SPEED)))
     alike = "44.1 or 48 kHz" if rate >= 44100 else f"about {rate / 1000:g} kHz"
-    yield Finding(
+    yield source.finding(
         "slowed_audio",
         "problem" if len(suspected) >= max(2, 0.5 * decoded) else "warning",
-        source.where,
         f"of the slowest clips sound too slow, as audio of {alike} labelled 16 kHz does: {median:.1f} characters a "
         f"second, voices at {np.median([heard[index].pitch for index in suspected]):.0f} Hz",
-        len(suspected),
+        suspected,
         max(decoded, len(suspected)),
-        source.examples(
-            suspected, lambda index: f"{speed[index]:.1f} characters a second, voice at {heard[index].pitch:.0f} Hz"
-        ),
         "the true sampling rate in the headers of the files (10 to 20 characters a second, voices of 80 to 300 Hz)",
+        lambda index: f"{speed[index]:.1f} characters a second, voice at {heard[index].pitch:.0f} Hz",
     )
 
 
@@ -139,16 +136,8 @@ def _faults(source: ClipSource, heard: dict[int, Sound], failed: dict[int, str],
         ("clipped", clipped, "clips that were decoded are clipped (samples at full scale)", "a lower recording level"),
     ):
         if found:
-            yield Finding(
-                kind,
-                "warning" if kind == "clipped" else by_share(len(found), total, max(allowed, 0.1)),
-                source.where,
-                message,
-                len(found),
-                total,
-                source.examples(found, found.__getitem__),
-                right,
-            )
+            severity = "warning" if kind == "clipped" else by_share(len(found), total, max(allowed, 0.1))
+            yield source.finding(kind, severity, message, found, total, right, found.__getitem__)
 
 
 def measure(samples: NDArray[np.float32]) -> Sound:

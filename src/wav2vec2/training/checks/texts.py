@@ -5,7 +5,7 @@ Shapes: n clips.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import eq
 from typing import TYPE_CHECKING
 
@@ -79,9 +79,35 @@ def text_findings(
     source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer", *, on_unknown: str, max_bad_share: float
 ) -> Iterator[Finding]:
     """Everything about the transcripts of one source that has nothing to do with its audio."""
-    yield from _missing(source, max_bad_share)
-    yield from _empty(source, spelled, max_bad_share)
-    yield from _refused(source, spelled)
+    usable, refused = len(spelled.clips), spelled.refused
+    if missing := [index for index, text in enumerate(source.transcripts) if not text]:
+        yield source.finding(
+            "missing_transcript",
+            by_share(len(missing), len(source), max_bad_share),
+            "clips have no transcript: they are left out",
+            missing,
+            len(source),
+            "a text in the column `transcript` (or data.train.0.text_column=NAME of another column)",
+        )
+    # the normalisation, or leaving out unknown characters, leaves nothing of these
+    if empty := [index for index in spelled.clips[spelled.labels == 0].tolist() if index not in refused]:
+        yield source.finding(
+            "empty_target",
+            by_share(len(empty), usable, max_bad_share),
+            "transcripts have no character left that the vocabulary knows: the targets are empty",
+            empty,
+            usable,
+            "texts with words, or choices under `text` that keep them",
+        )
+    if refused:
+        yield source.finding(
+            "refused_text",
+            "problem",
+            "transcripts are refused by the choices under `text`, as digits are by text.digits=refuse",
+            refused,
+            usable,
+            "numbers spelled out as they are said (text.digits=remove or keep, if that is what is wanted)",
+        )
     if spelled.unknown:
         yield from _unknown(source, spelled, tokenizer, on_unknown)
     yield from _special_tokens(source, spelled, tokenizer)
@@ -104,80 +130,32 @@ def unused_tokens(spelled: SpelledTexts, tokenizer: "Tokenizer") -> Iterator[Fin
         )
 
 
-def _missing(source: ClipSource, allowed: float) -> Iterator[Finding]:
-    missing = [index for index, text in enumerate(source.transcripts) if not text]
-    if missing:
-        yield Finding(
-            "missing_transcript",
-            by_share(len(missing), len(source), allowed),
-            source.where,
-            "clips have no transcript: they are left out",
-            len(missing),
-            len(source),
-            source.examples(missing),
-            "a text in the column `transcript` (or data.train.0.text_column=NAME of another column)",
-        )
-
-
-def _empty(source: ClipSource, spelled: SpelledTexts, allowed: float) -> Iterator[Finding]:
-    """Transcripts of which the normalisation, or leaving out unknown characters, leaves nothing."""
-    empty = [
-        int(index)
-        for index, labels in zip(spelled.clips, spelled.labels, strict=True)
-        if not labels and int(index) not in spelled.refused
-    ]
-    if empty:
-        yield Finding(
-            "empty_target",
-            by_share(len(empty), len(spelled.clips), allowed),
-            source.where,
-            "transcripts have no character left that the vocabulary knows: the targets are empty",
-            len(empty),
-            len(spelled.clips),
-            source.examples(empty),
-            "texts with words, or choices under `text` that keep them",
-        )
-
-
-def _refused(source: ClipSource, spelled: SpelledTexts) -> Iterator[Finding]:
-    if spelled.refused:
-        yield Finding(
-            "refused_text",
-            "problem",
-            source.where,
-            "transcripts are refused by the choices under `text`, as digits are by text.digits=refuse",
-            len(spelled.refused),
-            len(spelled.clips),
-            source.examples(spelled.refused),
-            "numbers spelled out as they are said (text.digits=remove or keep, if that is what is wanted)",
-        )
-
-
 def _unknown(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer", on_unknown: str) -> Iterator[Finding]:
+    """Characters without a token, each with an example of a text that has it."""
     listed = sorted(spelled.unknown.items(), key=lambda item: (-item[1], item[0]))
     names = [f"{character!r} ({code_points(character)}) x{count}" for character, count in listed[:_LISTED]]
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    examples: dict[int, list[str]] = {}
+    shown: dict[int, list[str]] = {}
     for character, _ in listed[:_LISTED]:
-        examples.setdefault(spelled.where_unknown[character][0], []).append(character)
+        shown.setdefault(spelled.where_unknown[character][0], []).append(character)
     severity: Severity = "problem" if on_unknown == "error" else "warning"
     done = {"skip": ": these clips are left out", "unknown": ": they become the token for unknown ones"}
     if source.where == "valid" and on_unknown == "skip" and tokenizer.unk_token is not None:
         done = {"skip": ": these clips are scored all the same, and each such character is an error"}
     kind, causes = _causes(source, spelled, tokenizer)
     cause = f" ({'; '.join(said for said, _ in causes)})" if causes else ""
-    yield Finding(
+    finding = source.finding(
         kind,
         severity,
-        source.where,
         f"transcripts have characters that are not in the vocabulary of {len(tokenizer)} tokens{cause}"
         f"{done.get(on_unknown, '')}: {', '.join(names)}{more}",
-        len(spelled.with_unknown),
+        shown,
         len(spelled.clips),
-        source.examples(examples, lambda index: f"has {' '.join(map(repr, examples[index][:_OF_ONE]))}"),
         "; ".join(right for _, right in causes)
         or "a vocabulary with these characters (text.vocabulary=null builds one), or texts without them",
+        lambda index: f"has {' '.join(map(repr, shown[index][:_OF_ONE]))}",
     )
+    yield replace(finding, count=len(spelled.with_unknown))
 
 
 def _causes(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer") -> tuple[str, list[tuple[str, str]]]:
@@ -240,13 +218,11 @@ def _special_tokens(source: ClipSource, spelled: SpelledTexts, tokenizer: "Token
         found = [i for i, text in texts if token in text and i not in spelled.refused and token in normal(text)]
         if found:
             role = "the token between words" if token == delimiter else "a special token"
-            yield Finding(
+            yield source.finding(
                 "special_token_in_text",
                 "warning",
-                source.where,
                 f"transcripts hold {token!r}, which is {role} of the vocabulary",
-                len(found),
+                found,
                 len(spelled.clips),
-                source.examples(found),
                 "texts without it, or another token (text.word_delimiter)",
             )

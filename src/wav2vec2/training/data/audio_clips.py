@@ -37,8 +37,6 @@ class Clip:
     audio: Path | bytes
     #: How long the clip is.
     seconds: float
-    #: The second of the file at which it begins.
-    start: float = 0.0
     #: Who speaks, if that is known.
     speaker: str | None = None
     #: What is said, if that is known.
@@ -130,11 +128,11 @@ def load_clip(clip: Clip, seed: int, limits: LengthLimits, *, at_random: bool = 
     `at_random=False` takes the first `longest` seconds. What was said to be of a usable length and is not (the
     manifest is wrong, or the header) raises `ValueError`: nothing here may take more memory than the limits promise.
     """
-    start, most = clip.start, limits.longest
+    start, most = 0.0, limits.longest
     if limits.crop:
         kept = round(limits.longest * SAMPLING_RATE)
         if at_random:
-            start += crop_start(seed, int(clip.seconds * SAMPLING_RATE), kept) / SAMPLING_RATE
+            start = crop_start(seed, int(clip.seconds * SAMPLING_RATE), kept) / SAMPLING_RATE
     else:
         most = max(limits.longest, clip.seconds) + HEADER_TOLERANCE
         kept = round(most * SAMPLING_RATE)

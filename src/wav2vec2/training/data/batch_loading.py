@@ -19,8 +19,7 @@ from wav2vec2.training.data.audio_clips import (
     Skipped,
     TrainingDataError,
 )
-from wav2vec2.training.data.bad_files import BadFiles, TooManyBadFiles
-from wav2vec2.training.data.clip_selection import DataSummary, Selection, SourceSummary, select
+from wav2vec2.training.data.clip_selection import ClipSelection, DataSummary, SourceSummary, select
 from wav2vec2.training.data.clip_tables import ClipTable, TableClips
 from wav2vec2.training.data.durations import cache_folder
 from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
@@ -37,7 +36,7 @@ from wav2vec2.training.data.streams import DatasetStream, ExampleStream, Streame
 from wav2vec2.training.data.worker_processes import loaded, prepared_context
 from wav2vec2.training.settings.run_config import DataSection, Source
 
-__all__ = ["BadFiles", "Batch", "Collate", "TooManyBadFiles", "TrainingData"]
+__all__ = ["Batch", "TrainingData"]
 
 #: A clip with less than the receptive field of one frame (400 samples) has nothing in it for a model.
 _ONE_FRAME = 400 / SAMPLING_RATE
@@ -91,15 +90,11 @@ class StreamUpdates:
 
     def __call__(self) -> Iterator[PlannedUpdate]:
         """Every update, for ever."""
-        for number, one in enumerate(self.batches.updates(self.start, self.position)):
-            seconds = self.batches.limits.counted(np.array([clip.seconds for clip in one.clips], np.float64))
-            yield PlannedUpdate(
-                self.start + number, seconds, one.clips.__getitem__, one.skipped, one.position, one.epoch
-            )
+        return self.batches.updates(self.start, self.position)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationPlan:
     """The plan of an evaluation: one "update" of the clips with the numbers `indices`, each giving so many seconds as
     `counted` (n,) says."""
 
@@ -222,7 +217,7 @@ class TrainingData:
 
     def _read(
         self, where: str, number: int, limits: LengthLimits, usable: Callable[[str], bool] | None
-    ) -> tuple[ClipTable, Selection]:
+    ) -> tuple[ClipTable, ClipSelection]:
         """The table of a source, from memory if it was read before, and its usable clips."""
         source = self._sources(where)[number]
         if (where, number) not in self._tables:
@@ -326,7 +321,7 @@ class TrainingData:
             raise TrainingDataError("of a stream among several sources, give `weight` (of all sources) or `hours`")
         return self._shares([one or 1.0 for one in hours])
 
-    def _evaluation(self) -> Evaluation:
+    def _evaluation(self) -> EvaluationPlan:
         """All validation clips; without text, those under `min_seconds` are left out as in training."""
         if any(source.streaming for source in self.section.valid):
             raise TrainingDataError("data.valid: an evaluation is over all of its clips, so none can be a stream")
@@ -335,14 +330,14 @@ class TrainingData:
         read = [self._read("valid", number, chosen, self.can_be_scored) for number in numbers]
         clips, usable = _numbered_through(read)
         self.valid_left_out = _left_out([selection for _, selection in read])
-        return Evaluation(clips, np.concatenate(usable), self.valid_limits.counted(clips.seconds))
+        return EvaluationPlan(clips, np.concatenate(usable), self.valid_limits.counted(clips.seconds))
 
 
-def _numbered_through(read: list[tuple[ClipTable, Selection]]) -> tuple[TableClips, list[NDArray[np.int64]]]:
+def _numbered_through(read: list[tuple[ClipTable, ClipSelection]]) -> tuple[TableClips, list[NDArray[np.int64]]]:
     """The tables of all sources as one, and the numbers that the usable clips of each source have in it."""
     clips = TableClips([table for table, _ in read])
     return clips, [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]
 
 
-def _left_out(selections: list[Selection]) -> dict[str, int]:
+def _left_out(selections: list[ClipSelection]) -> dict[str, int]:
     return dict(sum((selection.left_out for selection in selections), Counter[str]()))

@@ -12,7 +12,7 @@ from wav2vec2.training.data.clip_tables import ClipTable
 
 
 @dataclass
-class Selection:
+class ClipSelection:
     """The usable clips of one source (`usable`: indices into its table), how many hours they are, and how many clips
     are `left_out` for which reason."""
 
@@ -23,7 +23,7 @@ class Selection:
 
 def select(
     table: ClipTable, limits: LengthLimits, *, with_text: bool, can_be_spelled: Callable[[str], bool] | None = None
-) -> Selection:
+) -> ClipSelection:
     """Choose by length and, `with_text`, by whether there is a transcript, and whether it can be spelled."""
     seconds = table.seconds
     unreadable = np.isnan(seconds)
@@ -45,7 +45,7 @@ def select(
         "with characters that have no token": odd,
     }
     left_out = Counter({reason: int(which.sum()) for reason, which in counts.items() if which.any()})
-    return Selection(usable, float(seconds[usable].sum()) / 3600, left_out)
+    return ClipSelection(usable, float(seconds[usable].sum()) / 3600, left_out)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,11 +105,12 @@ class DatasetTable:
     seconds: NDArray[np.float64]
     #: The clips whose headers could not be read, and why.
     problems: list[Skipped] = field(default_factory=list)
-    #: Nothing is known of these.
-    rates: None = None
-    paths: None = None
     #: The rows without their audio, once a transcript was asked for.
     _texts: "Dataset | None" = None
+
+    # no column says the rates, and where audio lies in files of its own is known row by row alone
+    rates: ClassVar[None] = None
+    paths: ClassVar[None] = None
 
     @property
     def transcripts(self) -> list[str | None] | None:
@@ -146,25 +147,13 @@ class ClipList:
         self._clips = clips
         self.seconds = np.array([clip.seconds for clip in clips], np.float64)
         self.problems: list[Skipped] = []
-
-    @property
-    def transcripts(self) -> list[str | None]:
-        """The column of transcripts."""
-        return [clip.transcript for clip in self._clips]
-
-    @property
-    def speakers(self) -> list[str | None]:
-        """The column of speakers."""
-        return [clip.speaker for clip in self._clips]
-
-    @property
-    def paths(self) -> list[Path | None]:
-        """The column of files."""
-        return [clip.audio if isinstance(clip.audio, Path) else None for clip in self._clips]
+        self.transcripts = [clip.transcript for clip in clips]
+        self.speakers = [clip.speaker for clip in clips]
+        self.paths = [clip.audio if isinstance(clip.audio, Path) else None for clip in clips]
 
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip."""
-        return self._clips[index].transcript
+        return self.transcripts[index]
 
     def clip(self, index: int) -> Clip:
         """One clip."""
@@ -205,7 +194,7 @@ def clip_of_row(row: dict[str, Any], columns: Columns, label: str, number: int, 
     )
 
 
-def encoded_audio(value: Any) -> tuple[Path | bytes, str | None]:
+def encoded_audio(value: object) -> tuple[Path | bytes, str | None]:
     """What a data set says of audio -> the encoded bytes or where they lie, and a name if it has one.
 
     `Audio(decode=False)` gives {"bytes", "path"}; columns of paths or of bytes are taken as they are.
@@ -222,6 +211,6 @@ def encoded_audio(value: Any) -> tuple[Path | bytes, str | None]:
     return b"", name
 
 
-def as_text(value: Any) -> str | None:
+def as_text(value: object) -> str | None:
     """Text or a number (many data sets number their speakers) as text, nothing as None."""
     return None if value is None else str(value)

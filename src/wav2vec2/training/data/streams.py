@@ -26,6 +26,7 @@ from wav2vec2.training.data.audio_clips import Clip, LengthLimits, Skipped, Trai
 from wav2vec2.training.data.clip_tables import ClipTable, Columns, clip_of_row
 from wav2vec2.training.data.durations import read_headers
 from wav2vec2.training.data.global_batches import even_groups
+from wav2vec2.training.data.micro_batches import PlannedUpdate
 from wav2vec2.training.data.source_reading import open_dataset
 from wav2vec2.training.settings.random_seeds import seed_of
 
@@ -170,20 +171,6 @@ class TableStream:
 
 
 @dataclass(frozen=True)
-class StreamedUpdate:
-    """A global batch out of streams."""
-
-    #: The clips of the update.
-    clips: list[Clip]
-    #: What could not be used when they were read.
-    skipped: list[Skipped]
-    #: Where the run stands in its streams after the update, as JSON.
-    position: dict[str, Any]
-    #: How often the streams have been read by then, on average over the shares of the audio.
-    epoch: float
-
-
-@dataclass(frozen=True)
 class Pool:
     """Clips that were read together, shuffled and cut into batches."""
 
@@ -252,7 +239,7 @@ class StreamedBatches:
         self.seed, self.seconds_per_update, self.pool_size = seed, seconds_per_update, pool_size
         self.with_text, self.can_be_spelled = with_text, can_be_spelled
 
-    def updates(self, start_update: int, position: dict[str, Any]) -> Iterator[StreamedUpdate]:
+    def updates(self, start_update: int, position: dict[str, Any]) -> Iterator[PlannedUpdate]:
         """The updates from `start_update` on, for ever. `position` is that of the update before.
 
         The streams themselves stay at their beginning: each call reads copies of its own.
@@ -261,8 +248,8 @@ class StreamedBatches:
         mine.streams = [copy(stream) for stream in self.streams]
         return mine._updates(start_update, position)
 
-    def _updates(self, start_update: int, position: dict[str, Any]) -> Iterator[StreamedUpdate]:
-        number, used = self._go_to(start_update, position)
+    def _updates(self, update: int, position: dict[str, Any]) -> Iterator[PlannedUpdate]:
+        number, used = self._go_to(update, position)
         pool = self._read(number)
         while True:
             following = _Ahead(partial(self._read, number + 1))
@@ -270,7 +257,10 @@ class StreamedBatches:
                 here = {"pool": number, "used": index + 1, "streams": pool.before}
                 if index + 1 == len(pool.batches):
                     here = {"pool": number + 1, "used": 0, "streams": pool.after}
-                yield StreamedUpdate(clips, pool.skipped if index == 0 else [], here, pool.epoch)
+                seconds = self.limits.counted(np.array([clip.seconds for clip in clips], np.float64))
+                skipped = pool.skipped if index == 0 else []
+                yield PlannedUpdate(update, seconds, clips.__getitem__, skipped, here, pool.epoch)
+                update += 1
             pool, number, used = following.result(), number + 1, 0
 
     def _go_to(self, start_update: int, position: dict[str, Any]) -> tuple[int, int]:

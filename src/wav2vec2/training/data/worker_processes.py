@@ -175,7 +175,7 @@ class SharedPickle:
     object. The arrays in it are not read at all, but mapped: all processes share the pages of the file.
     """
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         buffers: list[pickle.PickleBuffer] = []
         self._objects = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         pieces = [memoryview(self._objects), *(buffer.raw() for buffer in buffers)]

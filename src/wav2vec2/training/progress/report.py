@@ -238,7 +238,7 @@ def _flat(facts: Line, before: str = "", digits: int = 6) -> Iterable[tuple[str,
             yield label, _written(value, digits)
 
 
-def _written(value: Any, digits: int) -> str:
+def _written(value: object, digits: int) -> str:
     if isinstance(value, list):
         return ", ".join(_written(one, digits) for one in value)
     if isinstance(value, bool):

@@ -60,11 +60,13 @@ PUBLISHED_ACCURACY = {
 class Panel:
     """A chart of the report."""
 
+    #: What the chart is called.
     title: str
     #: What the chart shows, in a sentence below it.
     caption: str
     #: Whether a run has figures for the chart.
     is_there: Callable[[RunHistory], bool]
+    #: Draws the figures of a run.
     draw: Callable[["Axes", RunHistory], None]
 
 

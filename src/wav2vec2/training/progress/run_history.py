@@ -42,8 +42,6 @@ class RunHistory:
     evaluations: list[Line] = field(default_factory=list)
     #: How often each code was chosen (G groups, V entries) in the last evaluation.
     code_counts: NDArray[np.float64] | None = None
-    #: The update of that evaluation.
-    codes_update: int | None = None
     #: Recordings that could not be read, with the reason.
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     #: The update of the newest checkpoint: a run that was stopped saves between two lines of its log.
@@ -99,7 +97,7 @@ class RunHistory:
         return self.is_pretraining and is_number(parameters) and 85e6 < parameters < 105e6
 
 
-def is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
     """A finite number, not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -130,12 +128,11 @@ def read_history(folder: Path | str) -> RunHistory:
 def _read_codes(path: Path, history: RunHistory) -> None:
     """Add the counts of codes. A missing or damaged file costs the chart of the codebooks, not the report."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        counts = np.array(content["counts"], dtype=np.float64)
+        counts = np.array(json.loads(path.read_text(encoding="utf-8"))["counts"], dtype=np.float64)
     except (OSError, ValueError, KeyError, TypeError):
         return
     if counts.ndim == 2 and counts.size and np.isfinite(counts).all() and (counts >= 0).all():
-        history.code_counts, history.codes_update = counts, content.get("update")
+        history.code_counts = counts
 
 
 def perplexities(counts: NDArray[np.float64]) -> Sequence[float]:

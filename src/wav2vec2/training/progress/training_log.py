@@ -84,7 +84,7 @@ class TrainingLog:
         """Write the figures of an evaluation after this update."""
         self._figures("evaluation", update, figures)
 
-    def codes(self, update: int, counts: Any) -> None:
+    def codes(self, update: int, counts: object) -> None:
         """Keep for the report how often each code was chosen (G groups, V entries), the newest counts alone."""
         if self.main:
             with replaced_file(self.path.with_name(CODES_FILE_NAME)) as stream:
@@ -151,7 +151,7 @@ class TrainingLog:
         return self._stream
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> Any:
     """Mappings, lists and numbers as JSON has them; numbers of other libraries through their `item` or `tolist`."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}

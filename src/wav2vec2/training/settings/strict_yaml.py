@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> Any:
         """Refuse aliases: a recipe says `extends` instead, and a value cannot hold itself."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()

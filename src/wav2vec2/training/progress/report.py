@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from wav2vec2.files.html_page import page, table
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.training.progress.report_charts import Panel, drawing, overview, panels_of, picture
 from wav2vec2.training.progress.run_history import Line, RunHistory, is_number, read_history
@@ -17,13 +18,8 @@ from wav2vec2.training.progress.training_log import FILE_NAME
 
 HTML_NAME, PNG_NAME = "report.html", "report.png"
 
-_CSS = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 74rem; background: #fff; color: #1f2933;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .8rem; }
+#: What only this page has: key figures, charts side by side.
+_STYLE = """
 p { margin: .2rem 0; color: #52606d; }
 .key { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.2rem 0 0; }
 .key div { flex: 1 1 7.5rem; border-top: 3px solid #2f6db5; background: #f5f7fa; padding: .6rem .8rem; }
@@ -33,16 +29,10 @@ p { margin: .2rem 0; color: #52606d; }
 figure { margin: 0; break-inside: avoid; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { font-size: .82rem; color: #52606d; padding: 0 .3rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-td, th { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #e6e9ed; vertical-align: top;
-  overflow-wrap: break-word; }
-th { font-weight: 500; color: #52606d; white-space: nowrap; }
+th { white-space: nowrap; }
 summary { margin-top: 1rem; color: #52606d; cursor: pointer; }
 footer { margin-top: 2.5rem; font-size: .82rem; color: #52606d; }
-@page { margin: 12mm; }
 @media print {
-  body { padding: 0; font-size: 10pt; max-width: none; }
   .charts { grid-template-columns: repeat(3, 1fr); gap: .5rem; }
   .key div { background: none; flex-basis: 6rem; padding: .3rem 0; }
   .key dd { font-size: 1rem; }
@@ -79,19 +69,17 @@ def write_report(folder: Path | str) -> list[Path]:
     with drawing():
         pictures = [(panel, picture(panel, run)) for panel in panels]
         whole = overview(panels, run, headline(run), key_figures(run))
-    written = {folder / HTML_NAME: page(run, pictures).encode(), folder / PNG_NAME: whole}
+    written = {folder / HTML_NAME: report_page(run, pictures).encode(), folder / PNG_NAME: whole}
     for path, content in written.items():
         with replaced_file(path) as stream:
             stream.write(content)
     return list(written)
 
 
-def page(run: RunHistory, pictures: Sequence[tuple[Panel, bytes]]) -> str:
+def report_page(run: RunHistory, pictures: Sequence[tuple[Panel, bytes]]) -> str:
     """The whole page, with the charts as PNG files inside it."""
-    title = escape(headline(run))
     key = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in key_figures(run))
     parts = [
-        f"<h1>{title}</h1>",
         f"<p>{escape(_state(run))}</p>",
         f'<dl class="key">{key}</dl>',
         _charts(pictures),
@@ -102,12 +90,7 @@ def page(run: RunHistory, pictures: Sequence[tuple[Panel, bytes]]) -> str:
         "<footer>Made by <code>wav2vec2 report</code> from the log of the run alone. Thin lines are single log lines, "
         "thick ones their moving mean; dots are evaluations.</footer>",
     ]
-    body = "\n".join(filter(None, parts))
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return page(headline(run), parts, _STYLE)
 
 
 def headline(run: RunHistory) -> str:
@@ -171,13 +154,6 @@ def _charts(pictures: Sequence[tuple[Panel, bytes]]) -> str:
     return '<h2>Curves</h2>\n<div class="charts">\n' + "\n".join(figures) + "\n</div>"
 
 
-def _table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"] if head else []
-    for first, *rest in rows:
-        lines.append(f"<tr><th>{escape(first)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>")
-    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
-
-
 def _evaluations(lines: Sequence[Line]) -> str:
     """The table of the last ten evaluations."""
     names = [name for name in _EVALUATED if any(is_number(line.get(name)) for line in lines)]
@@ -188,7 +164,9 @@ def _evaluations(lines: Sequence[Line]) -> str:
         + [_EVALUATED[name].format(line[name]) if is_number(line.get(name)) else "" for name in names]
         for line in lines[-10:]
     ]
-    return "<h2>Evaluations</h2>\n" + _table(rows, ["update", *(name.replace("_", " ") for name in names)])
+    return "<h2>Evaluations</h2>\n" + table(
+        rows, ["update", *(name.replace("_", " ") for name in names)], named_rows=True
+    )
 
 
 def _samples(lines: Sequence[Line]) -> str:
@@ -206,7 +184,7 @@ def _samples(lines: Sequence[Line]) -> str:
     if not rows:
         return ""
     head = [str(name) for name in samples[0]] if isinstance(samples[0], dict) else []
-    return "<h2>Sample texts</h2>\n" + _table(rows, head)
+    return "<h2>Sample texts</h2>\n" + table(rows, head, named_rows=True)
 
 
 def _unreadable(recordings: Sequence[tuple[str, str]]) -> str:
@@ -215,17 +193,18 @@ def _unreadable(recordings: Sequence[tuple[str, str]]) -> str:
         return ""
     rows = [(without_folder(id), reason) for id, reason in recordings[:20]]
     more = f"<p>and {len(recordings) - 20:,} more</p>" if len(recordings) > 20 else ""
-    return "<h2>Recordings that could not be read</h2>\n" + _table(rows, ("recording", "reason")) + more
+    return "<h2>Recordings that could not be read</h2>\n" + table(rows, ("recording", "reason"), named_rows=True) + more
 
 
 def _facts(facts: Line) -> str:
     """All that is known of the run. The configuration of the model is long, and opens on request."""
     config = facts.get("config")
     rows = list(_flat({name: value for name, value in facts.items() if name not in ("kind", "config")}, digits=4))
-    table = "<h2>The run</h2>\n" + _table(rows) if rows else ""
+    told = "<h2>The run</h2>\n" + table(rows, named_rows=True) if rows else ""
     if isinstance(config, dict) and config:
-        table += "\n<details><summary>Configuration of the model</summary>\n" + _table(_flat(config)) + "</details>"
-    return table
+        inside = table(_flat(config), named_rows=True)
+        told += f"\n<details><summary>Configuration of the model</summary>\n{inside}</details>"
+    return told
 
 
 def _flat(facts: Line, before: str = "", digits: int = 6) -> Iterable[tuple[str, str]]:

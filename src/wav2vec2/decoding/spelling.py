@@ -41,16 +41,12 @@ class Speller:
         if self.delimiter == blank:
             raise ValueError(f"blank={blank}: is the word delimiter {word_delimiter!r}; they must be two tokens")
         self.word_delimiter = word_delimiter
-        self.special = self._special(special_tokens) - {blank, self.delimiter}
+        named = None if special_tokens is None else set(special_tokens)
+        special = [bool(_SPECIAL.fullmatch(one)) if named is None else one in named for one in self.vocabulary]
+        self.special = {i for i, is_special in enumerate(special) if is_special} - {blank, self.delimiter}
         silent = self.special | {blank, self.delimiter}
         self.letters = {token: i for i, token in enumerate(self.vocabulary) if token and i not in silent}
         self._longest = max(map(len, self.letters), default=0)
-
-    def _special(self, tokens: Iterable[str] | None) -> set[int]:
-        if tokens is None:
-            return {i for i, token in enumerate(self.vocabulary) if _SPECIAL.fullmatch(token)}
-        named = set(tokens)
-        return {i for i, token in enumerate(self.vocabulary) if token in named}
 
     @property
     def special_tokens(self) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from training_audio import encoded, noise, write_manifest, write_parquet
 
+from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.waveforms import resample
 from wav2vec2.training.data import durations
 from wav2vec2.training.data.audio_clips import Clip, LengthLimits, TrainingDataError, crop_start, load_clip
@@ -97,6 +98,16 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     path = write_manifest(tmp_path / "data", [1.0], durations=False)
     with pytest.warns(UserWarning, match="durations could not be kept|cannot be read"):
         assert read_source(Source(str(path)), tmp_path / "cache").seconds.tolist() == [1.0]
+
+
+def test_two_processes_may_write_one_cache_at_once(tmp_path: Path) -> None:
+    """Neither spoils what the other writes; the one that is ready last wins, and nothing else stays behind."""
+    path = tmp_path / "cache.json"
+    with replaced_file(path, shared=True) as one, replaced_file(path, shared=True) as other:
+        one.write(b"of one")
+        other.write(b"of the other")
+    assert path.read_bytes() == b"of one"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_hundred_thousand_known_durations_take_seconds(tmp_path: Path, headers: list[object]) -> None:

@@ -40,7 +40,7 @@ _NEEDED = ("wav2vec2.training.data.worker_processes", "wav2vec2.training.data.ba
 
 def loaded(dataset: MicroBatches, workers: int) -> Generator[Batch, None, None]:
     """The micro-batches of `dataset`, made by `workers` processes, or here if there are none. Closing the iterator
-    ends the workers."""
+    ends the workers, and so does the end of the interpreter."""
     if not workers:
         yield from dataset
         return
@@ -58,10 +58,16 @@ def loaded(dataset: MicroBatches, workers: int) -> Generator[Batch, None, None]:
             multiprocessing_context=prepared_context(),
             generator=torch.Generator(),  # or a seed for the workers would be drawn from the training's own numbers
         )
-        iterator = iter(loader)
+        iterator: Any = iter(loader)
     if shared is not None:
         shared.pickle.file.close()  # every worker has a descriptor of its own
-    close = _Closing(iterator)
+
+    def close() -> None:
+        # at once: nobody needs what they are making. The DataLoader would give each of them five seconds
+        for worker in iterator._workers:
+            worker.kill()
+        iterator._shutdown_workers()
+
     atexit.register(close)
     try:
         yield from iterator
@@ -79,19 +85,6 @@ class _Shared(MicroBatches):
 
     def __reduce__(self) -> Any:
         return self.pickle.__reduce__()
-
-
-class _Closing:
-    """Ends the workers of an iterator, at the latest when the interpreter ends."""
-
-    def __init__(self, iterator: Any) -> None:
-        self._iterator = iterator
-
-    def __call__(self) -> None:
-        """End them at once: nobody needs what they are making. The DataLoader would give each of them five seconds."""
-        for worker in self._iterator._workers:
-            worker.kill()
-        self._iterator._shutdown_workers()
 
 
 def prepared_context() -> BaseContext:

@@ -7,58 +7,42 @@ run or tests one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 
-class Tracker(Protocol):
-    """A program that draws the figures of runs."""
+@dataclass(frozen=True)
+class Tracker:
+    """A program that draws the figures of runs: `log` hands over the figures at an update, by their names, and `close`
+    writes out what is left."""
 
-    def log(self, update: int, values: Mapping[str, float]) -> None:
-        """Hand over the figures at an update, by their names."""
-
-    def close(self) -> None:
-        """Write out what is left."""
+    log: Callable[[int, Mapping[str, float]], None]
+    close: Callable[[], None]
 
 
-class TensorboardTracker:
+def _tensorboard(folder: Path, begin_at: int) -> Tracker:
     """Event files in `tensorboard/`. What an interrupted run wrote after `begin_at` is hidden."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, folder: Path, begin_at: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=begin_at + 1 if begin_at else None)
 
-        purge = begin_at + 1 if begin_at else None
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
-
-    def log(self, update: int, values: Mapping[str, float]) -> None:
-        """Each figure becomes one scalar."""
+    def log(update: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, update)
+            writer.add_scalar(name, value, update)
 
-    def close(self) -> None:
-        """Write out what is left."""
-        self._writer.close()
+    return Tracker(log, writer.close)
 
 
-class TrackioTracker:
+def _trackio(folder: Path, begin_at: int) -> Tracker:
     """A run, named as its folder, of the project "wav2vec2" in trackio's local database."""
+    import trackio
 
-    def __init__(self, folder: Path, begin_at: int) -> None:
-        import trackio
-
-        self._trackio: Any = trackio
-        trackio.init(project="wav2vec2", name=folder.resolve().name, resume="allow" if begin_at else "never")
-
-    def log(self, update: int, values: Mapping[str, float]) -> None:
-        """All figures together are one step."""
-        self._trackio.log(dict(values), step=update)
-
-    def close(self) -> None:
-        """Write out what is left."""
-        self._trackio.finish()
+    trackio.init(project="wav2vec2", name=folder.resolve().name, resume="allow" if begin_at else "never")
+    return Tracker(lambda update, values: trackio.log(dict(values), step=update), trackio.finish)
 
 
-_TRACKERS: dict[str, Callable[[Path, int], Tracker]] = {"tensorboard": TensorboardTracker, "trackio": TrackioTracker}
+_TRACKERS = {"tensorboard": _tensorboard, "trackio": _trackio}
 
 
 def open_trackers(names: Sequence[str], folder: Path, begin_at: int) -> list[Tracker]:

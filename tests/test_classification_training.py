@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
+from shared_data import SHARED_DATA, needs_shared_data, shared_table
 from small_models import small_config
 from training_audio import RATE
 
@@ -43,8 +44,6 @@ from wav2vec2.training.tasks.classification_task import (
     voice_number,
 )
 from wav2vec2.training.tasks.task import inputs_of
-
-SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 #: A model of seconds: short convolutions, frames of 320 samples.
 TINY = [
@@ -211,16 +210,13 @@ def test_a_lora_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) 
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-@pytest.mark.skipif(not (SHARED / "fsdd").is_dir(), reason="the shared speech data is not beside the repository")
+@needs_shared_data("fsdd")
 def test_spoken_digits_from_scratch(tmp_path: Path) -> None:
     """Ten words by three speakers, from nothing, in under a minute: far above chance, on clips kept apart."""
-    rows = (SHARED / "fsdd" / "manifest.tsv").read_text().splitlines()
-    columns = rows[0].split("\t")
     lines: dict[str, list[str]] = {"train": ["path\tduration\ttranscript"], "valid": ["path\tduration\ttranscript"]}
-    for row in rows[1:]:
-        values = dict(zip(columns, row.split("\t"), strict=True))
+    for values in shared_table("fsdd/manifest.tsv"):
         take = int(values["path"].split("_")[2].split(".")[0])
-        path = os.path.relpath(SHARED / "fsdd" / values["path"], tmp_path)
+        path = os.path.relpath(SHARED_DATA / "fsdd" / values["path"], tmp_path)
         lines["valid" if take % 10 == 0 else "train"].append(f"{path}\t{values['duration']}\t{values['transcript']}")
     for part, text in lines.items():
         (tmp_path / f"{part}.tsv").write_text("\n".join(text) + "\n")

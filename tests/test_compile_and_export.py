@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import CALM, small_config, waveforms
+from small_models import CALM, HEADS, small_config, waveforms
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -21,15 +21,6 @@ from wav2vec2 import (
 
 # torch's own tracer instantiates torch.autograd.Function to look at it, and torch warns of that.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-
-HEADS: list[Any] = [
-    Wav2Vec2Model,
-    Wav2Vec2ForPreTraining,
-    Wav2Vec2ForCTC,
-    Wav2Vec2ForSequenceClassification,
-    Wav2Vec2ForAudioFrameClassification,
-    Wav2Vec2ForXVector,
-]
 
 
 @pytest.fixture(autouse=True)

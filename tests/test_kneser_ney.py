@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngram_models import SlowKneserNey, absolute_discounting_perplexity, reference_texts, zipf_sentences
+from shared_data import needs_shared_data
 
 from wav2vec2.language_models.external_sorting import CountingSorter
 from wav2vec2.language_models.kneser_ney import FALLBACK_DISCOUNTS, discounts_of, train_compact
@@ -85,6 +86,7 @@ def test_discounts_follow_chen_and_goodman_or_are_said_to_be_replaced(caplog: py
     assert "3-grams" in caplog.text
 
 
+@needs_shared_data("wer_reference")
 def test_beats_absolute_discounting_on_held_out_text() -> None:
     texts, held_out = reference_texts("test-clean"), reference_texts("test-other")
     model = NgramLanguageModel.train(texts, order=3, prune=(0,))

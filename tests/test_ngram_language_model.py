@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ngram_models import BackOffModel, zipf_sentences
+from ngram_models import BackOffModel, assert_usable, zipf_sentences
 
 from wav2vec2.language_models.language_model_error import LanguageModelError
 from wav2vec2.language_models.ngram_language_model import LN_10, NgramLanguageModel
@@ -119,14 +119,6 @@ def test_250_000_ngrams_load_in_under_a_second(tmp_path: Path) -> None:
     assert time.process_time() - start < 1
 
 
-def _use(model: NgramLanguageModel) -> None:
-    words = torch.arange(len(model.vocabulary))
-    states = torch.full_like(words, model.begin())
-    for _ in range(3):
-        scores, states = model.score(states, words.flip(0))
-        assert scores.isfinite().all()
-
-
 @given(
     st.lists(st.tuples(st.integers(0, 2**20), st.binary(min_size=1, max_size=8)), max_size=4),
     st.one_of(st.none(), st.integers(0, 2**20)),
@@ -152,7 +144,7 @@ def test_a_damaged_compact_file_gives_a_model_or_an_error_of_ours(
     except LanguageModelError as error:
         assert "model.ngrams" in str(error)
         return
-    _use(damaged)
+    assert_usable(damaged)
 
 
 @given(st.binary(max_size=200))

@@ -5,16 +5,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from small_models import CALM, small_config, waveforms
+from small_models import CALM, HEADS, small_config, waveforms
 from torch import Tensor
 
 from wav2vec2 import (
-    Wav2Vec2ForAudioFrameClassification,
-    Wav2Vec2ForCTC,
     Wav2Vec2ForPreTraining,
-    Wav2Vec2ForSequenceClassification,
-    Wav2Vec2ForXVector,
-    Wav2Vec2Model,
 )
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.modeling.distractor_sampling import sample_distractors
@@ -260,16 +255,7 @@ def test_a_mask_that_is_handed_in_changes_no_other_draw() -> None:
     torch.testing.assert_close(drawn.projected_quantized_states, given.projected_quantized_states, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        Wav2Vec2Model,
-        Wav2Vec2ForCTC,
-        Wav2Vec2ForSequenceClassification,
-        Wav2Vec2ForAudioFrameClassification,
-        Wav2Vec2ForXVector,
-    ],
-)
+@pytest.mark.parametrize("head", [head for head in HEADS if head is not Wav2Vec2ForPreTraining])
 def test_every_head_augments_a_clip_alike_in_every_batch(head: Any) -> None:
     """SpecAugment, of frames and of channels."""
     model = build(head=head)

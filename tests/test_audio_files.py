@@ -149,7 +149,9 @@ def test_tags_around_mp3_are_no_audio() -> None:
 @needs_shared_data("fsdd")
 def test_speech_on_disk() -> None:
     """Shared recordings, against soundfile itself and the manifest."""
-    for row in shared_table("fsdd/manifest.tsv")[:20]:
+    rows = shared_table("fsdd/manifest.tsv")[:20]
+    assert len(rows) == 20
+    for row in rows:
         path = SHARED_DATA / "fsdd" / row["path"]
         np.testing.assert_array_equal(load_audio(path), soundfile.read(path, dtype="float32")[0])
         assert audio_duration(path) == pytest.approx(float(row["duration"]), abs=1e-3)

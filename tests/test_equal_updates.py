@@ -50,6 +50,7 @@ def test_the_layouts_are_what_they_are_called_and_masked_counts_unequal(grid: di
 def test_both_processes_have_the_same_gradients(grid: dict[str, Path], layout: str) -> None:
     """Of every parameter, at every update, bit by bit; and none is missing or zero that one process alone has."""
     single = recorded(grid["1 x 8"], 0)
+    assert len(single) == UPDATES
     for update, (first, second) in enumerate(zip(recorded(grid[layout], 0), recorded(grid[layout], 1), strict=True)):
         assert_same(first["gradients"], second["gradients"])
         assert_same(first["gradients"], single[update]["gradients"], 1e-5)

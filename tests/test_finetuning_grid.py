@@ -81,9 +81,11 @@ def test_the_layouts_are_what_they_are_called_and_counts_unequal(grid: dict[str,
 
 def test_processes_have_the_same_gradients(grid: dict[str, Path]) -> None:
     """Of every parameter, at every update; while the encoder is held they are zero, and still there."""
-    for update, (first, second) in enumerate(zip(recorded(grid["2 x 4"], 0), recorded(grid["2 x 4"], 1), strict=True)):
+    alone, both = recorded(grid["1 x 8"]), [recorded(grid["2 x 4"], rank) for rank in range(2)]
+    assert len(alone) == UPDATES
+    for single, first, second in zip(alone, *both, strict=True):
         assert_same(present(first), present(second))
-        assert_same(present(first), present(recorded(grid["1 x 8"])[update]), 1e-4)
+        assert_same(present(first), present(single), 1e-4)
 
 
 def test_what_is_too_long_is_listed_once(grid: dict[str, Path]) -> None:

@@ -153,7 +153,9 @@ def test_no_sentence_and_no_voice_of_the_test_is_trained_on(corpus: Corpus) -> N
 
 
 def test_files_are_what_their_manifest_says(corpus: Corpus) -> None:
-    for one in read_manifest(corpus.audio):
+    recordings = list(read_manifest(corpus.audio))
+    assert len(recordings) > 1
+    for one in recordings:
         about = soundfile.info(one.path)
         assert (about.samplerate, about.channels, about.format) == (16000, 1, "FLAC")
         assert one.duration == pytest.approx(about.duration, abs=1e-4)

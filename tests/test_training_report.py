@@ -54,7 +54,9 @@ def test_the_page_asks_for_nothing_else(pretrained: Path) -> None:
 def test_the_letters_of_a_chart_can_be_read_on_a_telephone(pretrained: Path) -> None:
     """390 pixels wide, without the margins: letters of 10 pixels at least, from the size in inches of each picture."""
     html = (pretrained / "report.html").read_text("utf-8")
-    for found in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html):
+    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html)
+    assert len(pictures) == 12
+    for found in pictures:
         picture = base64.b64decode(found)
         place = picture.index(b"pHYs") + 4
         inches = struct.unpack(">I", picture[16:20])[0] / (struct.unpack(">I", picture[place : place + 4])[0] * 0.0254)

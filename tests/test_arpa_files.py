@@ -229,6 +229,7 @@ def test_kenlm_gives_the_same_scores(tmp_path: Path) -> None:
             assert log10(model, sentence) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_250_000_ngrams_are_read_from_text_in_seconds(tmp_path: Path) -> None:
     model = NgramLanguageModel.train(zipf_sentences(40_000, 5000, seed=5), order=3, prune=(0,))
     assert sum(model.trie.level_sizes) > 250_000

@@ -93,6 +93,7 @@ def test_a_stop_leaves_nothing_and_says_so(
     assert (tmp_path / "out" / name).read_text() == "older"
 
 
+@pytest.mark.slow
 def test_ctrl_c_itself(tmp_path: Path) -> None:
     """A real signal, once there is a temporary folder."""
     (tmp_path / "corpus.txt").write_text("\n".join(zipf_sentences(60_000, 20_000, seed=2)))

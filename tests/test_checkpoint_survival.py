@@ -175,6 +175,7 @@ def test_a_kill_between_any_two_calls_costs_nothing_saved(again: bool, run: Run,
     assert seen == {"update", ".writing", ".deleting"} | ({".replaced"} if again else set())
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_nothing_that_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that does nothing but save is killed at random instants, and goes on from where it was."""
     context, folder, report = get_context("forkserver"), tmp_path / "checkpoints", tmp_path / "checkpoints.txt"

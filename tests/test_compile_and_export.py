@@ -59,6 +59,7 @@ def clips(lengths: list[int]) -> dict[str, Tensor]:
     return {"input_values": values, "attention_mask": mask}
 
 
+@pytest.mark.slow
 def test_ctc_compiles_into_one_graph() -> None:
     """Equal logits at any number of clips and samples, with the graph that the first batch made."""
     model = build(Wav2Vec2ForCTC, "large_lv60k").eval()
@@ -69,6 +70,7 @@ def test_ctc_compiles_into_one_graph() -> None:
             torch.testing.assert_close(fast(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_ctc_trains_on_a_compiled_model() -> None:
     """Loss and gradients with SpecAugment on the device and LayerDrop, at changing sizes and updates.
 
@@ -89,6 +91,7 @@ def test_ctc_trains_on_a_compiled_model() -> None:
         torch.testing.assert_close(found, step(model, parameters, inputs), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_pretraining_compiles_into_one_graph() -> None:
     """Masks, distractors and Gumbel noise drawn on the device, LayerDrop, forward and backward. Another update, another
     temperature and other sizes need no other graph."""
@@ -111,6 +114,7 @@ def test_pretraining_compiles_into_one_graph() -> None:
     assert float((quantizer[1] - quantizer[0]).abs().max()) > 1e-3  # the temperature acts on the gradient alone
 
 
+@pytest.mark.slow
 def test_layer_drop_of_a_compiled_model_keeps_changing() -> None:
     """Without a given update too, from the random state that `torch.manual_seed` sets, as eagerly."""
     model = build(Wav2Vec2Model, num_hidden_layers=1, layerdrop=0.5, apply_spec_augment=False).train()
@@ -126,6 +130,7 @@ def test_layer_drop_of_a_compiled_model_keeps_changing() -> None:
 
 
 # importing inductor runs code of torch that torch itself has deprecated
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="inductor needs a C++ compiler")
 def test_ctc_compiles_to_machine_code() -> None:
@@ -137,6 +142,7 @@ def test_ctc_compiles_to_machine_code() -> None:
             torch.testing.assert_close(fast(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_ctc_exports_with_free_sizes(architecture: str, masked: bool) -> None:

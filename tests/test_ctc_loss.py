@@ -290,6 +290,7 @@ def train(folder: Path, batch_size: int, accumulation: int) -> tuple[dict[str, T
     return {name: parameter.detach() for name, parameter in model.named_parameters()}, losses
 
 
+@pytest.mark.slow
 def test_trainer_reaches_the_same_weights_with_and_without_accumulation(tmp_path: Path) -> None:
     whole, losses = train(tmp_path / "whole", 8, 1)
     pieces, losses_of_pieces = train(tmp_path / "pieces", 2, 4)

@@ -17,6 +17,7 @@ from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """All of it in order, in one namespace, in a folder and a process of its own: `register()` would reach others."""

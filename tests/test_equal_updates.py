@@ -8,6 +8,8 @@ import torch
 from pretraining_runs import assert_same, log, recipe, recorded, run, weights, write_clips
 from update_layouts import LAYOUTS, LENGTHS, UPDATES, run_in_every_layout
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -108,6 +108,7 @@ def test_a_pretraining_run_gives_them_to_no_optimizer(factor: float) -> None:
     assert any(".encoder." in name for name in trained)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="two processes talk through gloo")
 def test_weight_decay_does_not_move_them_under_ddp(tmp_path: Path) -> None:
     """DDP waits for every parameter that it was told of, and would write zeros where there is no gradient."""

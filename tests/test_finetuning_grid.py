@@ -18,6 +18,8 @@ from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.tasks.task import inputs_of
 
+pytestmark = pytest.mark.slow
+
 #: Its text is longer than its audio.
 TOO_LONG = 7
 HEAD = {"lm_head.weight", "lm_head.bias"}

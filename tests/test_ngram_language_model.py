@@ -111,6 +111,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("model.ngrams", b"old")]
 
 
+@pytest.mark.slow
 def test_250_000_ngrams_load_in_under_a_second(tmp_path: Path) -> None:
     texts = zipf_sentences(40_000, 5000, seed=5)
     large = NgramLanguageModel.train(texts, order=3, prune=(0,), path=tmp_path / "large.ngrams")
@@ -120,6 +121,7 @@ def test_250_000_ngrams_load_in_under_a_second(tmp_path: Path) -> None:
     assert time.process_time() - start < 1
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 2**20), st.binary(min_size=1, max_size=8)), max_size=4),
     st.one_of(st.none(), st.integers(0, 2**20)),

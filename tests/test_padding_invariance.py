@@ -286,6 +286,7 @@ def test_eager_and_fused_attention_agree(head: Any, architecture: str) -> None:
     torch.testing.assert_close(eager, fused, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 def test_no_length_up_to_800_samples_fails(architecture: str) -> None:
     """Alone, without a mask: as many frames as the arithmetic says, and numbers in them."""
@@ -299,6 +300,7 @@ def test_no_length_up_to_800_samples_fails(architecture: str) -> None:
         assert bool(state.isfinite().all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, 800), min_size=1, max_size=4), training=st.booleans())
@@ -313,6 +315,7 @@ def test_no_batch_of_short_clips_fails(head: Any, lengths: list[int], training: 
             assert bool(outputs[name].isfinite().all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [Wav2Vec2Model, Wav2Vec2ForCTC])
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, 800), min_size=1, max_size=4))

@@ -24,6 +24,8 @@ from training_audio import encoded_samples, write_parquet
 from wav2vec2.training.saving.checkpoint_folders import update_of
 from wav2vec2.training.saving.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 UPDATES = 20
 LENGTHS = [0.5 + 0.02 * n for n in range(30)]
 

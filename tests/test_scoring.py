@@ -102,6 +102,7 @@ def test_confusions_and_the_worst() -> None:
     assert worst(scores, 1) == [3]
 
 
+@pytest.mark.slow
 @needs_shared_data("wer_reference")
 @pytest.mark.parametrize(("name", "errors", "words"), [("test-clean", 1921, 52576), ("test-other", 5029, 52343)])
 def test_score_gives_the_published_figures(name: str, errors: int, words: int) -> None:

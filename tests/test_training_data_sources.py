@@ -99,6 +99,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
         assert read_source(Source(str(path)), tmp_path / "cache").seconds.tolist() == [1.0]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_known_durations_take_seconds(tmp_path: Path, headers: list[object]) -> None:
     """Start-up on a long manifest: under 10 s, and not one file is opened."""
     path = tmp_path / "manifest.tsv"

@@ -92,6 +92,7 @@ def test_the_overview_is_a_picture_without_metadata(pretrained: Path) -> None:
     assert b"tEXt" not in picture
 
 
+@pytest.mark.slow
 def test_finetuning_has_its_own_charts_and_texts(tmp_path: Path) -> None:
     finetuning_run(tmp_path)
     write_report(tmp_path)
@@ -146,6 +147,7 @@ def test_a_run_is_read_back_as_it_was_logged(tmp_path: Path) -> None:
     assert (run.updates, run.is_pretraining, run.is_base) == (300, True, False)
 
 
+@pytest.mark.slow
 def test_whoever_goes_on_may_ask_for_more_updates(tmp_path: Path) -> None:
     """The report is of what was asked for last. The first line of a start waits for workers, and is not the speed."""
     logged = pretraining_run(tmp_path, last=4000)
@@ -160,6 +162,7 @@ def test_whoever_goes_on_may_ask_for_more_updates(tmp_path: Path) -> None:
     assert "4,010 of 5,000 updates: not finished" in html_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_counts_up_to_its_checkpoint_and_its_hours_can_be_read(tmp_path: Path) -> None:
     """It was saved after the last line of its log; of its hours nobody wants the seconds."""
     pretraining_run(tmp_path, last=70, updates=150, hours=0.739003)
@@ -200,6 +203,7 @@ def test_perplexity_of_counts() -> None:
     np.testing.assert_allclose(perplexities(counts), [4.0, 1.0, 1.0, np.exp(entropy)])
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_report_or_says_what_is_missing(pretrained: Path, tmp_path: Path) -> None:
     import typer
 

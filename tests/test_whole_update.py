@@ -273,6 +273,7 @@ def test_every_head_augments_a_clip_alike_in_every_batch(head: Any) -> None:
 
 
 # torch's own tracer instantiates torch.autograd.Function to look at it, and torch warns of that
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_what_parts_add_compiles_into_one_graph() -> None:
     """Everything that is drawn by clips, and the usage of the whole update, at changing sizes, seeds and counts."""

@@ -30,6 +30,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 def test_every_step_is_told_and_the_share_only_grows(tmp_path: Path, corpus: Path, packed: bool) -> None:
     texts = [corpus, corpus]

@@ -50,6 +50,7 @@ def tuned(model: NgramLanguageModel) -> CTCDecoder:
     return decoder
 
 
+@pytest.mark.slow
 def test_tuned_weights_are_better_elsewhere(tuned: CTCDecoder, model: NgramLanguageModel) -> None:
     utterances, texts = spoken(2, 24, 2.4)
 
@@ -60,6 +61,7 @@ def test_tuned_weights_are_better_elsewhere(tuned: CTCDecoder, model: NgramLangu
     assert errors(tuned) < errors(CTCDecoder(VOCABULARY, language_model=model, alpha=0.0, beta=0.0, beam=16))
 
 
+@pytest.mark.slow
 def test_confidences_are_calibrated_on_held_out_words(tuned: CTCDecoder) -> None:
     """On the diagonal within 0.08 on average, and better informed than the share of right words alone."""
     utterances, texts = spoken(3, 60, 2.4)

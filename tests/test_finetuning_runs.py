@@ -154,6 +154,7 @@ def from_checkpoint(values: dict[str, Any], checkpoint: Path, **config: Any) -> 
     return values | {"model": {"checkpoint": str(checkpoint), "config": config}}
 
 
+@pytest.mark.slow
 def test_a_pretrained_encoder_gets_a_new_head(pretrained: Path, tones: Path, tmp_path: Path) -> None:
     values = from_checkpoint(short_recipe(tmp_path / "run", tones), pretrained)
     prepared = prepare_finetuning(run_of(values))
@@ -176,6 +177,7 @@ def test_a_pretrained_encoder_gets_a_new_head(pretrained: Path, tones: Path, tmp
     assert any("not normalised" in note for note in prepared.notes)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_kept_is_checked_with_the_tokens_it_was_trained_for(
     learned: Path, pretrained: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_head_that_is_kept_is_checked_with_the_tokens_it_was_trained_for(
     assert given == [["<pad>", "<unk>", "|", *"abcdef"], None]
 
 
+@pytest.mark.slow
 def test_a_ctc_checkpoint_keeps_its_head_while_its_tokens_cover_the_text(
     learned: Path, tones: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +223,7 @@ def test_a_given_vocabulary_and_the_case_of_its_letters(tones: Path, tmp_path: P
         assert prepared.processor.tokenizer("Abba").input_ids == [7, 6, 6, 7]
 
 
+@pytest.mark.slow
 def test_overrides_that_do_not_fit_the_checkpoint_are_named(pretrained: Path, tones: Path, tmp_path: Path) -> None:
     values = from_checkpoint(short_recipe(tmp_path / "run", tones), pretrained, intermediate_size=80)
     with pytest.raises(OSError, match=r"does not fit model.config:\s+wav2vec2.encoder.layers.0.feed_forward"):

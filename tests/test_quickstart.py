@@ -256,6 +256,7 @@ def test_card_and_words_on_the_screen_have_the_figures_of_the_evaluation(
     assert str(output) not in card
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_and_fresh_starts_over(tmp_path: Path) -> None:
     output = tmp_path / "run"
     begun: list[str] = []

@@ -243,6 +243,7 @@ def test_sources_are_balanced(tmp_path: Path) -> None:
     assert [one.copies for one in data.summary.sources] == pytest.approx([25 / 30, 12.5 / 7.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_file_is_skipped_and_reported(manifest: Source, workers: int) -> None:
     """The others of its batch are what they were."""

@@ -127,6 +127,7 @@ def test_what_has_changed_is_done_from_the_beginning(
         assert "going on after" not in result.stderr
 
 
+@pytest.mark.slow
 def test_without_files_the_beginning_is_printed_and_said_to_be_one(
     checkpoint: Path, talk: Path, whole: Transcript, calls: Calls, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_manifest_that_says_another_rate_is_named(tmp_path: Path) -> None:
     assert report.problems[0].examples[0].detail == "manifest 16000 Hz, file 44100 Hz"
 
 
+@pytest.mark.slow
 def test_lengths_counted_at_a_wrong_rate_are_named(tmp_path: Path) -> None:
     """Seconds = samples / 16000 of 44.1 kHz files."""
     ours = [
@@ -130,6 +131,7 @@ def speech(folder: Path, corpus: str) -> tuple[Path, Path, Wav2Vec2CTCTokenizer]
     return paths[0], paths[1], Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary)
 
 
+@pytest.mark.slow
 @needs_speech
 @pytest.mark.parametrize("corpus", ["librispeech_train", "fsdd"])
 def test_real_speech_raises_no_alarm(tmp_path: Path, corpus: str) -> None:
@@ -141,6 +143,7 @@ def test_real_speech_raises_no_alarm(tmp_path: Path, corpus: str) -> None:
     assert odd == ([] if corpus == "librispeech_train" else ["9_theo_16.flac"])
 
 
+@pytest.mark.slow
 @needs_speech
 @pytest.mark.parametrize("corpus", ["librispeech_train", "fsdd"])
 def test_real_speech_at_a_wrong_rate_is_heard(tmp_path: Path, corpus: str) -> None:

@@ -25,7 +25,7 @@ test: $(INSTALLED)
 
 # Without the tests that are marked as slow: tests/README.md says which those are.
 test-fast: $(INSTALLED)
-	$(OFFLINE) $(BIN)/pytest -n 2 -m "not slow"
+	$(OFFLINE) $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 # The oldest Transformers that pyproject.toml allows, in an environment of its own. Stock's CTC loss took blanks that
 # pad the labels for labels then, its x-vectors could not stay on disk, and Auto classes held on to their own

@@ -72,6 +72,7 @@ def test_lines_and_a_bar(corpus: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert "100 %" in bar.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["words.lm", "words.arpa.gz"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_stop_leaves_nothing_and_says_so(

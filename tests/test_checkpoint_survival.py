@@ -91,6 +91,7 @@ def assert_nothing_partial(folder: Path) -> None:
         assert entry.name.startswith("update-") and folders.problem_with(entry) is None, entry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["a new update", "the same update"])
 def test_a_disk_that_is_full_at_any_call_costs_nothing_saved(again: bool, run: Run, tmp_path: Path) -> None:
     """The n-th call that writes fails, for every n until there is none to fail."""

@@ -188,6 +188,7 @@ def test_no_step_looks_at_a_value_on_the_device(head: Any, training: bool) -> No
         assert not training or all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("head", HEADS)
 def test_shapes_are_all_that_python_needs(head: Any, training: bool) -> None:

@@ -249,6 +249,7 @@ def gradients(
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [[4, 4], [2, 2, 4], [1] * 8], ids=str)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_parts_of_a_batch_add_up_to_it(reduction: str, parts: list[int]) -> None:

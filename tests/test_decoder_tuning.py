@@ -78,6 +78,7 @@ def test_confidences_are_calibrated_on_held_out_words(tuned: CTCDecoder) -> None
     assert brier < 0.9 * share * (1 - share)
 
 
+@pytest.mark.slow
 def test_a_dev_set_needs_one_reference_each(tuned: CTCDecoder) -> None:
     with pytest.raises(ValueError, match="2 utterances and 1 references"):
         tuned.tune(spoken(0, 2, 1.0)[0], ["bad"])

@@ -55,6 +55,7 @@ def test_the_gradient_of_the_convolutions_is_scaled_and_no_other(architecture: s
         assert float(expected.abs().sum()) > 0 or name.endswith("k_proj.bias")  # softmax ignores a shift of all scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_reentrant", [None, False, True])
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 def test_a_factor_of_zero_leaves_the_convolutions_without_a_gradient(

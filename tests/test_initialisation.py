@@ -105,6 +105,7 @@ FULL_WIDTH: dict[str, Wav2Vec2Config] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", FULL_WIDTH)
 def test_a_new_pretraining_model_follows_the_formulas(size: str) -> None:
     """At the width of published models, every parameter."""

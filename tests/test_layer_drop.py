@@ -52,6 +52,7 @@ def test_every_layer_is_skipped_at_the_rate(probability: float, seed: int | None
     assert float((rates - probability).abs().max()) < 5 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [None, 0, 7])
 def test_layers_and_updates_are_independent(seed: int | None) -> None:
     """All 16 patterns of four layers come equally often, and so do all pairs of decisions up to five updates apart."""

@@ -101,6 +101,7 @@ def test_a_batch_equals_its_clips(head: Any, architecture: str) -> None:
     assert_batch_equals_singles(model.double(), 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=["same_width", "narrow", "wide_kernel"])
 @pytest.mark.parametrize("head", [Wav2Vec2Model, Wav2Vec2ForCTC])
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])

@@ -153,8 +153,7 @@ def test_no_sentence_and_no_voice_of_the_test_is_trained_on(corpus: Corpus) -> N
 
 
 def test_files_are_what_their_manifest_says(corpus: Corpus) -> None:
-    recordings = list(read_manifest(corpus.audio))
-    assert len(recordings) > 1
+    assert len(recordings := list(read_manifest(corpus.audio))) > 1
     for one in recordings:
         about = soundfile.info(one.path)
         assert (about.samplerate, about.channels, about.format) == (16000, 1, "FLAC")
@@ -256,7 +255,6 @@ def test_card_and_words_on_the_screen_have_the_figures_of_the_evaluation(
     assert str(output) not in card
 
 
-@pytest.mark.slow
 def test_other_settings_are_refused_and_fresh_starts_over(tmp_path: Path) -> None:
     output = tmp_path / "run"
     begun: list[str] = []

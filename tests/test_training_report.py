@@ -42,6 +42,7 @@ def png_sizes(html: str) -> list[tuple[int, int]]:
     return [struct.unpack(">II", picture[16:24]) for picture in pictures]
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing_else(pretrained: Path) -> None:
     html = html_of(pretrained)
     without_pictures = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
@@ -51,6 +52,7 @@ def test_the_page_asks_for_nothing_else(pretrained: Path) -> None:
     assert all(width == 814 and height == 550 for width, height in png_sizes(html))
 
 
+@pytest.mark.slow
 def test_the_letters_of_a_chart_can_be_read_on_a_telephone(pretrained: Path) -> None:
     """390 pixels wide, without the margins: letters of 10 pixels at least, from the size in inches of each picture."""
     html = (pretrained / "report.html").read_text("utf-8")
@@ -64,6 +66,7 @@ def test_the_letters_of_a_chart_can_be_read_on_a_telephone(pretrained: Path) -> 
             assert size / 72 / inches * (390 - 2 * 16) >= 10
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_figures_of_the_log(pretrained: Path) -> None:
     html = html_of(pretrained)
     evaluations = [line for line in read_history(pretrained).evaluations]
@@ -78,6 +81,7 @@ def test_the_page_holds_the_figures_of_the_log(pretrained: Path) -> None:
     assert "<dt>skipped recordings</dt><dd>20</dd>" in html  # one line in five counts one
 
 
+@pytest.mark.slow
 def test_no_path_and_no_name_of_a_user_is_told(pretrained: Path) -> None:
     html = html_of(pretrained)
     assert "someones-name" not in html
@@ -85,6 +89,7 @@ def test_no_path_and_no_name_of_a_user_is_told(pretrained: Path) -> None:
     assert "<tr><th>a.wav</th><td>is &lt;empty&gt;</td></tr>" in html
 
 
+@pytest.mark.slow
 def test_the_overview_is_a_picture_without_metadata(pretrained: Path) -> None:
     picture = (pretrained / "report.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
@@ -220,6 +225,7 @@ def test_the_command_makes_the_report_or_says_what_is_missing(pretrained: Path, 
     assert "give the output folder of a run" in refused.stderr
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_extra_is_named(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "wav2vec2\[train\]"'):

@@ -49,6 +49,7 @@ def run(*arguments: object) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_python_and_are_found_again(workplace: Path) -> None:
     lm = workplace / "words.arpa"
     python = Transcriber.from_pretrained(workplace / "model", device="cpu", language_model=lm, beam=8)

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Nothing is fetched once the environment stands.
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: install check test test-floor test-compat quickstart pictures bench clean
+.PHONY: install check test test-fast test-floor test-compat quickstart pictures bench clean
 
 install: $(INSTALLED)
 
@@ -22,6 +22,10 @@ check: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest -n 2
+
+# Without the tests that are marked as slow: tests/README.md says which those are.
+test-fast: $(INSTALLED)
+	$(OFFLINE) $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 # The oldest Transformers that pyproject.toml allows, in an environment of its own. Stock's CTC loss took blanks that
 # pad the labels for labels then, its x-vectors could not stay on disk, and Auto classes held on to their own

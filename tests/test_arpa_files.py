@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from ngram_models import LN_10, BackOffModel, zipf_sentences
+from ngram_models import LN_10, BackOffModel, assert_usable, zipf_sentences
 
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.language_models.ngram_trie import LanguageModelError, NgramTrie
@@ -184,14 +184,6 @@ def test_a_gzip_bomb_and_a_broken_gzip_file_are_refused(tmp_path: Path) -> None:
             NgramLanguageModel.from_arpa(written(tmp_path, broken))
 
 
-def _use(model: NgramLanguageModel) -> None:
-    words = torch.arange(len(model.vocabulary))
-    states = torch.full_like(words, model.begin())
-    for _ in range(3):
-        scores, states = model.score(states, words.flip(0))
-        assert scores.isfinite().all()
-
-
 @given(st.binary(max_size=300))
 @example(b"")
 @example(b"\\data\\\n\\1-grams:\n\\end\\")
@@ -218,7 +210,7 @@ def test_a_damaged_file_gives_a_model_or_an_error_of_ours(
         model = NgramLanguageModel.from_file(written(tmp_path, data))
     except LanguageModelError:
         return
-    _use(model)
+    assert_usable(model)
 
 
 def test_kenlm_gives_the_same_scores(tmp_path: Path) -> None:
@@ -236,6 +228,7 @@ def test_kenlm_gives_the_same_scores(tmp_path: Path) -> None:
             assert log10(model, sentence) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_250_000_ngrams_are_read_from_text_in_seconds(tmp_path: Path) -> None:
     model = NgramLanguageModel.train(zipf_sentences(40_000, 5000, seed=5), order=3, prune=(0,))
     assert sum(model.trie.level_sizes) > 250_000

@@ -87,6 +87,7 @@ def test_closing_early_closes_the_file(tmp_path: Path) -> None:
     del blocks
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="measures memory the Unix way")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Three quarters of an hour at 44.1 kHz, 476 MB of samples, take less than 20 MB more than a minute does."""

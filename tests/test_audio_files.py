@@ -1,7 +1,6 @@
 """Every format, from every kind of source, at the asked rate, in one channel, whole or in part."""
 
 import io
-import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,12 +9,11 @@ import pytest
 import soundfile
 import soxr
 from audio_samples import FORMATS, encoded, recording, sweep, with_flac_length, with_wav_length, without_xing_header
+from shared_data import SHARED_DATA, needs_shared_data, shared_table
 
 from wav2vec2.processing.audio_files import audio_duration, load_audio
 from wav2vec2.processing.audio_sources import AudioError
 from wav2vec2.processing.waveforms import resample
-
-SHARED_DATA = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 
 
 class Pipe(io.RawIOBase):
@@ -147,16 +145,15 @@ def test_tags_around_mp3_are_no_audio() -> None:
         assert audio_duration(data) == 3.0
 
 
+@needs_shared_data("fsdd")
 def test_speech_on_disk() -> None:
     """Shared recordings, against soundfile itself and the manifest."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no shared data in {SHARED_DATA}")
-    lines = (SHARED_DATA / "fsdd" / "manifest.tsv").read_text("utf-8").splitlines()
-    for line in lines[1:21]:
-        name, seconds = line.split("\t")[:2]
-        path = SHARED_DATA / "fsdd" / name
+    rows = shared_table("fsdd/manifest.tsv")[:20]
+    assert len(rows) == 20
+    for row in rows:
+        path = SHARED_DATA / "fsdd" / row["path"]
         np.testing.assert_array_equal(load_audio(path), soundfile.read(path, dtype="float32")[0])
-        assert audio_duration(path) == pytest.approx(float(seconds), abs=1e-3)
+        assert audio_duration(path) == pytest.approx(float(row["duration"]), abs=1e-3)
 
 
 def test_resampling_an_array() -> None:

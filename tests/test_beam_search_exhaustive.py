@@ -87,7 +87,9 @@ def test_impossible_tokens(seed: int, frames: int, impossible: float) -> None:
 def test_scores_have_their_parts() -> None:
     log_probs = random_log_probs(3)
     acoustic, model = all_texts(log_probs[0], VOCABULARY), DictionaryModel(KNOWN)
-    for text in wide_decoder(model).decode(log_probs, nbest=20)[0]:
+    found = wide_decoder(model).decode(log_probs, nbest=20)[0]
+    assert len(found) > 1
+    for text in found:
         words = tuple(text.text.split())
         assert text.acoustic_score == pytest.approx(acoustic[words], abs=2e-4)
         assert text.language_score == pytest.approx(model.text(words), abs=2e-4)

@@ -30,6 +30,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
 def test_every_step_is_told_and_the_share_only_grows(tmp_path: Path, corpus: Path, packed: bool) -> None:
     texts = [corpus, corpus]
@@ -71,6 +72,7 @@ def test_lines_and_a_bar(corpus: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert "100 %" in bar.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["words.lm", "words.arpa.gz"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_stop_leaves_nothing_and_says_so(
@@ -93,6 +95,7 @@ def test_a_stop_leaves_nothing_and_says_so(
     assert (tmp_path / "out" / name).read_text() == "older"
 
 
+@pytest.mark.slow
 def test_ctrl_c_itself(tmp_path: Path) -> None:
     """A real signal, once there is a temporary folder."""
     (tmp_path / "corpus.txt").write_text("\n".join(zipf_sentences(60_000, 20_000, seed=2)))

@@ -91,6 +91,7 @@ def assert_nothing_partial(folder: Path) -> None:
         assert entry.name.startswith("update-") and folders.problem_with(entry) is None, entry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["a new update", "the same update"])
 def test_a_disk_that_is_full_at_any_call_costs_nothing_saved(again: bool, run: Run, tmp_path: Path) -> None:
     """The n-th call that writes fails, for every n until there is none to fail."""
@@ -175,6 +176,7 @@ def test_a_kill_between_any_two_calls_costs_nothing_saved(again: bool, run: Run,
     assert seen == {"update", ".writing", ".deleting"} | ({".replaced"} if again else set())
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_nothing_that_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that does nothing but save is killed at random instants, and goes on from where it was."""
     context, folder, report = get_context("forkserver"), tmp_path / "checkpoints", tmp_path / "checkpoints.txt"

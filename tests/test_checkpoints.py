@@ -301,6 +301,7 @@ def test_a_state_of_another_kind_is_refused(change: dict[str, Any], message: str
         TrainingState.from_json(b"{", "state.json")
 
 
+@pytest.mark.slow
 @two_processes
 def test_two_processes_go_on_where_one_was_and_one_where_two_were(tmp_path: Path) -> None:
     """Under DDP and FSDP2: restored to the bit; trained on, each piece is what one process makes of the whole."""

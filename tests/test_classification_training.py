@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
+from shared_data import SHARED_DATA, needs_shared_data, shared_table
 from small_models import small_config
 from training_audio import RATE
 
@@ -43,8 +44,6 @@ from wav2vec2.training.tasks.classification_task import (
     voice_number,
 )
 from wav2vec2.training.tasks.task import inputs_of
-
-SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 #: A model of seconds: short convolutions, frames of 320 samples.
 TINY = [
@@ -101,6 +100,7 @@ def tones(folder: Path, count: int, first: int) -> Path:
     return write(folder, rows)
 
 
+@pytest.mark.slow
 def test_clips_are_told_apart(tmp_path: Path) -> None:
     """Every tone that was not trained on is named; the model says its labels, and stock's pipeline would too."""
     train, valid = tones(tmp_path / "train", 16, 0), tones(tmp_path / "valid", 4, 1000)
@@ -118,6 +118,7 @@ def test_clips_are_told_apart(tmp_path: Path) -> None:
     assert model.config.id2label[int(model(**inputs).logits.argmax())] == "middle"
 
 
+@pytest.mark.slow
 def test_frames_are_labelled(tmp_path: Path) -> None:
     """Where the tone is, from a table of stretches; 98 of 100 frames, though a frame hears over the edge."""
     generator = random.Random(0)
@@ -156,6 +157,7 @@ def voices(folder: Path, pitches: list[float], count: int, first: int) -> Path:
     return write(folder, rows)
 
 
+@pytest.mark.slow
 def test_voices_are_told_apart(tmp_path: Path) -> None:
     """All pairs of clips that were not trained on: of one voice or of two."""
     train = voices(tmp_path / "train", [110, 260, 600], 12, 0)
@@ -182,6 +184,7 @@ def lora_run(folder: Path, train: Path, valid: Path, output: str, *more: str) ->
     return classify(read_classification("clips", [*given, *paths, *sizes, *model, *lora, *more]))
 
 
+@pytest.mark.slow
 def test_lora_and_a_held_encoder_in_a_whole_run(tmp_path: Path) -> None:
     """The finished model is merged, with the adapter beside it; base weights moved by the additions alone."""
     train, valid = tones(tmp_path / "train", 3, 0), tones(tmp_path / "valid", 1, 1000)
@@ -199,6 +202,7 @@ def test_lora_and_a_held_encoder_in_a_whole_run(tmp_path: Path) -> None:
     assert not torch.equal(held["classifier.weight"], start["classifier.weight"])
 
 
+@pytest.mark.slow
 def test_a_lora_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """It goes on from the additions, not from the merged model of the checkpoint's folder."""
     train, valid = tones(tmp_path / "train", 3, 0), tones(tmp_path / "valid", 1, 1000)
@@ -211,16 +215,14 @@ def test_a_lora_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) 
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-@pytest.mark.skipif(not (SHARED / "fsdd").is_dir(), reason="the shared speech data is not beside the repository")
+@pytest.mark.slow
+@needs_shared_data("fsdd")
 def test_spoken_digits_from_scratch(tmp_path: Path) -> None:
     """Ten words by three speakers, from nothing, in under a minute: far above chance, on clips kept apart."""
-    rows = (SHARED / "fsdd" / "manifest.tsv").read_text().splitlines()
-    columns = rows[0].split("\t")
     lines: dict[str, list[str]] = {"train": ["path\tduration\ttranscript"], "valid": ["path\tduration\ttranscript"]}
-    for row in rows[1:]:
-        values = dict(zip(columns, row.split("\t"), strict=True))
+    for values in shared_table("fsdd/manifest.tsv"):
         take = int(values["path"].split("_")[2].split(".")[0])
-        path = os.path.relpath(SHARED / "fsdd" / values["path"], tmp_path)
+        path = os.path.relpath(SHARED_DATA / "fsdd" / values["path"], tmp_path)
         lines["valid" if take % 10 == 0 else "train"].append(f"{path}\t{values['duration']}\t{values['transcript']}")
     for part, text in lines.items():
         (tmp_path / f"{part}.tsv").write_text("\n".join(text) + "\n")

@@ -148,6 +148,7 @@ def test_gumbel_noise_has_its_moments() -> None:
 
 
 # torch's own tracer instantiates torch.autograd.Function to look at it, and torch warns of that
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_draws_compile_into_one_graph() -> None:
     """One graph for all sizes, with the numbers that are drawn without it."""

@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ OUTSIDE: dict[str, set[str]] = {
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "misc", "base"}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A file as Python reads it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -63,7 +70,7 @@ def name_of(path: Path) -> str:
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
     """Every module that a file imports, at the top or inside a function, and the line."""
     package = path.relative_to(ROOT / "src").parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,7 +121,7 @@ def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
 
 def functions_in(path: Path) -> Iterator[tuple[str, int]]:
     """Every function of a file with its length in lines, decorators left out."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
             yield node.name, node.end_lineno - node.lineno + 1
 

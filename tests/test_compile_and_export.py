@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import CALM, small_config, waveforms
+from small_models import CALM, HEADS, small_config, waveforms
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -21,15 +21,6 @@ from wav2vec2 import (
 
 # torch's own tracer instantiates torch.autograd.Function to look at it, and torch warns of that.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-
-HEADS: list[Any] = [
-    Wav2Vec2Model,
-    Wav2Vec2ForPreTraining,
-    Wav2Vec2ForCTC,
-    Wav2Vec2ForSequenceClassification,
-    Wav2Vec2ForAudioFrameClassification,
-    Wav2Vec2ForXVector,
-]
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +59,7 @@ def clips(lengths: list[int]) -> dict[str, Tensor]:
     return {"input_values": values, "attention_mask": mask}
 
 
+@pytest.mark.slow
 def test_ctc_compiles_into_one_graph() -> None:
     """Equal logits at any number of clips and samples, with the graph that the first batch made."""
     model = build(Wav2Vec2ForCTC, "large_lv60k").eval()
@@ -78,6 +70,7 @@ def test_ctc_compiles_into_one_graph() -> None:
             torch.testing.assert_close(fast(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_ctc_trains_on_a_compiled_model() -> None:
     """Loss and gradients with SpecAugment on the device and LayerDrop, at changing sizes and updates.
 
@@ -98,6 +91,7 @@ def test_ctc_trains_on_a_compiled_model() -> None:
         torch.testing.assert_close(found, step(model, parameters, inputs), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_pretraining_compiles_into_one_graph() -> None:
     """Masks, distractors and Gumbel noise drawn on the device, LayerDrop, forward and backward. Another update, another
     temperature and other sizes need no other graph."""
@@ -120,6 +114,7 @@ def test_pretraining_compiles_into_one_graph() -> None:
     assert float((quantizer[1] - quantizer[0]).abs().max()) > 1e-3  # the temperature acts on the gradient alone
 
 
+@pytest.mark.slow
 def test_layer_drop_of_a_compiled_model_keeps_changing() -> None:
     """Without a given update too, from the random state that `torch.manual_seed` sets, as eagerly."""
     model = build(Wav2Vec2Model, num_hidden_layers=1, layerdrop=0.5, apply_spec_augment=False).train()
@@ -135,6 +130,7 @@ def test_layer_drop_of_a_compiled_model_keeps_changing() -> None:
 
 
 # importing inductor runs code of torch that torch itself has deprecated
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="inductor needs a C++ compiler")
 def test_ctc_compiles_to_machine_code() -> None:
@@ -146,6 +142,7 @@ def test_ctc_compiles_to_machine_code() -> None:
             torch.testing.assert_close(fast(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_ctc_exports_with_free_sizes(architecture: str, masked: bool) -> None:
@@ -191,6 +188,7 @@ def test_no_step_looks_at_a_value_on_the_device(head: Any, training: bool) -> No
         assert not training or all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("head", HEADS)
 def test_shapes_are_all_that_python_needs(head: Any, training: bool) -> None:

@@ -230,6 +230,7 @@ def test_tokens_are_words_without_a_delimiter() -> None:
     assert decoder.decode(log_probs)[0][0].text == decoder.greedy(log_probs)[0][0].text == "ə tʃ"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow() -> None:
     model = small_model()
     decoder = CTCDecoder(VOCABULARY, language_model=model, lexicon=WORDS, hotwords=["BAD"], beam=4)

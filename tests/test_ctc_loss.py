@@ -249,6 +249,7 @@ def gradients(
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [[4, 4], [2, 2, 4], [1] * 8], ids=str)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_parts_of_a_batch_add_up_to_it(reduction: str, parts: list[int]) -> None:
@@ -290,6 +291,7 @@ def train(folder: Path, batch_size: int, accumulation: int) -> tuple[dict[str, T
     return {name: parameter.detach() for name, parameter in model.named_parameters()}, losses
 
 
+@pytest.mark.slow
 def test_trainer_reaches_the_same_weights_with_and_without_accumulation(tmp_path: Path) -> None:
     whole, losses = train(tmp_path / "whole", 8, 1)
     pieces, losses_of_pieces = train(tmp_path / "pieces", 2, 4)

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("flashlight.lib.text.decoder", reason="flashlight-text is not installed")
 
 

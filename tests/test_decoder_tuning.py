@@ -57,6 +57,7 @@ def tuned(model: NgramLanguageModel) -> CTCDecoder:
     return decoder
 
 
+@pytest.mark.slow
 def test_tuned_weights_are_better_elsewhere(tuned: CTCDecoder, model: NgramLanguageModel) -> None:
     utterances, texts = spoken(2, 24, 2.4)
 
@@ -67,6 +68,7 @@ def test_tuned_weights_are_better_elsewhere(tuned: CTCDecoder, model: NgramLangu
     assert errors(tuned) < errors(CTCDecoder(VOCABULARY, language_model=model, alpha=0.0, beta=0.0, beam=16))
 
 
+@pytest.mark.slow
 def test_confidences_are_calibrated_on_held_out_words(tuned: CTCDecoder) -> None:
     """On the diagonal within 0.08 on average, and better informed than the share of right words alone."""
     utterances, texts = spoken(3, 60, 2.4)
@@ -83,6 +85,7 @@ def test_confidences_are_calibrated_on_held_out_words(tuned: CTCDecoder) -> None
     assert brier < 0.9 * share * (1 - share)
 
 
+@pytest.mark.slow
 def test_a_dev_set_needs_one_reference_each(tuned: CTCDecoder) -> None:
     with pytest.raises(ValueError, match="2 utterances and 1 references"):
         tuned.tune(spoken(0, 2, 1.0)[0], ["bad"])

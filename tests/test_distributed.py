@@ -11,9 +11,12 @@ from two_processes import PROCESSES, build, finetune, pretrain, run_on_two_proce
 
 from wav2vec2 import Wav2Vec2Model
 
-pytestmark = pytest.mark.skipif(
-    not (dist.is_available() and dist.is_gloo_available()), reason="two processes talk through gloo"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (dist.is_available() and dist.is_gloo_available()), reason="two processes talk through gloo"
+    ),
+]
 
 
 @pytest.mark.parametrize("work", [pretrain, finetune])

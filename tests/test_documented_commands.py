@@ -166,6 +166,7 @@ def test_there_is_a_line_for_every_command() -> None:
     assert {one[0] for one in runnable()} == set(OFFLINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", runnable(), ids=lambda arguments: " ".join(arguments)[:60])
 def test_what_can_run_offline_runs(arguments: list[str], workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, with a small model in place of the published one, whose texts are nonsense but written."""

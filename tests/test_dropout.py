@@ -155,6 +155,7 @@ def test_attention_with_dropout_equals_the_slow_one(p: float, padded: bool) -> N
         assert float(found_gradients[2][2, :, 1:].abs().sum()) == 0
 
 
+@pytest.mark.slow
 def test_gradients_of_attention_are_those_of_finite_differences() -> None:
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         torch.manual_seed(0)
@@ -172,6 +173,7 @@ def test_weights_are_dropped_in_the_right_share(p: float) -> None:
     assert share == pytest.approx(1 - p, abs=2**-17 + 5 * math.sqrt(p * (1 - p) / 320_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("lengths", [None, [12, 5]])
 def test_attention_has_the_expectation_of_evaluation(implementation: str, lengths: list[int] | None) -> None:

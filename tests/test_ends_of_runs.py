@@ -46,6 +46,7 @@ def written(folder: Path, audio: Path, **overrides: Any) -> str:
 # --- stopped -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_command_says_by_which_signal(number: signal.Signals, audio: Path, tmp_path: Path) -> None:
     """So that a scheduler does not take it for done; the same command then ends well, with 0."""
@@ -58,6 +59,7 @@ def test_a_stopped_command_says_by_which_signal(number: signal.Signals, audio: P
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_of_a_run_saves_it(number: signal.Signals, audio: Path, tmp_path: Path) -> None:
     """As a terminal and a batch system send it: to workers and their fork server as well. It is answered at once."""
@@ -79,6 +81,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_it(number: signal.Signals, aud
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"update-{update:08d}"]
 
 
+@pytest.mark.slow
 def test_stopped_in_its_last_update_a_command_is_done(audio: Path, tmp_path: Path) -> None:
     file = written(tmp_path, audio)
     process = server().start(
@@ -88,6 +91,7 @@ def test_stopped_in_its_last_update_a_command_is_done(audio: Path, tmp_path: Pat
     assert (tmp_path / "run" / "model" / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_below_an_agent_of_torchrun_a_stop_is_no_crash(audio: Path, tmp_path: Path) -> None:
     """It would end the other processes, which are still saving."""
     work = ("launched_commands:stopped_command", 1, int(signal.SIGTERM), "pretrain", written(tmp_path, audio))
@@ -99,6 +103,7 @@ def test_below_an_agent_of_torchrun_a_stop_is_no_crash(audio: Path, tmp_path: Pa
 # --- out of memory -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_too_little_memory_names_the_setting_and_keeps_the_checkpoint(audio: Path, tmp_path: Path) -> None:
     file, log = written(tmp_path, audio), tmp_path / "said"
     process = server().start(log, "launched_commands:command_out_of_memory", 3, "pretrain", file)
@@ -160,6 +165,7 @@ def test_what_is_advised_can_be_typed(tmp_path: Path) -> None:
 # --- unable to start -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

@@ -5,23 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from pretraining_runs import assert_same, log, recipe, run, weights, write_clips
+from pretraining_runs import assert_same, log, recipe, recorded, run, weights, write_clips
+from update_layouts import LAYOUTS, LENGTHS, UPDATES, run_in_every_layout
 
-#: (processes, seconds that one process holds at once, parts that an update of about eight clips then has)
-LAYOUTS = {
-    "1 x 8": (1, 100.0, {1}),
-    "1 x 2 x 4": (1, 2.8, {4, 5}),
-    "2 x 4": (2, 100.0, {1}),
-    "2 x 2 x 2": (2, 2.8, {2, 3}),
-}
-UPDATES = 5
-CLIPS = 40
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of 0.9 to 1.3 seconds."""
-    return write_clips(tmp_path_factory.mktemp("audio") / "clips", [0.9 + 0.4 * n / CLIPS for n in range(CLIPS)])
+    return write_clips(tmp_path_factory.mktemp("audio") / "clips", LENGTHS)
 
 
 def grid_recipe(folder: Path, audio: Path, layout: str, **overrides: Any) -> dict[str, Any]:
@@ -34,19 +27,9 @@ def grid_recipe(folder: Path, audio: Path, layout: str, **overrides: Any) -> dic
 def grid(request: pytest.FixtureRequest, audio: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of the same run in every layout."""
     root = tmp_path_factory.mktemp("grid")
-    return {
-        layout: run(
-            grid_recipe(root / layout.replace(" ", ""), audio, layout, optimizer__clip_norm=request.param),
-            processes,
-            "train_and_record",
-        )
-        for layout, (processes, _, _) in LAYOUTS.items()
-    }
-
-
-def recorded(folder: Path, rank: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = torch.load(folder / f"recorded-{rank}.pt")
-    return found
+    return run_in_every_layout(
+        root, run, lambda folder, layout: grid_recipe(folder, audio, layout, optimizer__clip_norm=request.param)
+    )
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS)[1:])
@@ -57,11 +40,11 @@ def test_five_updates_give_the_same_weights(grid: dict[str, Path], layout: str) 
 def test_the_layouts_are_what_they_are_called_and_masked_counts_unequal(grid: dict[str, Path]) -> None:
     for layout, (processes, _, parts) in LAYOUTS.items():
         masked = [recorded(grid[layout], rank) for rank in range(processes)]
-        assert {len(update["masked"]) for one in masked for update in one} == parts, layout
-        totals = [sum(sum(one[update]["masked"]) for one in masked) for update in range(UPDATES)]
-        assert totals == [sum(update["masked"]) for update in recorded(grid["1 x 8"], 0)]
+        assert {len(update["counted"]) for one in masked for update in one} == parts, layout
+        totals = [sum(sum(one[update]["counted"]) for one in masked) for update in range(UPDATES)]
+        assert totals == [sum(update["counted"]) for update in recorded(grid["1 x 8"], 0)]
         if layout != "1 x 8":
-            per_part = {count for one in masked for count in one[0]["masked"]}
+            per_part = {count for one in masked for count in one[0]["counted"]}
             assert len(per_part) > 1, "the parts should differ, or one normaliser for all would show nothing"
 
 
@@ -69,6 +52,7 @@ def test_the_layouts_are_what_they_are_called_and_masked_counts_unequal(grid: di
 def test_both_processes_have_the_same_gradients(grid: dict[str, Path], layout: str) -> None:
     """Of every parameter, at every update, bit by bit; and none is missing or zero that one process alone has."""
     single = recorded(grid["1 x 8"], 0)
+    assert len(single) == UPDATES
     for update, (first, second) in enumerate(zip(recorded(grid[layout], 0), recorded(grid[layout], 1), strict=True)):
         assert_same(first["gradients"], second["gradients"])
         assert_same(first["gradients"], single[update]["gradients"], 1e-5)
@@ -115,7 +99,7 @@ def test_fewer_clips_than_processes(audio: Path, tmp_path: Path) -> None:
         run(grid_recipe(tmp_path / str(processes), audio, "1 x 8", **one_clip), processes, "train_and_record")
         for processes in (1, 2)
     ]
-    masked = [update["masked"][0] for update in recorded(folders[1], 1)]
+    masked = [update["counted"][0] for update in recorded(folders[1], 1)]
     assert 0 in masked
     assert_same(weights(folders[0]), weights(folders[1]), 1e-5)
 

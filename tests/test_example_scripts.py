@@ -20,6 +20,8 @@ from training_audio import RATE
 
 from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 STUDIES = EXAMPLES / "studies"
 

@@ -55,6 +55,7 @@ def test_the_gradient_of_the_convolutions_is_scaled_and_no_other(architecture: s
         assert float(expected.abs().sum()) > 0 or name.endswith("k_proj.bias")  # softmax ignores a shift of all scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_reentrant", [None, False, True])
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 def test_a_factor_of_zero_leaves_the_convolutions_without_a_gradient(
@@ -109,6 +110,7 @@ def test_a_pretraining_run_gives_them_to_no_optimizer(factor: float) -> None:
     assert any(".encoder." in name for name in trained)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="two processes talk through gloo")
 def test_weight_decay_does_not_move_them_under_ddp(tmp_path: Path) -> None:
     """DDP waits for every parameter that it was told of, and would write zeros where there is no gradient."""

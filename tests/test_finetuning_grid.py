@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from finetuning_runs import killed_after, labelled_recipe, run, write_labelled
-from pretraining_runs import assert_same, assert_same_run, log, optimizer, speechlike, weights
+from pretraining_runs import assert_same, assert_same_run, log, optimizer, recorded, speechlike, weights
 from safetensors.torch import load_file
+from update_layouts import LAYOUTS, LENGTHS, UPDATES, run_in_every_layout
 
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.finetuning import prepare_finetuning
@@ -17,15 +18,8 @@ from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.tasks.task import inputs_of
 
-#: (processes, seconds that one process holds at once, parts that an update of about eight clips then has)
-LAYOUTS = {
-    "1 x 8": (1, 100.0, {1}),
-    "1 x 2 x 4": (1, 2.8, {4, 5}),
-    "2 x 4": (2, 100.0, {1}),
-    "2 x 2 x 2": (2, 2.8, {2, 3}),
-}
-UPDATES = 5
-CLIPS = 40
+pytestmark = pytest.mark.slow
+
 #: Its text is longer than its audio.
 TOO_LONG = 7
 HEAD = {"lm_head.weight", "lm_head.bias"}
@@ -35,7 +29,7 @@ HEAD = {"lm_head.weight", "lm_head.bias"}
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of 0.9 to 1.3 seconds."""
     folder = tmp_path_factory.mktemp("labelled") / "clips"
-    return write_labelled(folder, [0.9 + 0.4 * n / CLIPS for n in range(CLIPS)], too_long=TOO_LONG)
+    return write_labelled(folder, LENGTHS, too_long=TOO_LONG)
 
 
 def grid_recipe(folder: Path, labelled: Path, layout: str, **overrides: Any) -> dict[str, Any]:
@@ -51,20 +45,9 @@ def grid_recipe(folder: Path, labelled: Path, layout: str, **overrides: Any) -> 
 def grid(request: pytest.FixtureRequest, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of the same run in every layout; without and with two updates of the head alone."""
     root = tmp_path_factory.mktemp("grid")
-    return {
-        layout: run(
-            grid_recipe(root / layout.replace(" ", ""), labelled, layout, tuning__freeze_updates=request.param),
-            processes,
-            "train_and_record",
-        )
-        for layout, (processes, _, _) in LAYOUTS.items()
-    }
-
-
-def recorded(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
-    """What a process recorded of its updates."""
-    found: list[dict[str, Any]] = torch.load(folder / f"recorded-{rank}.pt")
-    return found
+    return run_in_every_layout(
+        root, run, lambda folder, layout: grid_recipe(folder, labelled, layout, tuning__freeze_updates=request.param)
+    )
 
 
 def present(update: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -100,9 +83,11 @@ def test_the_layouts_are_what_they_are_called_and_counts_unequal(grid: dict[str,
 
 def test_processes_have_the_same_gradients(grid: dict[str, Path]) -> None:
     """Of every parameter, at every update; while the encoder is held they are zero, and still there."""
-    for update, (first, second) in enumerate(zip(recorded(grid["2 x 4"], 0), recorded(grid["2 x 4"], 1), strict=True)):
+    alone, both = recorded(grid["1 x 8"]), [recorded(grid["2 x 4"], rank) for rank in range(2)]
+    assert len(alone) == UPDATES
+    for single, first, second in zip(alone, *both, strict=True):
         assert_same(present(first), present(second))
-        assert_same(present(first), present(recorded(grid["1 x 8"])[update]), 1e-4)
+        assert_same(present(first), present(single), 1e-4)
 
 
 def test_what_is_too_long_is_listed_once(grid: dict[str, Path]) -> None:

@@ -81,6 +81,7 @@ def run_of(values: dict[str, Any]) -> FinetuneRun:
 # --- learning ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_three_sentences_are_learned_by_heart(learned: Path) -> None:
     last = log(learned)[-1]
     assert (last["kind"], last["update"], last["wer"], last["cer"]) == ("evaluation", 270, 0.0, 0.0)
@@ -88,12 +89,14 @@ def test_three_sentences_are_learned_by_heart(learned: Path) -> None:
     assert all(sample["hypothesis"] == sample["reference"] for sample in last["samples"])
 
 
+@pytest.mark.slow
 def test_the_plateau_is_named_while_it_lasts(learned: Path) -> None:
     first, *_, last = [line for line in log(learned) if line["kind"] == "evaluation"]
     assert first["blank_share"] > 0.95 and "blank plateau" in first["plateau"] and first["wer"] == 1.0
     assert last["blank_share"] < 0.95 and last["plateau"] is None
 
 
+@pytest.mark.slow
 def test_the_finished_model_transcribes(learned: Path, tones: Path) -> None:
     """The best checkpoint, in a folder of its own, by the package's own transcriber."""
     files = sorted(tones.parent.glob("*.wav"))
@@ -101,6 +104,7 @@ def test_the_finished_model_transcribes(learned: Path, tones: Path) -> None:
     assert [transcript.text for transcript in transcriber.transcribe_each(files)] == SENTENCES
 
 
+@pytest.mark.slow
 def test_stock_loads_every_checkpoint_and_hears_the_same(learned: Path, tones: Path) -> None:
     checkpoints = sorted((learned / "checkpoints").glob("update-*"))
     assert checkpoints
@@ -117,6 +121,7 @@ def test_stock_loads_every_checkpoint_and_hears_the_same(learned: Path, tones: P
     assert transformers.AutoModelForCTC.from_pretrained(learned / "model").config.vocab_size == len(processor.tokenizer)
 
 
+@pytest.mark.slow
 def test_texts_are_the_same_alone_in_a_batch_in_a_pipeline_and_in_an_evaluation(learned: Path, tmp_path: Path) -> None:
     """Sixteen clips of many lengths. Rows of padded logits used to end in letters that nobody said. A pipeline and
     `Transcriber` write one space where the tokenizer, as stock's, writes two around a word of no letter."""
@@ -153,6 +158,7 @@ def from_checkpoint(values: dict[str, Any], checkpoint: Path, **config: Any) -> 
     return values | {"model": {"checkpoint": str(checkpoint), "config": config}}
 
 
+@pytest.mark.slow
 def test_a_pretrained_encoder_gets_a_new_head(pretrained: Path, tones: Path, tmp_path: Path) -> None:
     values = from_checkpoint(short_recipe(tmp_path / "run", tones), pretrained)
     prepared = prepare_finetuning(run_of(values))
@@ -175,6 +181,7 @@ def test_a_pretrained_encoder_gets_a_new_head(pretrained: Path, tones: Path, tmp
     assert any("not normalised" in note for note in prepared.notes)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_kept_is_checked_with_the_tokens_it_was_trained_for(
     learned: Path, pretrained: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +197,7 @@ def test_a_head_that_is_kept_is_checked_with_the_tokens_it_was_trained_for(
     assert given == [["<pad>", "<unk>", "|", *"abcdef"], None]
 
 
+@pytest.mark.slow
 def test_a_ctc_checkpoint_keeps_its_head_while_its_tokens_cover_the_text(
     learned: Path, tones: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +227,7 @@ def test_a_given_vocabulary_and_the_case_of_its_letters(tones: Path, tmp_path: P
         assert prepared.processor.tokenizer("Abba").input_ids == [7, 6, 6, 7]
 
 
+@pytest.mark.slow
 def test_overrides_that_do_not_fit_the_checkpoint_are_named(pretrained: Path, tones: Path, tmp_path: Path) -> None:
     values = from_checkpoint(short_recipe(tmp_path / "run", tones), pretrained, intermediate_size=80)
     with pytest.raises(OSError, match=r"does not fit model.config:\s+wav2vec2.encoder.layers.0.feed_forward"):
@@ -374,6 +383,7 @@ def test_no_clip_at_all_counts_for_nothing(tones: Path, tmp_path: Path) -> None:
     assert prepared.task.texts(torch.zeros(1, 1, 9), inputs) == ([], [])
 
 
+@pytest.mark.slow
 def test_what_the_run_says_of_itself(learned: Path) -> None:
     text = (learned / "vocabulary.txt").read_text(encoding="utf-8")
     assert "3 texts (0 empty)" in text and set(TONES) < set(text)

@@ -252,6 +252,7 @@ print(grown // 1024, found)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in kilobytes, as Linux gives it")
 def test_an_hour_in_400_megabytes() -> None:
     folders = f"{Path(wav2vec2.__file__).parents[1]}:{Path(planted_tokens.__file__).parent}"

@@ -1,15 +1,12 @@
 """Words with times: none is lost, doubtful ones are flagged, and the others are where they were said."""
 
-import csv
-import os
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_data import needs_shared_data, shared_table
 from torch import Tensor
 
 from wav2vec2.alignment.aligned_words import AlignedWord, align_words, spell_with_stars
@@ -18,7 +15,6 @@ from wav2vec2.alignment.frame_times import FrameTimes, Interval, TimeBias, estim
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
 VOCABULARY = ["<pad>", "<unk>", "|", *ALPHABET]
 IDS = {token: number for number, token in enumerate(VOCABULARY)}
-SHARED_DATA = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def noise(frames: int, seed: int = 0) -> Tensor:
@@ -137,12 +133,9 @@ def test_bad_input_is_named() -> None:
 
 def digit_strings(count: int) -> list[tuple[list[str], list[Interval], float]]:
     """Words, their true boundaries, and the duration of strings of digits joined from recorded clips."""
-    if not (SHARED_DATA / "fsdd").is_dir():
-        pytest.skip(f"no recordings in {SHARED_DATA / 'fsdd'}")
-    rows = read_table(SHARED_DATA / "fsdd" / "manifest.tsv")
-    seconds = {row["path"]: float(row["duration"]) for row in rows}
+    seconds = {row["path"]: float(row["duration"]) for row in shared_table("fsdd/manifest.tsv")}
     strings = []
-    for row in read_table(SHARED_DATA / "fsdd" / "digit_strings.tsv")[:count]:
+    for row in shared_table("fsdd/digit_strings.tsv")[:count]:
         gaps = [int(gap) / 1000 for gap in row["gaps_ms"].split(";")]
         clock, bounds = gaps[0], []
         for clip, gap in zip(row["clips"].split(";"), gaps[1:], strict=True):
@@ -150,11 +143,6 @@ def digit_strings(count: int) -> list[tuple[list[str], list[Interval], float]]:
             clock = bounds[-1][1] + gap
         strings.append((row["transcript"].split(), bounds, clock))
     return strings
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def habitual_model(words: list[str], bounds: list[Interval], duration: float, seed: int) -> Tensor:
@@ -184,6 +172,7 @@ def aligned_strings(
     return found, true
 
 
+@needs_shared_data("fsdd")
 def test_digit_strings_within_40_and_150_milliseconds() -> None:
     strings = digit_strings(160)
     found, true = aligned_strings(strings[:40], TimeBias())

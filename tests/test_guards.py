@@ -132,6 +132,7 @@ def slow_warmup(update: int) -> float:
     return float(np.interp(update, [0, 2000, 6000], [CHANCE, CHANCE, 0.2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracy", [tiny_run, late_plateau, slow_warmup])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_healthy_run_is_ever_stopped(accuracy: Callable[[int], float], seed: int) -> None:

@@ -39,7 +39,7 @@ from wav2vec2.sharing.loading_check import LoadingError, ProbeAnswer, check_load
 NAME = "tester/model"
 
 # huggingface_hub 2.4 sends files by an argument that the HTTP library under it is about to rename.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]
 
 
 @dataclass

@@ -9,28 +9,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_models import ARCHITECTURES, small_config
+from small_models import ARCHITECTURES, HEADS, small_config
 from torch import Tensor
 
 from wav2vec2 import (
     Wav2Vec2Config,
-    Wav2Vec2ForAudioFrameClassification,
     Wav2Vec2ForCTC,
     Wav2Vec2ForPreTraining,
-    Wav2Vec2ForSequenceClassification,
-    Wav2Vec2ForXVector,
     Wav2Vec2Model,
 )
 from wav2vec2.configuration import presets
-
-HEADS: list[Any] = [
-    Wav2Vec2Model,
-    Wav2Vec2ForPreTraining,
-    Wav2Vec2ForCTC,
-    Wav2Vec2ForSequenceClassification,
-    Wav2Vec2ForAudioFrameClassification,
-    Wav2Vec2ForXVector,
-]
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +105,7 @@ FULL_WIDTH: dict[str, Wav2Vec2Config] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", FULL_WIDTH)
 def test_a_new_pretraining_model_follows_the_formulas(size: str) -> None:
     """At the width of published models, every parameter."""

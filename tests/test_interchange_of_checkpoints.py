@@ -23,8 +23,12 @@ HEADS = [
     "Wav2Vec2ForAudioFrameClassification",
     "Wav2Vec2ForXVector",
 ]
-PAIRS = [(head, variant) for head in HEADS for variant in VARIANTS if variant != "strided_adapter"]
-PAIRS += [("Wav2Vec2Model", "strided_adapter"), ("Wav2Vec2ForCTC", "strided_adapter")]
+PAIRS = [
+    pytest.param(head, variant, marks=() if variant in ("base", "mms") else pytest.mark.slow)
+    for head in HEADS
+    for variant in VARIANTS
+    if variant != "strided_adapter" or head in ("Wav2Vec2Model", "Wav2Vec2ForCTC")
+]
 
 
 def result(model: Any) -> torch.Tensor:

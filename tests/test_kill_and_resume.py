@@ -13,6 +13,8 @@ from pretraining_runs import RANDOM, assert_same_run, last_checkpoint, recipe, r
 
 from wav2vec2.training.saving.checkpoint_folders import problem_with, update_of
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 UPDATES = 45
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngram_models import SlowKneserNey, absolute_discounting_perplexity, reference_texts, zipf_sentences
+from shared_data import needs_shared_data
 
 from wav2vec2.language_models.external_sorting import CountingSorter
 from wav2vec2.language_models.kneser_ney import FALLBACK_DISCOUNTS, discounts_of, train_compact
@@ -55,6 +56,7 @@ def test_equals_the_slow_version_and_sums_to_one(texts: list[str], order: int, p
         assert float(found.sum()) == pytest.approx(1.0, abs=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prune", [(0,), (0, 0, 1), (0, 1, 2, 3)])
 def test_sums_to_one_for_every_context_of_a_larger_model(prune: tuple[int, ...]) -> None:
     model = NgramLanguageModel.train(zipf_sentences(300, 40, seed=1), order=4, prune=prune)
@@ -85,6 +87,8 @@ def test_discounts_follow_chen_and_goodman_or_are_said_to_be_replaced(caplog: py
     assert "3-grams" in caplog.text
 
 
+@pytest.mark.slow
+@needs_shared_data("wer_reference")
 def test_beats_absolute_discounting_on_held_out_text() -> None:
     texts, held_out = reference_texts("test-clean"), reference_texts("test-other")
     model = NgramLanguageModel.train(texts, order=3, prune=(0,))
@@ -101,6 +105,7 @@ def test_beats_absolute_discounting_on_synthetic_text() -> None:
     assert model.perplexity(held_out) < absolute_discounting_perplexity(texts, held_out)
 
 
+@pytest.mark.slow
 def test_memory_changes_nothing_but_memory(tmp_path: Path) -> None:
     texts = zipf_sentences(6000, 2000, seed=5)
     little = NgramLanguageModel.train(texts, order=4, memory=1 << 20)  # many runs, merged in rounds
@@ -111,6 +116,7 @@ def test_memory_changes_nothing_but_memory(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["much.ngrams"]
 
 
+@pytest.mark.slow
 def test_sorted_runs_are_merged_in_rounds(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     keys = draw.integers(0, 500, (100, 200))
@@ -136,6 +142,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux")
 def test_memory_stays_bounded_on_a_large_text(tmp_path: Path) -> None:
     """1.5 million words whose rows alone are several times the stated 16 MB."""

@@ -116,7 +116,9 @@ def test_dtype_is_kept(folder: Path, files: Files) -> None:
     model = Wav2Vec2ForCTC.from_pretrained(folder, dtype=torch.bfloat16)
     for language in ("fra", "eng", "deu"):
         model.set_language(language)
-        for name, parameter in language_parameters(model).items():
+        parameters = language_parameters(model)
+        assert parameters.keys() == files[language].keys()
+        for name, parameter in parameters.items():
             assert torch.equal(parameter, files[language][name].bfloat16()), name
 
 

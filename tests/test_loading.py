@@ -277,6 +277,7 @@ def test_a_model_can_be_copied_and_pickled(way: str, head: str, tmp_path: Path) 
 
 
 # torch.compile, which Transformers' integration of BitNet asks for, imports deprecated parts of torch.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("head", ["Wav2Vec2ForCTC", "Wav2Vec2ForSequenceClassification", "Wav2Vec2ForXVector"])
 def test_quantised_checkpoints_are_read_as_by_stock(head: str, tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
 """Manifests: what they say is read, what is wrong with them is named."""
 
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shared_data import SHARED_DATA, needs_shared_data
 
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
-
-SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -76,13 +74,13 @@ def test_any_bytes_give_recordings_or_one_error(tmp_path: Path, body: bytes, hea
     assert all(isinstance(one, Recording) and one.duration != float("inf") for one in found)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared speech data is not beside the repository")
+@needs_shared_data("librispeech_train", "librispeech_unlabelled", "fsdd")
 def test_real_manifests() -> None:
     """Every file is there and lasts as long as it says."""
     from wav2vec2.processing.audio_files import audio_duration
 
     for folder, files in (("librispeech_train", 164), ("librispeech_unlabelled", 90), ("fsdd", 1200)):
-        recordings = list(read_manifest(SHARED / folder / "manifest.tsv"))
+        recordings = list(read_manifest(SHARED_DATA / folder / "manifest.tsv"))
         assert len(recordings) == files
         for one in recordings[::20]:
             assert audio_duration(one.path) == pytest.approx(one.duration, abs=0.01)

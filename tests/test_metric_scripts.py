@@ -14,6 +14,7 @@ REFERENCES = ["the cat sat on the mat", "yes", "", "a  b"]
 PREDICTIONS = ["a cat sat on mat", "yes yes", "hm", "a b"]
 
 
+@pytest.mark.slow
 def test_evaluate_loads_them_offline(tmp_path: Path) -> None:
     """In a process of its own, because `evaluate` decides at import whether there is a network."""
     pytest.importorskip("evaluate")

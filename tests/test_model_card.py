@@ -164,7 +164,9 @@ def test_pictures_are_shown_if_they_are_there(folder: Path) -> None:
 
 def test_no_link_of_a_card_leads_nowhere(folder: Path) -> None:
     (folder / "report.png").write_bytes(b"")
-    for target in re.findall(r"\]\(([^)]+)\)", card(folder, evaluation(), RUN)):
+    targets = re.findall(r"\]\(([^)]+)\)", card(folder, evaluation(), RUN))
+    assert targets
+    for target in targets:
         assert target.startswith("https://") or (folder / target).is_file()
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from fast_cases import fast_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recognition_checkpoints import RATE, noise, processor, talkative_model
@@ -91,7 +92,7 @@ def assert_batch_equals_singles(model: Any, tolerance: float) -> None:
             torch.testing.assert_close(batch[row][name], expected, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", fast_cases(ARCHITECTURES, "base", "mms"))
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_equals_its_clips(head: Any, architecture: str) -> None:
     """In float32 as promised, in float64 to rounding: the small difference is rounding and nothing else."""
@@ -100,6 +101,7 @@ def test_a_batch_equals_its_clips(head: Any, architecture: str) -> None:
     assert_batch_equals_singles(model.double(), 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=["same_width", "narrow", "wide_kernel"])
 @pytest.mark.parametrize("head", [Wav2Vec2Model, Wav2Vec2ForCTC])
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
@@ -237,7 +239,7 @@ def with_padding(values: Tensor, mask: Tensor, content: str) -> Tensor:
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", fast_cases(ARCHITECTURES, "base", "mms"))
 def test_what_stands_in_the_padding_changes_nothing(architecture: str, content: str) -> None:
     model = build(Wav2Vec2Model, architecture)
     values, mask = waveforms(LENGTHS)
@@ -253,7 +255,7 @@ def gradients(model: Any, **inputs: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-@pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
+@pytest.mark.parametrize("architecture", fast_cases(["base", "large_lv60k"], "base"))
 def test_what_stands_in_the_padding_changes_no_gradient(architecture: str, content: str) -> None:
     ctc = build(Wav2Vec2ForCTC, architecture, apply_spec_augment=False).train()
     pretraining = build(Wav2Vec2ForPreTraining, architecture, feature_penalty_weight=1.0).train()
@@ -275,7 +277,7 @@ def test_what_stands_in_the_padding_changes_no_gradient(architecture: str, conte
         torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", fast_cases(ARCHITECTURES, "base", "mms"))
 @pytest.mark.parametrize("head", HEADS)
 def test_eager_and_fused_attention_agree(head: Any, architecture: str) -> None:
     values, mask = waveforms(LENGTHS)
@@ -286,6 +288,7 @@ def test_eager_and_fused_attention_agree(head: Any, architecture: str) -> None:
     torch.testing.assert_close(eager, fused, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 def test_no_length_up_to_800_samples_fails(architecture: str) -> None:
     """Alone, without a mask: as many frames as the arithmetic says, and numbers in them."""
@@ -299,6 +302,7 @@ def test_no_length_up_to_800_samples_fails(architecture: str) -> None:
         assert bool(state.isfinite().all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, 800), min_size=1, max_size=4), training=st.booleans())
@@ -313,6 +317,7 @@ def test_no_batch_of_short_clips_fails(head: Any, lengths: list[int], training: 
             assert bool(outputs[name].isfinite().all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [Wav2Vec2Model, Wav2Vec2ForCTC])
 @settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, 800), min_size=1, max_size=4))

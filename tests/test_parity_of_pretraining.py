@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fast_cases import fast_cases
 from small_models import ARCHITECTURES, CALM
 from stock_twins import TOLERANCE, assert_same, assert_same_gradients, batch, norm_over_padding, stock_in, twins
 from torch import Tensor
@@ -93,8 +94,8 @@ def assert_same_outputs(found: Any, theirs: Any, tolerance: float) -> None:
         assert_same(own, other, tolerance, f"hidden state {index}")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("architecture", fast_cases(ARCHITECTURES, "base", "large_lv60k"))
+@pytest.mark.parametrize("dtype", fast_cases([torch.float64, torch.float32], torch.float64), ids=["float64", "float32"])
 @pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
 @pytest.mark.parametrize("training", [False, True], ids=["most_likely", "sampled"])
 def test_pretraining_is_stocks(architecture: str, dtype: torch.dtype, masked: bool, training: bool) -> None:

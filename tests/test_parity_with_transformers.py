@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from fast_cases import fast_cases
 from small_models import CALM
 from stock_twins import (
     TOLERANCE,
@@ -25,8 +26,10 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 import wav2vec2
 from wav2vec2.modeling.span_masking import draw_time_mask
 
-everywhere = pytest.mark.parametrize("variant", VARIANTS)
-both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+everywhere = pytest.mark.parametrize("variant", fast_cases(VARIANTS, "base", "large_lv60k", "strided_adapter"))
+both_precisions = pytest.mark.parametrize(
+    "dtype", fast_cases([torch.float64, torch.float32], torch.float64), ids=["float64", "float32"]
+)
 both_attentions = pytest.mark.parametrize("attention", ["eager", "sdpa"])
 with_and_without_mask = pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
 

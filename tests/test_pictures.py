@@ -24,6 +24,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_draws_what_is_committed(drawn: Path) -> None:
     """The same names, in the same size up to a line of letters; small enough for a repository."""
     names = {path.name for path in drawn.iterdir()}

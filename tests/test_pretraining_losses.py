@@ -381,6 +381,7 @@ def test_a_generator_decides_everything_that_is_drawn(training: bool) -> None:
     assert float(first.loss.detach()) != float(other.loss.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_loss_in_bfloat16_is_within_one_percent(architecture: str, training: bool) -> None:

@@ -17,6 +17,8 @@ from wav2vec2.training.run_output import StartError
 from wav2vec2.training.starting import has_fast_bf16
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = [0.6 + 0.02 * n for n in range(30)]
 
 

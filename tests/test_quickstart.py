@@ -152,7 +152,8 @@ def test_no_sentence_and_no_voice_of_the_test_is_trained_on(corpus: Corpus) -> N
 
 
 def test_files_are_what_their_manifest_says(corpus: Corpus) -> None:
-    for one in read_manifest(corpus.audio):
+    assert len(recordings := list(read_manifest(corpus.audio))) > 1
+    for one in recordings:
         about = soundfile.info(one.path)
         assert (about.samplerate, about.channels, about.format) == (16000, 1, "FLAC")
         assert one.duration == pytest.approx(about.duration, abs=1e-4)
@@ -172,6 +173,7 @@ def test_longer_sentences_take_longer_and_voices_differ(corpus: Corpus) -> None:
     assert len(first) == 6
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_another_does_not(corpus: Corpus, tmp_path: Path) -> None:
     make_corpus(tmp_path / "again", SIZE, seed=1)
     names = sorted(path.relative_to(corpus.folder) for path in corpus.folder.rglob("*") if path.is_file())
@@ -201,12 +203,14 @@ def test_noise_and_loudness_stay_within_their_limits() -> None:
 # --- the whole path ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_done_is_not_done_again(finished: tuple[Path, list[str], list[str]]) -> None:
     _, said, worked = finished
     assert worked == [name for name in STAGES for _ in range(2)], "each stopped once, then finished, then left alone"
     assert any("What it took" in line for line in said)
 
 
+@pytest.mark.slow
 def test_trainings_went_on_from_their_checkpoints(finished: tuple[Path, list[str], list[str]]) -> None:
     output, _, _ = finished
     for name, updates in (("pretraining", TRAINING.pretraining_updates), ("finetuning", TRAINING.finetuning_updates)):
@@ -216,6 +220,7 @@ def test_trainings_went_on_from_their_checkpoints(finished: tuple[Path, list[str
         assert [line["update"] for line in lines if line["kind"] == "training"] == list(range(1, updates + 1))
 
 
+@pytest.mark.slow
 def test_everything_is_there_and_loads(finished: tuple[Path, list[str], list[str]]) -> None:
     output, said, _ = finished
     for name in ("pretraining/report.html", "finetuning/report.png", "evaluation/evaluation.html"):
@@ -231,6 +236,7 @@ def test_everything_is_there_and_loads(finished: tuple[Path, list[str], list[str
     assert any(line.strip().startswith("heard:") for line in said)
 
 
+@pytest.mark.slow
 def test_card_and_words_on_the_screen_have_the_figures_of_the_evaluation(
     finished: tuple[Path, list[str], list[str]],
 ) -> None:
@@ -275,6 +281,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, fresh: bool) ->
 # --- one's own recordings ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_own_recordings_go_the_whole_path(corpus: Corpus, tmp_path: Path) -> None:
     audio, manifest = own_recordings(corpus, tmp_path)
     said: list[str] = []
@@ -387,5 +394,6 @@ def test_it_says_first_how_long_it_will_take(tmp_path: Path) -> None:
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_a_step_that_is_timed_takes_longer_with_more_audio() -> None:
     assert 0 < training_stages.seconds_of_a_step(1.0) < training_stages.seconds_of_a_step(32.0)

@@ -77,6 +77,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_stock_stays_untouched_before(seen: dict[str, Any]) -> None:
     """Importing this package changes no Auto class."""
     expected = {"AutoConfig": "transformers.Wav2Vec2Config"}
@@ -86,6 +87,7 @@ def test_stock_stays_untouched_before(seen: dict[str, Any]) -> None:
     assert type(transformers.AutoModel.from_config(transformers.Wav2Vec2Config(**SMALL))) is transformers.Wav2Vec2Model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", ["after", "again"])
 def test_auto_classes_give_ours_after(time: str, seen: dict[str, Any]) -> None:
     """From a folder and from either configuration; a second call changes nothing."""
@@ -96,12 +98,14 @@ def test_auto_classes_give_ours_after(time: str, seen: dict[str, Any]) -> None:
     assert seen[time] == expected
 
 
+@pytest.mark.slow
 def test_stocks_own_classes_stay_stocks(seen: dict[str, Any]) -> None:
     """Who names stock's class gets it."""
     assert seen["stock_class"] == "transformers.Wav2Vec2ForCTC"
     assert seen["stock_processor"] == "transformers.Wav2Vec2Processor"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["release 4", "release 5", "ours", "phonemes", "release 4 alone", "release 5 alone"])
 def test_tokenizers_extractors_and_processors_are_ours_after(folder: str, seen: dict[str, Any]) -> None:
     """Whoever saved them, with or without the configuration of a model beside them."""
@@ -113,6 +117,7 @@ def test_tokenizers_extractors_and_processors_are_ours_after(folder: str, seen: 
     assert seen["components_after"][folder] == {auto: f"wav2vec2.{name}" for auto, name in names.items()}
 
 
+@pytest.mark.slow
 def test_other_models_keep_what_they_had(seen: dict[str, Any]) -> None:
     """HuBERT names the same classes. A processor with a language model has methods that ours has not; its parts are
     ours. Without vocabulary there is no tokenizer, here or there."""
@@ -126,6 +131,7 @@ def test_other_models_keep_what_they_had(seen: dict[str, Any]) -> None:
     assert after["features alone"]["AutoTokenizer"] == "TokenizerFileError"
 
 
+@pytest.mark.slow
 def test_a_pipeline_says_what_transcriber_says(seen: dict[str, Any]) -> None:
     """Of a folder: the same text, with times and in chunks too."""
     found = seen["transcripts"]
@@ -137,6 +143,7 @@ def test_a_pipeline_says_what_transcriber_says(seen: dict[str, Any]) -> None:
     assert found["timed letters"] == found["letters"]
 
 
+@pytest.mark.slow
 def test_speech_recognition_says_the_same(seen: dict[str, Any]) -> None:
     """The same text for single clips, in a batch the same as alone, and with times for overlapping chunks."""
     task = "automatic-speech-recognition"
@@ -150,6 +157,7 @@ def test_speech_recognition_says_the_same(seen: dict[str, Any]) -> None:
     assert len(seen["after_pipelines"]["chunks"]["chunks"]) > 5
 
 
+@pytest.mark.slow
 def test_classification_gives_the_same_scores(seen: dict[str, Any]) -> None:
     """The same labels in the same order, with the same scores."""
     task, head = "audio-classification", "Wav2Vec2ForSequenceClassification"
@@ -163,6 +171,7 @@ def test_classification_gives_the_same_scores(seen: dict[str, Any]) -> None:
             assert sum(scores) == pytest.approx(1) and len(set(scores)) == 3
 
 
+@pytest.mark.slow
 def test_stocks_models_are_imported_without_complaint() -> None:
     """Transformers writes the examples in their docstrings from the registered configuration, when it first needs them;
     where that names no checkpoint, it prints errors."""

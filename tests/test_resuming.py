@@ -1,6 +1,8 @@
 """A run that was killed or told to stop, and then resumed, ends where one ends that was never interrupted."""
 
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from training_audio import encoded_samples, write_parquet
 
 from wav2vec2.training.saving.checkpoint_folders import update_of
 from wav2vec2.training.saving.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.slow
 
 UPDATES = 20
 LENGTHS = [0.5 + 0.02 * n for n in range(30)]
@@ -63,18 +67,28 @@ def interruptible(root: Path, folder: Path, kind: str = "files", **overrides: An
     return recipe(folder, root / "files", root / "valid", **(defaults | overrides))
 
 
+@pytest.fixture(scope="module")
+def straight(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of the run that nothing interrupts, by its kind of source and its number of processes."""
+
+    @cache
+    def folder(kind: str = "files", processes: int = 1) -> Path:
+        return run(interruptible(root, tmp_path_factory.mktemp("straight") / "run", kind), processes)
+
+    return folder
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("kind", ["files", "shards"])
 def test_killed_after_ten_updates_and_resumed_is_bit_equal(
-    kind: str, processes: int, root: Path, tmp_path: Path
+    kind: str, processes: int, root: Path, straight: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Killed in update 13 without a word, two updates and a line of the log after the checkpoint of update 10."""
-    straight = run(interruptible(root, tmp_path / "straight", kind), processes)
     values = interruptible(root, tmp_path / "broken", kind)
     broken = killed_after(values, 12, processes)
     assert last_checkpoint(broken).name == "update-00000010" and log(broken)[-1]["update"] == 12
     run(values, processes)
-    assert_same_run(straight, broken)
+    assert_same_run(straight(kind, processes), broken)
     trained = [line["update"] for line in log(broken) if line["kind"] == "training"]
     assert trained == [3, 6, 9, 12, 15, 18, 20]
 
@@ -90,9 +104,10 @@ def test_stopped_on_two_processes_and_resumed_on_one(root: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_saves_and_leaves(number: int, root: Path, tmp_path: Path) -> None:
+def test_told_to_stop_it_saves_and_leaves(
+    number: int, root: Path, straight: Callable[..., Path], tmp_path: Path
+) -> None:
     """In update 8, when an evaluation is due: it saves at once, and the evaluation is made up for on resuming."""
-    straight = run(interruptible(root, tmp_path / "straight"))
     values = interruptible(root, tmp_path / "broken")
     broken = killed_after(values, 7, number=number)
     assert last_checkpoint(broken).name == "update-00000008"
@@ -100,16 +115,17 @@ def test_told_to_stop_it_saves_and_leaves(number: int, root: Path, tmp_path: Pat
         broken.with_suffix(".stderr").read_text(encoding="utf-8")
     )
     run(values)
-    assert_same_run(straight, broken)
+    assert_same_run(straight(), broken)
 
 
-def test_one_of_two_processes_is_told_to_stop_and_both_leave(root: Path, tmp_path: Path) -> None:
-    straight = run(interruptible(root, tmp_path / "straight"), 2)
+def test_one_of_two_processes_is_told_to_stop_and_both_leave(
+    root: Path, straight: Callable[..., Path], tmp_path: Path
+) -> None:
     values = interruptible(root, tmp_path / "broken")
     run(values, 2, "train_until_one_stops", 6, signal.SIGTERM)
     assert last_checkpoint(tmp_path / "broken").name == "update-00000008"
     run(values, 2)
-    assert_same_run(straight, tmp_path / "broken")
+    assert_same_run(straight(processes=2), tmp_path / "broken")
 
 
 def test_an_evaluation_that_improves_is_kept_whenever_saving_is_due(root: Path, tmp_path: Path) -> None:

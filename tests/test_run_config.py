@@ -300,6 +300,7 @@ trees = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=trees)
 def test_what_is_saved_or_listed_gives_the_same_run_again(tree: dict[str, Any], tmp_path: Path) -> None:

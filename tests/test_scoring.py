@@ -2,22 +2,19 @@
 
 import functools
 import json
-import os
-from pathlib import Path
 
 import jiwer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_data import SHARED_DATA, needs_shared_data
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.weight_tuning import compare_words
 from wav2vec2.evaluation.scoring import Counts, Edit, confusions, error_rates, score_utterances, total, worst
 
-WER_REFERENCE = (
-    Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data")) / "wer_reference"
-)
+WER_REFERENCE = SHARED_DATA / "wer_reference"
 TEXTS = st.lists(st.sampled_from(["a", "b", "cat", "é", "a\u0301"]), max_size=7).map(" ".join)
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), max_size=6)
 
@@ -104,11 +101,11 @@ def test_confusions_and_the_worst() -> None:
     assert worst(scores, 1) == [3]
 
 
+@pytest.mark.slow
+@needs_shared_data("wer_reference")
 @pytest.mark.parametrize(("name", "errors", "words"), [("test-clean", 1921, 52576), ("test-other", 5029, 52343)])
 def test_score_gives_the_published_figures(name: str, errors: int, words: int) -> None:
     """3.6538 % and 9.6078 %, as published with these texts."""
-    if not WER_REFERENCE.is_dir():
-        pytest.skip(f"no {WER_REFERENCE}")
     files = [str(WER_REFERENCE / f"{name}.{kind}.tsv") for kind in ("ref", "hyp.rnnt_baseline")]
     result = CliRunner().invoke(app, ["score", *files, "--json"])
     assert result.exit_code == 0, result.output

@@ -162,6 +162,7 @@ def shares(mask: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     return mask.mean(0), np.bincount(mask.sum(1), minlength=mask.shape[1] + 1) / len(mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("length", "probability", "span", "least"), [(40, 0.65, 10, 0), (40, 0.65, 4, 2), (25, 0.1, 5, 2), (30, 0.4, 1, 0)]
 )

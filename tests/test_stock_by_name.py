@@ -49,7 +49,7 @@ CLASSIFIERS = {"tester/classifier-base": "base", "tester/classifier-large": "lar
 LANGUAGES = "tester/languages"
 
 # huggingface_hub 2.4 sends files by an argument that the HTTP library under it is about to rename.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]
 
 
 @dataclass

@@ -71,6 +71,7 @@ def test_the_peak_is_not_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(seen) == 2048
 
 
+@pytest.mark.slow
 def test_peak_memory_grows_by_what_is_held() -> None:
     before = peak_memory()
     assert before > 2**20

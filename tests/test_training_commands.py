@@ -110,6 +110,7 @@ def test_a_dry_run_shows_every_value_and_its_source(started: list[tuple[str, Any
     assert read_run(PretrainRun, saved) == read_run(PretrainRun, "large_lv60k", [AUDIO, "run.seed=4"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "recipe"), [("pretrain", "tiny_cpu"), ("finetune", "ctc_tiny_cpu")])
 def test_what_launchers_start_is_the_same_run(command: str, recipe: str) -> None:
     """`accelerate launch -m wav2vec2 ...` runs the package as a module."""

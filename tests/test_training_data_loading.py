@@ -146,6 +146,7 @@ def test_processes_and_parts_hear_the_same(kind: str, request: pytest.FixtureReq
     assert other.keys() != expected.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["manifest", "stream"])
 def test_resuming_at_any_update_goes_on(kind: str, request: pytest.FixtureRequest) -> None:
     """With the position through JSON; over pools and epochs; and also when it was resumed before every update."""
@@ -174,6 +175,7 @@ def test_a_stream_without_a_state_is_read_up_to_where_it_was(
     same(resumed, [batch for batch in batches if batch.update >= 7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["manifest", "stream"])
 def test_workers_change_nothing(kind: str, request: pytest.FixtureRequest) -> None:
     """1, 2 and 3 worker processes give what none gives, in the same order; they leave torch's random numbers alone."""
@@ -186,6 +188,7 @@ def test_workers_change_nothing(kind: str, request: pytest.FixtureRequest) -> No
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow
 def test_workers_outlive_signals_and_end_when_closed(manifest: Source) -> None:
     """Ctrl-C and SIGTERM go to every process of a job at once; the training process decides when its workers end."""
     expected = taken(TrainingData(section(manifest), 3), 40)
@@ -246,6 +249,7 @@ def test_sources_are_balanced(tmp_path: Path) -> None:
     assert [one.copies for one in data.summary.sources] == pytest.approx([25 / 30, 12.5 / 7.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_file_is_skipped_and_reported(manifest: Source, workers: int) -> None:
     """The others of its batch are what they were."""

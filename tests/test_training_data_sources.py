@@ -110,6 +110,7 @@ def test_two_processes_may_write_one_cache_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_known_durations_take_seconds(tmp_path: Path, headers: list[object]) -> None:
     """Start-up on a long manifest: under 10 s, and not one file is opened."""
     path = tmp_path / "manifest.tsv"

@@ -42,6 +42,7 @@ def png_sizes(html: str) -> list[tuple[int, int]]:
     return [struct.unpack(">II", picture[16:24]) for picture in pictures]
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing_else(pretrained: Path) -> None:
     html = html_of(pretrained)
     without_pictures = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
@@ -51,10 +52,13 @@ def test_the_page_asks_for_nothing_else(pretrained: Path) -> None:
     assert all(width == 814 and height == 550 for width, height in png_sizes(html))
 
 
+@pytest.mark.slow
 def test_the_letters_of_a_chart_can_be_read_on_a_telephone(pretrained: Path) -> None:
     """390 pixels wide, without the margins: letters of 10 pixels at least, from the size in inches of each picture."""
     html = (pretrained / "report.html").read_text("utf-8")
-    for found in re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html):
+    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html)
+    assert len(pictures) == 12
+    for found in pictures:
         picture = base64.b64decode(found)
         place = picture.index(b"pHYs") + 4
         inches = struct.unpack(">I", picture[16:20])[0] / (struct.unpack(">I", picture[place : place + 4])[0] * 0.0254)
@@ -62,6 +66,7 @@ def test_the_letters_of_a_chart_can_be_read_on_a_telephone(pretrained: Path) -> 
             assert size / 72 / inches * (390 - 2 * 16) >= 10
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_figures_of_the_log(pretrained: Path) -> None:
     html = html_of(pretrained)
     evaluations = [line for line in read_history(pretrained).evaluations]
@@ -76,6 +81,7 @@ def test_the_page_holds_the_figures_of_the_log(pretrained: Path) -> None:
     assert "<dt>skipped recordings</dt><dd>20</dd>" in html  # one line in five counts one
 
 
+@pytest.mark.slow
 def test_no_path_and_no_name_of_a_user_is_told(pretrained: Path) -> None:
     html = html_of(pretrained)
     assert "someones-name" not in html
@@ -83,6 +89,7 @@ def test_no_path_and_no_name_of_a_user_is_told(pretrained: Path) -> None:
     assert "<tr><th>a.wav</th><td>is &lt;empty&gt;</td></tr>" in html
 
 
+@pytest.mark.slow
 def test_the_overview_is_a_picture_without_metadata(pretrained: Path) -> None:
     picture = (pretrained / "report.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
@@ -90,6 +97,7 @@ def test_the_overview_is_a_picture_without_metadata(pretrained: Path) -> None:
     assert b"tEXt" not in picture
 
 
+@pytest.mark.slow
 def test_finetuning_has_its_own_charts_and_texts(tmp_path: Path) -> None:
     finetuning_run(tmp_path)
     write_report(tmp_path)
@@ -144,6 +152,7 @@ def test_a_run_is_read_back_as_it_was_logged(tmp_path: Path) -> None:
     assert (run.updates, run.is_pretraining, run.is_base) == (300, True, False)
 
 
+@pytest.mark.slow
 def test_whoever_goes_on_may_ask_for_more_updates(tmp_path: Path) -> None:
     """The report is of what was asked for last. The first line of a start waits for workers, and is not the speed."""
     logged = pretraining_run(tmp_path, last=4000)
@@ -158,6 +167,7 @@ def test_whoever_goes_on_may_ask_for_more_updates(tmp_path: Path) -> None:
     assert "4,010 of 5,000 updates: not finished" in html_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_counts_up_to_its_checkpoint_and_its_hours_can_be_read(tmp_path: Path) -> None:
     """It was saved after the last line of its log; of its hours nobody wants the seconds."""
     pretraining_run(tmp_path, last=70, updates=150, hours=0.739003)
@@ -198,6 +208,7 @@ def test_perplexity_of_counts() -> None:
     np.testing.assert_allclose(perplexities(counts), [4.0, 1.0, 1.0, np.exp(entropy)])
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_report_or_says_what_is_missing(pretrained: Path, tmp_path: Path) -> None:
     import typer
 
@@ -214,6 +225,7 @@ def test_the_command_makes_the_report_or_says_what_is_missing(pretrained: Path, 
     assert "give the output folder of a run" in refused.stderr
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_extra_is_named(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "wav2vec2\[train\]"'):

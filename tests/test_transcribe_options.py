@@ -79,6 +79,7 @@ def test_options_do_what_they_do_in_python(checkpoint: Path, audio: Path, tmp_pa
     assert set(run(checkpoint, audio, "--lexicon", words).stdout.split()) <= {"bad", "abc", "fed", "had"}
 
 
+@pytest.mark.slow
 def test_standard_input(checkpoint: Path, audio: Path, tmp_path: Path) -> None:
     expected = in_python(checkpoint, audio)
     found = run(checkpoint, "-", "-f", "json", given=audio.read_bytes())
@@ -165,6 +166,7 @@ def test_a_lexicon_with_spellings(tmp_path: Path) -> None:
         read_lexicon(path)
 
 
+@pytest.mark.slow
 def test_speed_and_time_left_are_said(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wav2vec2.command_line import progress
 

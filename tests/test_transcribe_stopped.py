@@ -73,6 +73,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     yield Calls(monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_finds_what_one_run_finds(
     checkpoint: Path, talk: Path, whole: Transcript, calls: Calls, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_stopped_run_goes_on_and_finds_what_one_run_finds(
     assert calls.windows < 12  # a window is 22 s of new audio: the whole file has 12
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_done_from_the_beginning(
     checkpoint: Path, talk: Path, calls: Calls, tmp_path: Path
 ) -> None:
@@ -125,6 +127,7 @@ def test_what_has_changed_is_done_from_the_beginning(
         assert "going on after" not in result.stderr
 
 
+@pytest.mark.slow
 def test_without_files_the_beginning_is_printed_and_said_to_be_one(
     checkpoint: Path, talk: Path, whole: Transcript, calls: Calls, tmp_path: Path
 ) -> None:
@@ -178,6 +181,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_model_is_loaded(
         assert f"transcribe: --output {folder}: cannot be written to" in result.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_itself(checkpoint: Path, tmp_path: Path) -> None:
     """A real signal to a real process, once the first part is there; the same command ends the work."""
     audio = write_noise(tmp_path / "talk.wav", 900.0)

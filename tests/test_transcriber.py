@@ -103,6 +103,7 @@ def test_windows_leave_no_trace(samples: int, cut: tuple[float, float]) -> None:
     assert_same(one(windowed, (sound, RATE)), one(whole, (sound, RATE)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "most_frames", "most_characters"), [("large_lv60k", 0.005, 0.005), ("base", 0.03, 0.04)]
 )
@@ -127,6 +128,7 @@ def characters_wrong(found: str, expected: str) -> float:
     return row[-1] / len(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [None, 4])
 def test_a_batch_of_files_is_the_same_as_its_items(tmp_path: Path, beam: int | None) -> None:
     paths = [write_noise(tmp_path / f"{n}.wav", seconds, n) for n, seconds in enumerate([0.5, 31.0, 3.0, 0.02, 7.7])]
@@ -141,6 +143,7 @@ def test_a_batch_of_files_is_the_same_as_its_items(tmp_path: Path, beam: int | N
     assert together[3].text == ""
 
 
+@pytest.mark.slow
 def test_a_minute_and_more_is_decoded_in_segments_that_leave_no_trace() -> None:
     transcriber = Transcriber(local_model(), processor())
     sound = noise(130.0)
@@ -257,6 +260,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_an_hour_stays_within_200_megabytes(tmp_path: Path) -> None:
     """Of resident memory above what a minute needs; the samples alone would be 230 MB, as float32."""

@@ -48,6 +48,7 @@ def reference() -> tuple[Weights, list[float]]:
     return {name: parameter.detach() for name, parameter in model.named_parameters()}, losses
 
 
+@pytest.mark.slow
 def test_every_division_of_an_update_gives_the_same_weights(tmp_path: Path) -> None:
     """Clips at once x parts x processes: 8, 2 x 4, 4 x 2 processes, 2 x 2 x 2 processes, and clip by clip by hand.
 

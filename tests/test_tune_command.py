@@ -49,6 +49,7 @@ def run(*arguments: object) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_python_and_are_found_again(workplace: Path) -> None:
     lm = workplace / "words.arpa"
     python = Transcriber.from_pretrained(workplace / "model", device="cpu", language_model=lm, beam=8)
@@ -74,6 +75,7 @@ def test_the_weights_are_those_of_python_and_are_found_again(workplace: Path) ->
     assert decodings[-1]["wer"]["rate"] == pytest.approx(expected.error_rate)
 
 
+@pytest.mark.slow
 def test_another_folder_is_what_lm_is_given_then(workplace: Path, tmp_path: Path) -> None:
     """The model's folder stays as it is; what cannot be used is left out and listed."""
     before = sorted(path.name for path in (workplace / "model").iterdir())

@@ -161,6 +161,7 @@ def test_a_wrong_choice_for_unknown_characters_is_refused(tmp_path: Path) -> Non
         report_of(*clean(tmp_path), on_unknown="ignore")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines_take_seconds() -> None:
     """Texts, lengths, duplicates by text: all but the headers, which are a sample."""
     generator = np.random.default_rng(0)

@@ -1,7 +1,5 @@
 """Audio against manifests: rates, channels, lengths, voices that are too slow; no alarm on real speech."""
 
-import csv
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from ffmpeg_programs import ANY_PROGRAM, folder_of
+from shared_data import SHARED_DATA, needs_shared_data, shared_table
 from validated_speech import RATE, changed, kinds, manifest, report_of, section, sentences, voice
 
 from wav2vec2.processing.audio_files import load_audio
@@ -20,9 +19,8 @@ from wav2vec2.training.checks.headers import chosen
 from wav2vec2.training.checks.sound import likeness, measure
 from wav2vec2.training.data.batch_loading import TrainingData
 
-SHARED = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 COLUMNS = ("duration", "sample_rate", "speaker", "transcript")
-needs_speech = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared speech data is not beside the repository")
+needs_speech = needs_shared_data("librispeech_train", "fsdd")
 
 
 @pytest.mark.parametrize("pitch", [45.0, 90.0, 120.0, 210.0, 320.0])
@@ -53,6 +51,7 @@ def test_a_manifest_that_says_another_rate_is_named(tmp_path: Path) -> None:
     assert report.problems[0].examples[0].detail == "manifest 16000 Hz, file 44100 Hz"
 
 
+@pytest.mark.slow
 def test_lengths_counted_at_a_wrong_rate_are_named(tmp_path: Path) -> None:
     """Seconds = samples / 16000 of 44.1 kHz files."""
     ours = [
@@ -119,13 +118,12 @@ def test_a_sample_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
 
 def speech(folder: Path, corpus: str) -> tuple[Path, Path, Wav2Vec2CTCTokenizer]:
     """Manifests of real speech, every eighth clip held out, and a tokenizer made from its text."""
-    with (SHARED / corpus / "manifest.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = shared_table(f"{corpus}/manifest.tsv")
     paths = []
     for name, some in (("train", [row for n, row in enumerate(rows) if n % 8]), ("valid", rows[::8])):
         lines = ["path\tduration\tsample_rate\tspeaker\ttranscript"]
         for row in some:
-            place = SHARED.resolve() / corpus / row["path"]
+            place = SHARED_DATA / corpus / row["path"]
             lines.append(f"{place}\t" + "\t".join(row[key] for key in COLUMNS))
         paths.append(folder / f"{name}.tsv")
         paths[-1].write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -133,6 +131,7 @@ def speech(folder: Path, corpus: str) -> tuple[Path, Path, Wav2Vec2CTCTokenizer]
     return paths[0], paths[1], Wav2Vec2CTCTokenizer.from_vocabulary(vocabulary)
 
 
+@pytest.mark.slow
 @needs_speech
 @pytest.mark.parametrize("corpus", ["librispeech_train", "fsdd"])
 def test_real_speech_raises_no_alarm(tmp_path: Path, corpus: str) -> None:
@@ -144,6 +143,7 @@ def test_real_speech_raises_no_alarm(tmp_path: Path, corpus: str) -> None:
     assert odd == ([] if corpus == "librispeech_train" else ["9_theo_16.flac"])
 
 
+@pytest.mark.slow
 @needs_speech
 @pytest.mark.parametrize("corpus", ["librispeech_train", "fsdd"])
 def test_real_speech_at_a_wrong_rate_is_heard(tmp_path: Path, corpus: str) -> None:

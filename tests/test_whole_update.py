@@ -5,16 +5,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from small_models import CALM, small_config, waveforms
+from fast_cases import fast_cases
+from small_models import CALM, HEADS, small_config, waveforms
 from torch import Tensor
 
 from wav2vec2 import (
-    Wav2Vec2ForAudioFrameClassification,
-    Wav2Vec2ForCTC,
     Wav2Vec2ForPreTraining,
-    Wav2Vec2ForSequenceClassification,
-    Wav2Vec2ForXVector,
-    Wav2Vec2Model,
 )
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.modeling.contrastive_loss import WholeUpdate, sample_distractors
@@ -112,7 +108,7 @@ def difference(found: Result, expected: Result) -> float:
     return max(float((a - b).abs().max()) / max(float(b.abs().max()), 1e-6 * scale) for a, b in pairs)
 
 
-@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("cut", fast_cases(CUTS, "four_pairs", "a_part_without_masks"))
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
 def test_parts_add_up_to_the_whole(architecture: str, cut: str) -> None:
     """Loss, its parts, counts and the gradient of every parameter; for both norms."""
@@ -259,16 +255,7 @@ def test_a_mask_that_is_handed_in_changes_no_other_draw() -> None:
     torch.testing.assert_close(drawn.projected_quantized_states, given.projected_quantized_states, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        Wav2Vec2Model,
-        Wav2Vec2ForCTC,
-        Wav2Vec2ForSequenceClassification,
-        Wav2Vec2ForAudioFrameClassification,
-        Wav2Vec2ForXVector,
-    ],
-)
+@pytest.mark.parametrize("head", [head for head in HEADS if head is not Wav2Vec2ForPreTraining])
 def test_every_head_augments_a_clip_alike_in_every_batch(head: Any) -> None:
     """SpecAugment, of frames and of channels."""
     model = build(head=head)
@@ -286,6 +273,7 @@ def test_every_head_augments_a_clip_alike_in_every_batch(head: Any) -> None:
 
 
 # torch's own tracer instantiates torch.autograd.Function to look at it, and torch warns of that
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_what_parts_add_compiles_into_one_graph() -> None:
     """Everything that is drawn by clips, and the usage of the whole update, at changing sizes, seeds and counts."""

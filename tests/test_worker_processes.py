@@ -49,6 +49,7 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_worker_has_neither_transformers_nor_a_model(task: str, tmp_path: Path) -> None:
     """Whatever the task is, and whatever the script imports that is the main program. Signals do not reach it, from its
@@ -72,6 +73,7 @@ def alive(processes: Sequence[int]) -> list[int]:
     return [pid for pid in processes if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     """By whatever: the kernel's out-of-memory killer asks no one. They would wait for work for ever."""
     if not Path("/proc").is_dir():

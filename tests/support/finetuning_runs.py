@@ -1,6 +1,5 @@
 """Tiny CTC runs through the real `finetune()`, in this process or in others."""
 
-import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,12 @@ import pretraining_runs
 import soundfile
 import torch
 import warm_processes
-from pretraining_runs import recipe, speechlike, whole
+from pretraining_runs import recipe, speechlike
 from training_audio import RATE
 
 from wav2vec2.training import finetuning, pretraining, starting
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
-from wav2vec2.training.update_step import Updater
 
 #: What masks and layers are drawn with.
 MASKS: dict[str, Any] = {
@@ -91,24 +89,9 @@ def train(values: dict[str, Any], resume: bool = True) -> None:
 
 
 def train_and_record(values: dict[str, Any]) -> None:
-    """The run; of each update the gradients of this process, and the clips in each of its parts."""
-    recorded: list[dict[str, Any]] = []
-
-    class Recording(Updater):
-        def __call__(self, update: int, parts: Any, messages: Any = ()) -> Any:
-            recorded.append({"counted": [int(part["counted"].sum()) for part in parts]})
-            return super().__call__(update, parts, messages)
-
-        def gradient_norm(self) -> float:
-            recorded[-1]["gradients"] = {
-                name: None if parameter.grad is None else whole(parameter.grad)
-                for name, parameter in self.bare.named_parameters()
-            }
-            return super().gradient_norm()
-
-    with patch.object(starting, "Updater", Recording):
-        train(values)
-    torch.save(recorded, Path(values["run"]["output"]) / f"recorded-{os.environ.get('RANK', '0')}.pt")
+    """The run; of each update the gradients of this process, and how many labels each of its parts counts."""
+    with patch.object(pretraining_runs, "train", train):
+        pretraining_runs.train_and_record(values, "counted")
 
 
 def train_until(values: dict[str, Any], update: int, number: int) -> None:

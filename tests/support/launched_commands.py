@@ -1,10 +1,10 @@
 """`wav2vec2 pretrain` and its like in other processes, as a launcher starts them."""
 
-import os
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from pretraining_runs import signalled_at
 
 from wav2vec2.command_line.app import app
 from wav2vec2.training import starting
@@ -20,14 +20,7 @@ def command(*arguments: str) -> None:
 
 def stopped_command(update: int, number: int, *arguments: str) -> None:
     """The same; at the beginning of an update (counted from 0) it gets a signal."""
-
-    class Interrupted(Updater):
-        def __call__(self, now: int, *rest: Any) -> Any:
-            if now == update:
-                os.kill(os.getpid(), number)
-            return super().__call__(now, *rest)
-
-    with patch.object(starting, "Updater", Interrupted):
+    with signalled_at(update, number):
         command(*arguments)
 
 

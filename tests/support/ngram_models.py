@@ -1,25 +1,32 @@
 """Small language models for tests, and slow obvious versions of what the package does with them."""
 
 import math
-import os
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import pytest
+import torch
+from shared_data import SHARED_DATA
+
+from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 
 Ngram = tuple[str, ...]
 LN_10 = math.log(10.0)
 
-SHARED_DATA = Path(os.environ.get("WAV2VEC2_SHARED_DATA", Path(__file__).parents[2] / "../shared/data")).resolve()
-
 
 def reference_texts(name: str) -> list[str]:
-    """The sentences of LibriSpeech `test-clean` or `test-other`."""
+    """The sentences of LibriSpeech `test-clean` or `test-other`, from the shared data."""
     path = SHARED_DATA / "wer_reference" / f"{name}.ref.tsv"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
     return [line.split("\t")[1] for line in path.read_text("utf-8").splitlines()]
+
+
+def assert_usable(model: NgramLanguageModel) -> None:
+    """Every word can be scored after every other, and no score is infinite or NaN."""
+    words = torch.arange(len(model.vocabulary))
+    states = torch.full_like(words, model.begin())
+    for _ in range(3):
+        scores, states = model.score(states, words.flip(0))
+        assert scores.isfinite().all()
 
 
 def zipf_sentences(count: int, words: int, seed: int, length: int = 12) -> list[str]:

@@ -111,13 +111,13 @@ def train(values: dict[str, Any], resume: bool = True) -> None:
         pretraining.pretrain(from_dict(PretrainRun, values), resume)
 
 
-def train_and_record(values: dict[str, Any]) -> None:
-    """The run; of each update the gradients of this process, and the masked frames in each of its parts."""
+def train_and_record(values: dict[str, Any], counted: str = "mask_time_indices") -> None:
+    """The run; of each update the gradients of this process, and how many frames or labels each of its parts counts."""
     recorded: list[dict[str, Any]] = []
 
     class Recording(Updater):
         def __call__(self, update: int, parts: Any, messages: Any = ()) -> Any:
-            recorded.append({"masked": [int(part["mask_time_indices"].sum()) for part in parts]})
+            recorded.append({"counted": [int(part[counted].sum()) for part in parts]})
             return super().__call__(update, parts, messages)
 
         def gradient_norm(self) -> float:
@@ -132,8 +132,9 @@ def train_and_record(values: dict[str, Any]) -> None:
     torch.save(recorded, Path(values["run"]["output"]) / f"recorded-{os.environ.get('RANK', '0')}.pt")
 
 
-def train_until(values: dict[str, Any], update: int, number: int) -> None:
-    """The run; at the beginning of an update (counted from 0), this process gets a signal."""
+@contextmanager
+def signalled_at(update: int, number: int) -> Iterator[None]:
+    """At the beginning of an update (counted from 0), this process gets a signal."""
 
     class Interrupted(Updater):
         def __call__(self, now: int, *rest: Any) -> Any:
@@ -142,6 +143,12 @@ def train_until(values: dict[str, Any], update: int, number: int) -> None:
             return super().__call__(now, *rest)
 
     with patch.object(starting, "Updater", Interrupted):
+        yield
+
+
+def train_until(values: dict[str, Any], update: int, number: int) -> None:
+    """The run; at the beginning of an update (counted from 0), this process gets a signal."""
+    with signalled_at(update, number):
         train(values)
 
 
@@ -307,6 +314,12 @@ def killed_after(values: dict[str, Any], update: int, processes: int = 1, number
 def last_checkpoint(folder: Path) -> Path:
     """The newest."""
     return max((folder / "checkpoints").glob("update-*"))
+
+
+def recorded(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
+    """What `train_and_record` recorded of the updates of a process."""
+    found: list[dict[str, Any]] = torch.load(folder / f"recorded-{rank}.pt")
+    return found
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

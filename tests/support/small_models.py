@@ -5,7 +5,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wav2vec2 import Wav2Vec2Config
+from wav2vec2 import (
+    Wav2Vec2Config,
+    Wav2Vec2ForAudioFrameClassification,
+    Wav2Vec2ForCTC,
+    Wav2Vec2ForPreTraining,
+    Wav2Vec2ForSequenceClassification,
+    Wav2Vec2ForXVector,
+    Wav2Vec2Model,
+)
+
+#: The body, and every head.
+HEADS: list[Any] = [
+    Wav2Vec2Model,
+    Wav2Vec2ForPreTraining,
+    Wav2Vec2ForCTC,
+    Wav2Vec2ForSequenceClassification,
+    Wav2Vec2ForAudioFrameClassification,
+    Wav2Vec2ForXVector,
+]
 
 #: Sizes under which a model has a few thousand parameters. Strides and kernels are the real ones: 320 samples a frame.
 SMALL: dict[str, Any] = {

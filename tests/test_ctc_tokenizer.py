@@ -115,7 +115,7 @@ def test_batches_decode_as_in_stock(english: Wav2Vec2CTCTokenizer, stock_english
     ours = english.batch_decode(paths, output_word_offsets=True)
     theirs = stock_english.batch_decode(paths, output_word_offsets=True)
     assert dict(ours) == dict(theirs)
-    assert english.batch_decode_labels([[7, 7, -100], [5]]) == ["AA", "E"]
+    assert [english.decode_labels(row) for row in ([7, 7, -100], [5])] == ["AA", "E"]
     assert english.batch_decode([]) == []
 
 

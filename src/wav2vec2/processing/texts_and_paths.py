@@ -116,10 +116,6 @@ class OneIdPerLogitTokenizer(TokenTable):
         text = self.decode(labels, group_tokens=False)
         return str(text)
 
-    def batch_decode_labels(self, labels: Iterable[Any]) -> list[str]:
-        """`decode_labels` for each row."""
-        return [self.decode_labels(row) for row in labels]
-
     def batch_decode(self, sequences: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
         """`decode` for each row. With offsets one output whose fields are lists, as in stock."""
         decoded = [self.decode(row, *args, **kwargs) for row in sequences]

@@ -24,11 +24,11 @@ from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.model_making import make_extractor, make_model, notes_on, start_afresh
 from wav2vec2.training.progress.training_log import read_log
-from wav2vec2.training.settings.field_limits import OneOf
 from wav2vec2.training.settings.finetuning_sections import TuningSection
 from wav2vec2.training.settings.recipes import check_run, read_run
 from wav2vec2.training.settings.run_config import Source, SupervisedRun
 from wav2vec2.training.settings.run_sections import CountOrZero
+from wav2vec2.training.settings.typed_values import OneOf
 from wav2vec2.training.starting import main_first, make_accelerator, require_what_is_named, started
 from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.tuning_methods import apply_tuning

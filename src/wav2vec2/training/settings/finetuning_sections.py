@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from wav2vec2.processing.text_normalization import CHOICES
-from wav2vec2.training.settings.field_limits import OneOf
 from wav2vec2.training.settings.run_sections import (
     Count,
     CountOrZero,
@@ -21,7 +20,7 @@ from wav2vec2.training.settings.run_sections import (
     ScheduleSection,
     Share,
 )
-from wav2vec2.training.settings.typed_values import Problem
+from wav2vec2.training.settings.typed_values import OneOf, Problem
 
 #: Dropouts, masks and LayerDrop of BASE on 10 hours (fairseq base_10h.yaml; mask_prob is the paper's p x 10,
 #: mask_channel_prob the paper's p x 64). The convolutional encoder is never trained: no gradient reaches it.

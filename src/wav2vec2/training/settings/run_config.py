@@ -7,7 +7,6 @@ Python is checked with `recipes.check_run`.
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from wav2vec2.training.settings.field_limits import OneOf
 from wav2vec2.training.settings.finetuning_sections import (
     FinetuneDataSection,
     FinetuneModelSection,
@@ -27,6 +26,7 @@ from wav2vec2.training.settings.run_sections import (
     ScheduleSection,
     Source,
 )
+from wav2vec2.training.settings.typed_values import OneOf
 
 __all__ = [
     "DataSection",

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from wav2vec2.training.settings.field_limits import Between, OneOf
-from wav2vec2.training.settings.typed_values import Problem
+from wav2vec2.training.settings.typed_values import Between, OneOf, Problem
 
 Positive = Annotated[float, Between(0, above=True)]
 NotNegative = Annotated[float, Between(0)]

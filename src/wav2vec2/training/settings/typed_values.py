@@ -1,7 +1,8 @@
 """Plain values into dataclasses, strictly: nothing unknown, nothing missing, nothing of another type, all told at once.
 
 A whole number is accepted where a number is wanted, and nothing else is converted: "true" in quotes is a text, 3.0 is
-no count, null stands only where a field may be None.
+no count, null stands only where a field may be None. Which values a field may have is said in its type, as
+`Annotated[float, Between(0, 1)]`.
 """
 
 import difflib
@@ -11,8 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from wav2vec2.training.settings.field_limits import limits_in
-
 #: Stand for a value that could not be made, and for one that was not given.
 INVALID: Any = object()
 ABSENT: Any = object()
@@ -20,6 +19,45 @@ ABSENT: Any = object()
 
 #: What a section says of itself: the field, dotted where the field is a dictionary, and what is wrong with it.
 Problem = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number from `low` to `high`, both included; `above=True` leaves `low` itself out."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def allows(self, value: float) -> bool:
+        """Is the number inside?"""
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        least = f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        return least if self.high == math.inf else f"{least} and at most {self.high:g}"
+
+
+class OneOf:
+    """One of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.names: tuple[str, ...] = names
+
+    def allows(self, value: object) -> bool:
+        """Is it one of them?"""
+        return value in self.names
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(self.names)
+
+
+Limit = Between | OneOf
+
+
+def limits_in(metadata: Iterable[object]) -> list[Limit]:
+    """The limits among the annotations of a type."""
+    return [item for item in metadata if isinstance(item, Between | OneOf)]
 
 
 @dataclass(frozen=True)

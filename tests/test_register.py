@@ -1,5 +1,6 @@
 """`register()` makes Auto classes and pipelines use this package, twice is as once, and without it nothing changes."""
 
+import ast
 import json
 import os
 import subprocess
@@ -198,3 +199,13 @@ def test_every_public_name_exists() -> None:
         assert getattr(wav2vec2, name).__name__ == name
     with pytest.raises(AttributeError, match="Wav2Vec3"):
         _ = wav2vec2.Wav2Vec3
+
+
+def test_type_checkers_see_the_public_names_where_they_are() -> None:
+    """The imports that only type checkers follow name what the package gives, from the same modules."""
+    (block,) = (
+        node for node in ast.parse(Path(str(wav2vec2.__file__)).read_text("utf-8")).body if isinstance(node, ast.If)
+    )
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname: f"{node.module}" for node in imports for alias in node.names}
+    assert seen == {name: f"wav2vec2.{module}" for name, module in wav2vec2._MODULE_OF.items()}

@@ -9,40 +9,42 @@ nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from wav2vec2.alignment.aligned_words import align_words
-    from wav2vec2.alignment.forced_alignment import align
-    from wav2vec2.configuration import Wav2Vec2Config
-    from wav2vec2.decoding.ctc_decoder import CTCDecoder
-    from wav2vec2.inference.auto_classes import register
-    from wav2vec2.inference.transcriber import Transcriber
-    from wav2vec2.inference.transcript import Transcript
-    from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
-    from wav2vec2.language_models.ngram_trie import LanguageModelError
-    from wav2vec2.modeling import (
-        CheckpointError,
-        Wav2Vec2ForAudioFrameClassification,
-        Wav2Vec2ForCTC,
-        Wav2Vec2ForPreTraining,
-        Wav2Vec2ForSequenceClassification,
-        Wav2Vec2ForXVector,
-        Wav2Vec2Model,
-    )
-    from wav2vec2.processing.audio_files import audio_blocks, audio_duration, load_audio
-    from wav2vec2.processing.audio_sources import AudioError
-    from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
-    from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-    from wav2vec2.processing.manifests import read_manifest
-    from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
-    from wav2vec2.processing.processor import Wav2Vec2Processor
-    from wav2vec2.processing.text_normalization import TextNormalization
-    from wav2vec2.processing.vocabulary import UnknownCharactersError, build_vocabulary
-    from wav2vec2.processing.waveforms import resample
-    from wav2vec2.training.finetuning import finetune
-    from wav2vec2.training.pretraining import pretrain
-    from wav2vec2.training.settings.recipes import read_run
-    from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
-    from wav2vec2.training.transformers_trainer import CTCCollator
+if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/test_register.py compares)
+    from wav2vec2.alignment.aligned_words import align_words as align_words
+    from wav2vec2.alignment.forced_alignment import align as align
+    from wav2vec2.configuration import Wav2Vec2Config as Wav2Vec2Config
+    from wav2vec2.decoding.ctc_decoder import CTCDecoder as CTCDecoder
+    from wav2vec2.inference.auto_classes import register as register
+    from wav2vec2.inference.transcriber import Transcriber as Transcriber
+    from wav2vec2.inference.transcript import Transcript as Transcript
+    from wav2vec2.language_models.ngram_language_model import NgramLanguageModel as NgramLanguageModel
+    from wav2vec2.language_models.ngram_trie import LanguageModelError as LanguageModelError
+    from wav2vec2.modeling import CheckpointError as CheckpointError
+    from wav2vec2.modeling import Wav2Vec2ForAudioFrameClassification as Wav2Vec2ForAudioFrameClassification
+    from wav2vec2.modeling import Wav2Vec2ForCTC as Wav2Vec2ForCTC
+    from wav2vec2.modeling import Wav2Vec2ForPreTraining as Wav2Vec2ForPreTraining
+    from wav2vec2.modeling import Wav2Vec2ForSequenceClassification as Wav2Vec2ForSequenceClassification
+    from wav2vec2.modeling import Wav2Vec2ForXVector as Wav2Vec2ForXVector
+    from wav2vec2.modeling import Wav2Vec2Model as Wav2Vec2Model
+    from wav2vec2.processing.audio_files import audio_blocks as audio_blocks
+    from wav2vec2.processing.audio_files import audio_duration as audio_duration
+    from wav2vec2.processing.audio_files import load_audio as load_audio
+    from wav2vec2.processing.audio_sources import AudioError as AudioError
+    from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
+    from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
+    from wav2vec2.processing.manifests import read_manifest as read_manifest
+    from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer as Wav2Vec2PhonemeCTCTokenizer
+    from wav2vec2.processing.processor import Wav2Vec2Processor as Wav2Vec2Processor
+    from wav2vec2.processing.text_normalization import TextNormalization as TextNormalization
+    from wav2vec2.processing.vocabulary import UnknownCharactersError as UnknownCharactersError
+    from wav2vec2.processing.vocabulary import build_vocabulary as build_vocabulary
+    from wav2vec2.processing.waveforms import resample as resample
+    from wav2vec2.training.finetuning import finetune as finetune
+    from wav2vec2.training.pretraining import pretrain as pretrain
+    from wav2vec2.training.settings.recipes import read_run as read_run
+    from wav2vec2.training.settings.run_config import FinetuneRun as FinetuneRun
+    from wav2vec2.training.settings.run_config import PretrainRun as PretrainRun
+    from wav2vec2.training.transformers_trainer import CTCCollator as CTCCollator
 
 __version__ = "0.1.0"
 
@@ -83,43 +85,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [
-    "AudioError",
-    "CTCCollator",
-    "CTCDecoder",
-    "CheckpointError",
-    "FinetuneRun",
-    "LanguageModelError",
-    "NgramLanguageModel",
-    "PretrainRun",
-    "TextNormalization",
-    "Transcriber",
-    "Transcript",
-    "UnknownCharactersError",
-    "Wav2Vec2CTCTokenizer",
-    "Wav2Vec2Config",
-    "Wav2Vec2FeatureExtractor",
-    "Wav2Vec2ForAudioFrameClassification",
-    "Wav2Vec2ForCTC",
-    "Wav2Vec2ForPreTraining",
-    "Wav2Vec2ForSequenceClassification",
-    "Wav2Vec2ForXVector",
-    "Wav2Vec2Model",
-    "Wav2Vec2PhonemeCTCTokenizer",
-    "Wav2Vec2Processor",
-    "align",
-    "align_words",
-    "audio_blocks",
-    "audio_duration",
-    "build_vocabulary",
-    "finetune",
-    "load_audio",
-    "pretrain",
-    "read_manifest",
-    "read_run",
-    "register",
-    "resample",
-]
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

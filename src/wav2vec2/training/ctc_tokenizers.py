@@ -11,10 +11,9 @@ from wav2vec2.processing.text_normalization import TextNormalization
 from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
 from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, build_vocabulary, letter_case
-from wav2vec2.training.checks.clips import ClipSource, clip_sources
+from wav2vec2.training.checks.clips import ClipSource
 from wav2vec2.training.checks.texts import spell
 from wav2vec2.training.data.audio_clips import TrainingDataError
-from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.run_config import FinetuneModelSection, FinetuneRun, TextSection
 
 
@@ -33,9 +32,9 @@ class ChosenTokenizer:
         return self.head_tokens is not None
 
 
-def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
+def choose_tokenizer(run: FinetuneRun, texts: ClipSource) -> ChosenTokenizer:
     """In this order: `text.vocabulary`; the checkpoint's own, if it has a head for tokens that spell all of the
-    training text; a vocabulary of the characters in that text."""
+    training text (`texts`); a vocabulary of the characters in that text."""
     saved, why_not = tokenizer_of_head(run.model, run.tuning.language)
     if run.text.vocabulary is not None:
         given, notes = with_choices(tokenizer_at(run.text.vocabulary, run.text), run.text)
@@ -46,11 +45,11 @@ def choose_tokenizer(run: FinetuneRun, data: TrainingData) -> ChosenTokenizer:
         kept = list(saved.tokens)
         saved, notes = with_choices(saved, run.text)
         any_will_do = run.text.on_unknown == "unknown"
-        lacking = "" if any_will_do else characters_without_token(clip_sources(data)[0], saved)
+        lacking = "" if any_will_do else characters_without_token(texts, saved)
         if not lacking:
             return ChosenTokenizer(saved, [f"vocabulary: the checkpoint's {len(saved)} tokens", *notes], kept)
         why_not = f"the checkpoint's vocabulary cannot spell {lacking}, so head and vocabulary are new"
-    built = vocabulary_of(clip_sources(data)[0], run.text)
+    built = vocabulary_of(texts, run.text)
     lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {built.report}".splitlines()]
     return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built, strict=True), lines, None)
 

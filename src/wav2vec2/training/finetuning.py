@@ -14,7 +14,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
-from wav2vec2.training.checks.clips import clip_sources
+from wav2vec2.training.checks.clips import ClipSource, clip_sources
 from wav2vec2.training.checks.examination import examine
 from wav2vec2.training.checks.report import DataProblemsError, ValidationReport
 from wav2vec2.training.checks.texts import spell
@@ -36,6 +36,9 @@ _HEAD = "lm_head"
 
 #: The share of blank frames that a new head begins with.
 _BLANKS = 0.7
+
+#: The clips of training and, if there are any, of evaluations, as checks see them.
+Sources = tuple[ClipSource, ClipSource | None]
 
 #: What was counted in the training text when the vocabulary was chosen.
 VOCABULARY_FILE = "vocabulary.txt"
@@ -80,15 +83,16 @@ def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
     """Data, tokens, model and task of a run, checked against each other."""
     require_what_is_named(run)
     data = TrainingData(run.data, run.run.seed, with_text=True)
-    chosen = choose_tokenizer(run, data)
+    sources = clip_sources(data)
+    chosen = choose_tokenizer(run, sources[0])
     refuse_other_tokens(run, chosen.tokenizer)
     extractor, about_input = make_extractor(run.model, run.data.normalize)
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
     model, about_model = make_ctc_model(run, chosen.tokenizer, chosen.keeps_head)
-    report = check_data(run, data, processor, model.config, main, chosen.head_tokens)
+    report = check_data(run, sources, processor, model.config, main, chosen.head_tokens)
     saved_beside = apply_tuning(model, run.tuning, run.run.seed)
     spelling = spelling_of(run, processor.tokenizer)
-    skipped = list(clips_to_skip(run, data, processor.tokenizer, spelling))
+    skipped = list(clips_to_skip(run, sources, processor.tokenizer, spelling))
     if main:
         write_findings(run, chosen, skipped)
     if run.text.on_unknown == "skip":
@@ -135,7 +139,7 @@ def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
 
 def check_data(
     run: FinetuneRun,
-    data: TrainingData,
+    sources: Sources,
     processor: Wav2Vec2Processor,
     config: Wav2Vec2Config,
     main: bool,
@@ -144,7 +148,7 @@ def check_data(
     """Whether data and model belong together, kept in the output folder whatever comes out. `head_tokens`: those that
     a head that is kept was trained for."""
     report = examine(
-        *clip_sources(data),
+        *sources,
         processor.tokenizer,
         processor.feature_extractor,
         config,
@@ -196,13 +200,13 @@ def spelling_of(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer) -> Wav2Vec2CT
 
 
 def clips_to_skip(
-    run: FinetuneRun, data: TrainingData, tokenizer: Wav2Vec2CTCTokenizer, scoring: Wav2Vec2CTCTokenizer
+    run: FinetuneRun, sources: Sources, tokenizer: Wav2Vec2CTCTokenizer, scoring: Wav2Vec2CTCTokenizer
 ) -> Iterator[Skipped]:
     """The clips that are left out because of a character without a token; those of an evaluation only if their texts
     cannot be spelled for `scoring` either."""
     if run.text.on_unknown != "skip":
         return
-    for source, other in zip(clip_sources(data), (tokenizer, scoring), strict=True):
+    for source, other in zip(sources, (tokenizer, scoring), strict=True):
         if source is None:
             continue
         found = spell(source, tokenizer)

@@ -79,9 +79,9 @@ def test_stocks_numbers(
         expected = stock(batch, **options)
     except ValueError:  # clips longer than max_length stay as they are, which stock's mask cannot say
         assert padding == "max_length" and max_length is not None and max_length < max(lengths) and not truncation
-        assert [len(row) for row in found["input_values"]] == [
-            sum(mask) for mask in found["attention_mask"]
-        ] or multiple
+        padded = max_length if multiple is None else -(-max_length // multiple) * multiple
+        assert [len(row) for row in found["input_values"]] == [max(length, padded) for length in lengths]
+        assert [sum(mask) for mask in found["attention_mask"]] == lengths
         return
     assert list(found) == list(expected)
     for name in expected:

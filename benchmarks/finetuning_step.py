@@ -29,14 +29,13 @@ import transformers
 from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.models.wav2vec2 import modeling_wav2vec2 as stock
-from wav2vec2.training.ctc_models import start_head_afresh
 
 import wav2vec2
 from wav2vec2.configuration import presets
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.training.data.audio_clips import LoadedClip
-from wav2vec2.training.finetuning import finetune
+from wav2vec2.training.finetuning import finetune, start_head_afresh
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import matmul_peak, update_operations
 from wav2vec2.training.settings.run_config import (
@@ -216,7 +215,7 @@ def starting_point(setting: Setting, options: argparse.Namespace) -> str:
     folder = options.learn[1] / "start"
     torch.manual_seed(setting.seed)
     model = wav2vec2.Wav2Vec2ForCTC(getattr(presets, setting.preset)(**start_settings()))
-    start_head_afresh(model)  # as our runs begin, for both
+    start_head_afresh(model, setting.seed)  # as our runs begin, for both
     model.save_pretrained(folder)
     processor().save_pretrained(folder)
     return str(folder)

@@ -11,7 +11,7 @@ from recognition_checkpoints import save_checkpoint
 from wav2vec2 import Transcriber
 from wav2vec2.modeling import precision as timed
 from wav2vec2.modeling.precision import bfloat16_slowdown, has_bfloat16_instructions
-from wav2vec2.training import announcing, starting
+from wav2vec2.training import starting
 
 
 def test_the_factor_is_that_of_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_a_slow_choice_is_warned_about_with_its_factor(
         origin=SimpleNamespace(seconds_per_update=None), data=SimpleNamespace(seconds_per_update=1.0)
     )
     accelerator = SimpleNamespace(device=torch.device(device), mixed_precision=precision)
-    said = announcing.warnings_of(run, accelerator)
+    said = starting.warnings_of(run, accelerator)
     assert len(said) == told
     assert not told or "takes 12.3 times as long as in float32" in said[0]
     if not torch.accelerator.is_available():

@@ -20,6 +20,8 @@ from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor
 
+pytestmark = pytest.mark.slow
+
 RUNNER = CliRunner()
 
 

@@ -13,6 +13,8 @@ from wav2vec2.processing.audio_files import audio_blocks, audio_duration, load_a
 from wav2vec2.processing.audio_sources import AudioError
 from wav2vec2.processing.container_headers import frame_length
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

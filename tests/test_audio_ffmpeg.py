@@ -14,6 +14,8 @@ from ffmpeg_programs import REAL_PROGRAMS, folder_of
 from wav2vec2.processing.audio_files import audio_blocks, audio_duration, load_audio
 from wav2vec2.processing.audio_sources import AudioError
 
+pytestmark = pytest.mark.slow
+
 #: Answers like the program: notes how it was called, and plays the AU file beside it, or does what BEHAVIOUR says.
 STAND_IN = """#!{python}
 import json, os, sys

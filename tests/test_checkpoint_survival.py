@@ -23,6 +23,8 @@ from checkpointed_runs import Run, new_run, restore, save, save_without_end
 from wav2vec2.training.saving import checkpoint_folders as folders
 from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 
 

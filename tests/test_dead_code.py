@@ -14,6 +14,8 @@ import transformers
 import wav2vec2
 from wav2vec2.configuration import presets
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 #: What stands here is a use; what stands in tests is none.
 USERS = ("src", "benchmarks", "examples", "docs")

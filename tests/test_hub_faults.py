@@ -20,7 +20,7 @@ NAME = "tester/model"
 FOR_EVER = 10_000
 
 # huggingface_hub 2.4 sends files by an argument that the HTTP library under it is about to rename.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from stock_twins import scatter_weights, stock_config
 import wav2vec2
 from wav2vec2 import CheckpointError, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining, Wav2Vec2ForSequenceClassification
 
+pytestmark = pytest.mark.slow
+
 
 def heard(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What this package logged."""

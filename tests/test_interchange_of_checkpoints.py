@@ -15,6 +15,8 @@ from stock_twins import VARIANTS, batch, own_config, scatter_weights, stock_conf
 import wav2vec2
 from wav2vec2.configuration import OWN_FIELDS
 
+pytestmark = pytest.mark.slow
+
 HEADS = [
     "Wav2Vec2Model",
     "Wav2Vec2ForPreTraining",

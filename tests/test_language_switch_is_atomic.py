@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 
 from wav2vec2 import CheckpointError, Wav2Vec2ForCTC
 
+pytestmark = pytest.mark.slow
+
 LAYER = "wav2vec2.encoder.layers.1.adapter_layer"
 FRENCH = "adapter.fra.safetensors"
 

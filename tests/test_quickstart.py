@@ -32,6 +32,7 @@ from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.update_step import Updater
 
 pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not installed")
+pytestmark = pytest.mark.slow
 
 PARTS = ("labelled", "development", "test")
 STAGES = ["make_recordings", "pretrain", "finetune", "build_language_model", "measure", "transcribe", "write_card"]

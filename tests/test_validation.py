@@ -20,6 +20,8 @@ from wav2vec2.training.data.audio_clips import Clip
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.data.clip_tables import ClipList
 
+pytestmark = pytest.mark.slow
+
 
 def clean(folder: Path) -> tuple[Path, Path]:
     """Manifests of clean data."""

@@ -19,6 +19,8 @@ from wav2vec2.training.checks.headers import chosen
 from wav2vec2.training.checks.sound import likeness, measure
 from wav2vec2.training.data.batch_loading import TrainingData
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ("duration", "sample_rate", "speaker", "transcript")
 needs_speech = needs_shared_data("librispeech_train", "fsdd")
 

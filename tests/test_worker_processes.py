@@ -19,7 +19,7 @@ from wav2vec2.training.data.worker_processes import SharedPickle
 
 TESTS = Path(worker_probe.__file__).parent
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and descriptors of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals and descriptors of POSIX")]
 
 BEGIN = """
 import sys, os, time, signal

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def test_ctrl_c_itself(tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("\n".join(zipf_sentences(60_000, 20_000, seed=2)))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "wav2vec2", "build-lm", str(tmp_path / "corpus.txt"), "-o", str(out / "lm")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # what a shell starts in the background ignores Ctrl-C, and so would its children
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     until = time.monotonic() + 60
     while not (out.is_dir() and any(place.is_dir() for place in out.iterdir())):
         assert process.poll() is None

@@ -122,6 +122,16 @@ def test_audio_counts_over_parts_and_processes(processes: int, padding: float, t
         assert line["audio_seconds_per_second"] * line["wall_seconds"] == pytest.approx(3.0)
 
 
+def test_a_checkpoint_is_continued_with_the_input_that_it_knows(audio: Path, tmp_path: Path) -> None:
+    """Its extractor decides whether waveforms are normalised, not `data.normalize`; and that is said."""
+    first = run(recipe(tmp_path / "first", audio, data__normalize=False, run__updates=1))
+    values = recipe(tmp_path / "second", audio, data__normalize=True, run__updates=1)
+    (process,) = start(tmp_path / "second", 1, "train", values | {"model": {"checkpoint": str(first / "model")}})
+    assert process.wait() == 0, process.said()
+    assert Wav2Vec2FeatureExtractor.from_pretrained(tmp_path / "second" / "model").do_normalize is False
+    assert "waveforms are not normalised, as the checkpoint's are, not as data.normalize says" in process.said()
+
+
 # --- recordings that cannot be read --------------------------------------------------------------------------------
 
 

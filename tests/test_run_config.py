@@ -10,6 +10,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wav2vec2 import finetune, pretrain
+from wav2vec2.training.classification import ClassificationRun, classify
 from wav2vec2.training.settings.recipe_files import listing, merged, scalar
 from wav2vec2.training.settings.recipes import (
     RunConfigError,
@@ -268,6 +270,18 @@ def test_a_run_made_in_python_is_checked_too() -> None:
     run.run.updates = 2.5  # type: ignore[assignment]
     with pytest.raises(RunConfigError, match=r"(?s)min_seconds=-1.0: must be at least 0.*updates=2.5: must be a whole"):
         check_run(run)
+
+
+@pytest.mark.parametrize(
+    ("train", "kind"), [(pretrain, PretrainRun), (finetune, FinetuneRun), (classify, ClassificationRun)]
+)
+def test_whatever_trains_checks_the_run_that_it_is_given(train: Any, kind: Any, tmp_path: Path) -> None:
+    """Before anything else: the audio is not looked for, and no folder is made."""
+    run = read_run(kind, None, ["model.preset=tiny", "data.train.0.path=nowhere", f"run.output={tmp_path / 'out'}"])
+    run.optimizer.learning_rate = 0.0
+    with pytest.raises(RunConfigError, match=r"optimizer\.learning_rate=0\.0: must be above 0"):
+        train(run)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_recipes_own_batch_is_kept_beside_an_override_of_it() -> None:

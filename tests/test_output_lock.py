@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from wav2vec2.training.saving.output_lock import OutputInUseError, take_output
+from wav2vec2.training.run_output import StartError, take_output
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from wav2vec2.training.saving.output_lock import take_output
+from wav2vec2.training.run_output import take_output
 held = take_output(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -23,7 +23,7 @@ def test_a_second_run_is_refused_until_the_first_has_ended_in_whatever_way(tmp_p
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(OutputInUseError, match="another run is at work"):
+        with pytest.raises(StartError, match="another run is at work"):
             take_output(tmp_path / "out")
         other.kill()
         other.wait()
@@ -36,6 +36,6 @@ def test_a_folder_is_free_again_when_the_file_is_closed(tmp_path: Path) -> None:
     for _ in range(2):
         held = take_output(tmp_path)
         assert held is not None
-        with pytest.raises(OutputInUseError):
+        with pytest.raises(StartError):
             take_output(tmp_path)
         held.close()

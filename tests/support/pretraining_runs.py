@@ -183,7 +183,7 @@ def train_until_killed(values: dict[str, Any], seed: int, share: float, event: i
 
     with (
         disk_full_now_and_then(seed, share),
-        patch("wav2vec2.training.starting.require_output"),  # a full disk is told of there, before the run
+        patch("wav2vec2.training.run_output.require_output"),  # a full disk is told of there, before the run
         patch.object(os, "fsync", counted(os.fsync)),
         patch.object(os, "rename", counted(os.rename)),
         patch.object(Updater, "__call__", counted(Updater.__call__)),

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import typer
 from accelerate import Accelerator
 
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.saving.main_process import told_by_main
-from wav2vec2.training.saving.output_lock import take_output
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import Run
 
@@ -37,6 +37,29 @@ def require_output(output: Path) -> None:
         raise StartError(
             f"run.output={output}: cannot be written to ({error.strerror}); give another folder"
         ) from error
+
+
+def take_output(folder: Path) -> IO[bytes] | None:
+    """Hold the folder until the returned file is closed, or the process ends in whatever way: of two runs in it, each
+    would write over the other's log and checkpoints.
+
+    None where the system or the disk knows no locks (Windows, some network shares): there, care is the user's.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".running").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StartError(f"{folder}: another run is at work in it; wait for it, or choose another output") from None
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 @dataclass
@@ -68,13 +91,11 @@ def held_output(run: Run, accelerator: Accelerator, resume: bool) -> Iterator[Ru
     with ExitStack() as held:
 
         def enter() -> Path | None:
-            try:
-                lock = take_output(folder)
-                if lock is not None:
-                    held.enter_context(lock)
-                newest = checkpoints.newest()
-            except ValueError as error:
-                raise StartError(str(error)) from error
+            require_output(folder)
+            lock = take_output(folder)
+            if lock is not None:
+                held.enter_context(lock)
+            newest = checkpoints.newest()
             if newest is not None and not resume:
                 raise StartError(
                     f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"

@@ -28,7 +28,7 @@ from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import Meter, matmul_peak
 from wav2vec2.training.progress.training_log import TrainingLog
-from wav2vec2.training.run_output import RunOutput, StartError, held_output, require_output
+from wav2vec2.training.run_output import RunOutput, StartError, held_output
 from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.saving.main_process import on_main_first
 from wav2vec2.training.settings.run_config import Run, changes, write_run
@@ -82,20 +82,19 @@ def opened(run: Run, resume: bool, read: Callable[[RunOutput], T]) -> Iterator[t
     accelerator = make_accelerator(run.run.precision)
     set_seed(run.run.seed)
 
-    def look() -> None:
+    def look_and_read() -> T:
         require_checkpoint(run.model)
-        require_output(Path(run.run.output))
         if run.run.attention == "flash_attention_2" and not is_flash_attn_2_available():
             raise StartError(
                 "run.attention=flash_attention_2: the package flash-attn is not installed, or has no GPU here"
             )
+        return read(output)
 
     def elsewhere(error: Exception) -> StartError:  # the others would tell of a connection that was lost
         return StartError(f"the main process could not start: {type(error).__name__}: {error}")
 
-    on_main_first(accelerator, look, elsewhere)
     with held_output(run, accelerator, resume) as output:
-        yield accelerator, output, on_main_first(accelerator, lambda: read(output), elsewhere)
+        yield accelerator, output, on_main_first(accelerator, look_and_read, elsewhere)
 
 
 def prepare(
@@ -172,10 +171,11 @@ def facts_of(run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel,
     """All that a figure of this run depends on. No paths and no names of users."""
     hours, seconds = data.hours, run.data.seconds_per_update
     epochs = run.run.updates * seconds / (3600 * hours) if hours else None
+    model_name = run.model.preset or _named(str(run.model.checkpoint))
     peak = matmul_peak(_DTYPES[accelerator.mixed_precision], accelerator.device)
     return {
         "recipe": run.origin.recipe,
-        "model": run.model.preset or _named(str(run.model.checkpoint)),
+        "model": model_name,
         "architecture": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),

@@ -155,11 +155,11 @@ class TrainingData:
                 label = _label(sources, number)
                 try:
                     known = replace(source, format=kind_of(source))
-                    if source.streaming:
+                    if not source.streaming:
+                        self._tables[where, number] = read_source(known, cache, label, with_text=with_text)
+                    else:
                         self._streams[number] = DatasetStream(known, known.format, label, with_text=with_text)
                         self._streams[number].check()
-                    else:
-                        self._tables[where, number] = read_source(known, cache, label, with_text=with_text)
                 except TrainingDataError as error:
                     raise TrainingDataError(f"data.{where}.{number}: {error}") from error
                 self._sources[where].append(known)
@@ -168,7 +168,7 @@ class TrainingData:
         """Choose among the clips that were read, and plan updates and evaluations with them."""
         self.valid_left_out: dict[str, int] = {}
         self.valid = self._evaluation() if self.section.valid else None
-        self._plan, self.summary = self._streamed() if self._streams else self._mapped()
+        self._plan, self.summary = self._mapped() if not self._streams else self._streamed()
 
     @property
     def train_tables(self) -> list[ClipTable | DatasetStream]:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.audio_files import audio_duration
 from wav2vec2.training.data.audio_clips import Skipped
+from wav2vec2.training.data.clip_tables import DatasetTable, FileTable
 
 #: Headers read at once: most of the time of each is waiting for the disk.
 _THREADS = 8
@@ -30,24 +29,6 @@ _AT_ONCE = 256
 
 #: What an entry is compared by: size in bytes and time of change in nanoseconds.
 Stamp = tuple[int, int]
-
-
-class Unmeasured(Protocol):
-    """Clips of which some lengths are not known yet."""
-
-    #: Seconds (n,), NaN where they are not known.
-    seconds: NDArray[np.float64]
-    #: The clips whose headers could not be read, and why.
-    problems: list[Skipped]
-
-    def id(self, index: int) -> str:
-        """What reports call a clip."""
-
-    def entry(self, index: int) -> tuple[str, Stamp]:
-        """What a cache of durations knows a clip by. An `OSError` or `ValueError` where there is no such file."""
-
-    def encoded(self, indices: Iterable[int]) -> Iterator[tuple[int, Path | bytes]]:
-        """Some clips with their encoded audio, or where it lies, not all of it in memory at once."""
 
 
 class DurationCache:
@@ -109,7 +90,7 @@ class DurationCache:
         return {name: (size, changed, seconds) for name, (size, changed, seconds) in json.loads(body).items()}
 
 
-def measure(table: Unmeasured, cache: DurationCache) -> None:
+def measure(table: FileTable | DatasetTable, cache: DurationCache) -> None:
     """Put in the seconds that a table lacks, from the cache or the headers; what cannot be read joins its problems."""
     reasons: dict[int, str] = {}
     entries: dict[int, tuple[str, Stamp]] = {}

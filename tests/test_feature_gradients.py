@@ -104,7 +104,7 @@ def test_weight_decay_does_not_move_them_under_trainer(tmp_path: Path) -> None:
 def test_a_pretraining_run_gives_them_to_no_optimizer(factor: float) -> None:
     """Nor to a wrapper, nor to the count of what is trained."""
     section = ModelSection(preset="tiny", config={"feature_grad_mult": factor})
-    model, _ = make_model_of_run(Wav2Vec2ForPreTraining, section, None)
+    model, *_ = make_model_of_run(Wav2Vec2ForPreTraining, section, None)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any(".feature_extractor." in name for name in trained) == (factor > 0)
     assert any(".encoder." in name for name in trained)

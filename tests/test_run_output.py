@@ -3,9 +3,17 @@
 import json
 from pathlib import Path
 
-from wav2vec2.training.run_output import RUN_FILE, changes, write_run
 from wav2vec2.training.settings.recipes import from_dict
-from wav2vec2.training.settings.run_config import DataSection, ModelSection, PretrainRun, RunSection, Source
+from wav2vec2.training.settings.run_config import (
+    RUN_FILE,
+    DataSection,
+    ModelSection,
+    PretrainRun,
+    RunSection,
+    Source,
+    changes,
+    write_run,
+)
 
 
 def run_with(tmp_path: Path, **settings: object) -> PretrainRun:

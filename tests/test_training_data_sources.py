@@ -13,7 +13,7 @@ from wav2vec2.processing.waveforms import resample
 from wav2vec2.training.data import durations
 from wav2vec2.training.data.audio_clips import Clip, LengthLimits, TrainingDataError, crop_start, load_clip
 from wav2vec2.training.data.clip_tables import FileTable
-from wav2vec2.training.data.durations import DurationCache, file_durations
+from wav2vec2.training.data.durations import DurationCache, measure
 from wav2vec2.training.data.source_reading import kind_of, read_source
 from wav2vec2.training.settings.run_config import Source
 
@@ -133,10 +133,11 @@ def test_ten_thousand_cached_durations_take_a_second(tmp_path: Path, headers: li
         cache.put(str(path), (status.st_size, status.st_mtime_ns), 3.5)
     cache.save()
     begun = time.perf_counter()
-    seconds, reasons = file_durations(paths, DurationCache(tmp_path / "cache", "test"))
+    table = FileTable(paths, [path.name for path in paths], np.full(len(paths), np.nan))
+    measure(table, DurationCache(tmp_path / "cache", "test"))
     assert time.perf_counter() - begun < 1
-    assert (seconds == 3.5).all()
-    assert (reasons, headers) == ({}, [])
+    assert (table.seconds == 3.5).all()
+    assert (table.problems, headers) == ([], [])
 
 
 @pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3"])

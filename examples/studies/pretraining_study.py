@@ -43,7 +43,7 @@ from wav2vec2.training.settings.run_config import (  # noqa: E402
     ScheduleSection,
     Source,
 )
-from wav2vec2.training.starting import make_accelerator, started  # noqa: E402
+from wav2vec2.training.starting import make_accelerator, opened, started  # noqa: E402
 from wav2vec2.training.sums_over_processes import add, as_numbers  # noqa: E402
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask  # noqa: E402
 from wav2vec2.training.tasks.task import Sums  # noqa: E402
@@ -125,17 +125,15 @@ def train(part: str, data: Path, work: Path) -> None:
     run = run_of(part, int(seed), data, work, UPDATES[kind])
     torch.set_num_threads(1)
     begun = time.monotonic()
-    accelerator = make_accelerator(run.run.precision)
-    set_seed(run.run.seed)
-    audio = TrainingData(run.data, run.run.seed)
-    extractor = Wav2Vec2FeatureExtractor()
-    model: Any = make_model(Wav2Vec2ForPreTraining, run.model, None)[0]
-    task: Any = PretrainingTask(model.config, extractor, run.run.seed)
-    if kind == "stock":
-        task = StockPretrainingTask(model.config, extractor, run.run.seed)
-        model = task.model()
-    with started(run, accelerator, model, task, audio, [extractor]) as loop:
-        loop.train()
+    with opened(run, True, lambda _: TrainingData(run.data, run.run.seed)) as (accelerator, output, audio):
+        extractor = Wav2Vec2FeatureExtractor()
+        model: Any = make_model(Wav2Vec2ForPreTraining, run.model, None)[0]
+        task: Any = PretrainingTask(model.config, extractor, run.run.seed)
+        if kind == "stock":
+            task = StockPretrainingTask(model.config, extractor, run.run.seed)
+            model = task.model()
+        with started(run, accelerator, output, model, task, audio, [extractor]) as loop:
+            loop.train()
     write_json(
         work / part / "seconds.json", {"seconds": time.monotonic() - begun, "hardware": hardware(accelerator.device)}
     )

@@ -183,7 +183,7 @@ def train_until_killed(values: dict[str, Any], seed: int, share: float, event: i
 
     with (
         disk_full_now_and_then(seed, share),
-        patch("wav2vec2.training.starting.require_output"),  # a full disk is told of there, before the run
+        patch("wav2vec2.training.run_output.require_output"),  # a full disk is told of there, before the run
         patch.object(os, "fsync", counted(os.fsync)),
         patch.object(os, "rename", counted(os.rename)),
         patch.object(Updater, "__call__", counted(Updater.__call__)),
@@ -197,10 +197,10 @@ def train_collapsed(values: dict[str, Any]) -> None:
     real = model_making.make_model
 
     def collapsed(*arguments: Any) -> Any:
-        model, missing = real(*arguments)
+        model, *said = real(*arguments)
         with torch.no_grad():
             model.quantizer.weight_proj.bias.unflatten(0, (model.quantizer.num_groups, -1))[:, 0] = 1e4
-        return model, missing
+        return model, *said
 
     with patch.object(pretraining, "make_model", collapsed):
         train(values)
@@ -255,7 +255,7 @@ def train_sharded(values: dict[str, Any]) -> None:
         PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         return accelerator
 
-    with patch.object(pretraining, "make_accelerator", sharding):
+    with patch.object(starting, "make_accelerator", sharding):
         train_and_record(values)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
 from wav2vec2.quickstart.manifest_files import LONGEST, SHORTEST, Corpus, Utterance, minutes_of, write_manifest
 from wav2vec2.training.data.clip_tables import FileTable
-from wav2vec2.training.data.durations import DurationCache, file_durations
+from wav2vec2.training.data.durations import DurationCache, measure
 from wav2vec2.training.data.source_reading import read_source
 from wav2vec2.training.settings.run_config import Source
 
@@ -140,13 +140,14 @@ def _labelled(audio: Path, transcripts: Path, folder: Path) -> tuple[list[Uttera
         )
     located = {_located(one, audio).resolve(): one for one in spoken}
     paths = list(located)
-    seconds, reasons = file_durations(paths, DurationCache(folder / "durations", str(transcripts.resolve())))
-    if len(reasons) == len(paths):
+    table = FileTable(paths, [path.name for path in paths], np.full(len(paths), np.nan))
+    measure(table, DurationCache(folder / "durations", str(transcripts.resolve())))
+    seconds, faults = table.seconds, [f"{one.id}: {one.reason}" for one in table.problems]
+    if len(faults) == len(paths):
         raise RecordingsError(
             f"--transcripts: of the {len(paths)} recordings in {transcripts} none can be read, as "
-            f"{spoken[0].path} ({reasons[0]}); paths are relative to the manifest or to {audio}"
+            f"{spoken[0].path} ({table.problems[0].reason}); paths are relative to the manifest or to {audio}"
         )
-    faults = [f"{paths[index].name}: {reason}" for index, reason in sorted(reasons.items())]
     usable = (seconds >= SHORTEST) & (seconds <= LONGEST)  # false for NaN
     faults += [
         f"{paths[index].name}: {seconds[index]:.1f} s long, must be {SHORTEST:g} to {LONGEST:g} s"

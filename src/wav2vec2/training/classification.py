@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from accelerate.utils import set_seed
 from torch import nn
 
 from wav2vec2.configuration import Wav2Vec2Config
@@ -22,14 +21,14 @@ from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.manifests import Recording, read_manifest
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.model_making import make_extractor, make_model, notes_on, start_afresh
+from wav2vec2.training.model_making import make_extractor, make_model, start_afresh
 from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.settings.finetuning_sections import TuningSection
 from wav2vec2.training.settings.recipes import check_run, read_run
 from wav2vec2.training.settings.run_config import Source, SupervisedRun
 from wav2vec2.training.settings.run_sections import CountOrZero
 from wav2vec2.training.settings.typed_values import OneOf
-from wav2vec2.training.starting import main_first, make_accelerator, require_what_is_named, started
+from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.tuning_methods import apply_tuning
 
@@ -77,22 +76,19 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
     """Train until `run.run.updates` updates are done, from the newest whole checkpoint if there is one, and say where
     the results lie."""
     check_run(run)
-    accelerator = make_accelerator(run.run.precision)
-    set_seed(run.run.seed)
-    labels, data = main_first(accelerator, lambda: read_labelled(run))  # the main process reads durations for all
-    model, about_model = make_classifier(run, labels)
-    beside = apply_tuning(model, run.tuning, run.run.seed)
-    extractor, about_input = make_extractor(run.model, run.data.normalize)
-    task = make_task(run, model.config, extractor, labels, data)
-    notes = [*about_input, *about_model]
-    with started(run, accelerator, model, task, data, [extractor, *beside], resume, notes) as loop:
-        loop.train()
+    with opened(run, resume, lambda _: read_labelled(run)) as (accelerator, output, (labels, data)):
+        model, about_model = make_classifier(run, labels)
+        beside = apply_tuning(model, run.tuning, run.run.seed)
+        extractor, about_input = make_extractor(run.model, run.data.normalize)
+        task = make_task(run, model.config, extractor, labels, data)
+        notes = [*about_input, *about_model]
+        with started(run, accelerator, output, model, task, data, [extractor, *beside], notes) as loop:
+            loop.train()
     return Path(run.run.output)
 
 
 def read_labelled(run: ClassificationRun) -> tuple[list[str], TrainingData]:
-    """Labels and data, after what takes no time to see is seen."""
-    require_what_is_named(run)
+    """The labels of the training data, and the data."""
     choose_columns(run)
     return labels_of(run), TrainingData(run.data, run.run.seed, with_text=run.task != "speakers")
 
@@ -163,9 +159,9 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Wav2Vec2
     """
     kind, layer = _HEADS[run.task]
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
-    model, missing = make_model(kind, run.model, run.run.attention, head=layer, **names)
+    model, missing, notes = make_model(kind, run.model, run.run.attention, head=layer, **names)
     if run.model.checkpoint is None:
-        return model, ["from scratch: no weight is pretrained", *notes_on(run.model, model.config)]
+        return model, ["from scratch: no weight is pretrained", *notes]
     saved, head = labels_of_head(run.model.checkpoint, kind), model.get_submodule(layer)
     if run.head == "auto" and saved is not None and sorted(saved) == sorted(labels):
         _put_in_order(head, [saved.index(label) for label in labels])
@@ -175,7 +171,7 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Wav2Vec2
         start_afresh(head, run.run.seed, model.config.initializer_range if isinstance(head, nn.Linear) else 1.0)
         fresh = ", ".join([*missing, f"{layer}, the layer of {len(labels)} labels"])
         said = [f"starts afresh: {fresh}{_other_labels(labels, saved)}"]
-    return model, [*said, *notes_on(run.model, model.config)]
+    return model, [*said, *notes]
 
 
 def labels_of_head(checkpoint: str, kind: type[Wav2Vec2PreTrainedModel]) -> list[str] | None:

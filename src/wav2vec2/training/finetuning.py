@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
@@ -22,12 +21,12 @@ from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choo
 from wav2vec2.training.data.audio_clips import Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.model_making import make_extractor, make_model, notes_on, start_afresh
-from wav2vec2.training.run_output import StartError
-from wav2vec2.training.saving.checkpoints import Checkpoints, Saveable
+from wav2vec2.training.model_making import make_extractor, make_model, start_afresh
+from wav2vec2.training.run_output import RunOutput, StartError
+from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import FinetuneRun
-from wav2vec2.training.starting import main_first, make_accelerator, require_what_is_named, started
+from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tuning_methods import apply_tuning
 
@@ -69,23 +68,21 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
     """
     check_run(run)
     require_scorer(run)
-    accelerator = make_accelerator(run.run.precision)
-    set_seed(run.run.seed)
-    # the main process reads the durations for all, and writes what was found
-    ready = main_first(accelerator, lambda: prepare_finetuning(run, main=accelerator.is_main_process))
-    beside = [ready.processor, *ready.saved_beside]
-    with started(run, accelerator, ready.model, ready.task, ready.data, beside, resume, ready.notes) as loop:
-        loop.train()
+    with opened(run, resume, lambda output: prepare_finetuning(run, output)) as (accelerator, output, ready):
+        beside = [ready.processor, *ready.saved_beside]
+        with started(run, accelerator, output, ready.model, ready.task, ready.data, beside, ready.notes) as loop:
+            loop.train()
     return Path(run.run.output)
 
 
-def prepare_finetuning(run: FinetuneRun, main: bool = True) -> Prepared:
-    """Data, tokens, model and task of a run, checked against each other."""
-    require_what_is_named(run)
+def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Prepared:
+    """Data, tokens, model and task of a run, checked against each other, and against what lies in its output folder."""
+    main = output is None or output.main
     data = TrainingData(run.data, run.run.seed, with_text=True)
     sources = clip_sources(data)
     chosen = choose_tokenizer(run, sources[0])
-    refuse_other_tokens(run, chosen.tokenizer)
+    if output is not None and output.newest is not None:
+        refuse_other_tokens(output.folder, load_tokenizer(output.newest, strict=True), chosen.tokenizer)
     extractor, about_input = make_extractor(run.model, run.data.normalize)
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
     model, about_model = make_ctc_model(run, chosen.tokenizer, chosen.keeps_head)
@@ -106,7 +103,7 @@ def make_ctc_model(
     run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer, keep_head: bool
 ) -> tuple[Wav2Vec2ForCTC, list[str]]:
     """A model with one logit for each token, and what is to be said of it."""
-    model, missing = make_model(
+    model, missing, notes = make_model(
         Wav2Vec2ForCTC,
         run.model,
         run.run.attention,
@@ -121,7 +118,7 @@ def make_ctc_model(
     start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"
     if run.model.checkpoint is None:
         start = "from scratch: no weight is pretrained"
-    return model, [start, *notes_on(run.model, model.config)]
+    return model, [start, *notes]
 
 
 def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
@@ -176,18 +173,14 @@ def require_scorer(run: FinetuneRun) -> None:
         raise ImportError('evaluations need jiwer, which is not installed: pip install "wav2vec2[train]"')
 
 
-def refuse_other_tokens(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer) -> None:
+def refuse_other_tokens(output: Path, before: Wav2Vec2CTCTokenizer, now: Wav2Vec2CTCTokenizer) -> None:
     """A run that is resumed spells as it did: after a change of text or choices, a head's logits would get other
     meanings without a word."""
-    newest = Checkpoints(Path(run.run.output) / "checkpoints").newest()
-    if newest is None:
-        return
-    before = load_tokenizer(newest, strict=True)
-    if (before.tokens, before.normalization) != (tokenizer.tokens, tokenizer.normalization):
+    if (before.tokens, before.normalization) != (now.tokens, now.normalization):
         raise StartError(
-            f"run.output={run.run.output} holds a run with another vocabulary ({len(before)} tokens, now "
-            f"{len(tokenizer)}) or other choices under text: the training text or text.* have changed since. Put them "
-            "back, or choose another output"
+            f"run.output={output} holds a run with another vocabulary ({len(before)} tokens, now {len(now)}) or other "
+            "choices under text: the training text or text.* have changed since. Put them back, or choose another "
+            "output"
         )
 
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wav2vec2.training.settings.run_config import GuardSection
+from wav2vec2.training.settings.run_config import GuardSection, Run
+from wav2vec2.training.tasks.task import Task
 
 #: Below this perplexity a group uses one code for nearly everything.
 COLLAPSED_PERPLEXITY = 2.0
@@ -191,3 +192,17 @@ class Guards:
             "schedule.warmup, set model.config.mask_time_prob to 0.65, raise data.seconds_per_update, and listen to "
             "what data.train points to. guards.stalled=false goes on all the same."
         )
+
+
+def guards_of(run: Run, task: Task, gradient_scaler: bool, counted: Mapping[str, Any]) -> Guards:
+    """The guards of a run with what its task says of itself, and with what they had `counted`, {} at the beginning."""
+    guards = Guards(
+        run.guards,
+        num_groups=task.num_groups,
+        chance=task.chance,
+        warmup_updates=round(run.schedule.warmup * run.run.updates),
+        gradient_scaler=gradient_scaler,
+    )
+    if counted:
+        guards.load_state_dict(counted)
+    return guards

@@ -67,8 +67,9 @@ def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config:
 
 def make_model(
     kind: type[Model], section: ModelSection, attention: str | None, head: str | None = None, **values: Any
-) -> tuple[Model, list[str]]:
-    """A model in float32, and the names of parameters beside its head that the checkpoint does not have.
+) -> tuple[Model, list[str], list[str]]:
+    """A model in float32, the names of parameters beside its head that the checkpoint does not have, and what else is
+    to be said of it.
 
     `values` are fields of the configuration that the run decides: how many tokens, which labels. `head` names the
     module that may have another size than the checkpoint's; without one, everything must be there and fit.
@@ -85,9 +86,11 @@ def make_model(
             model = kind.from_pretrained(section.checkpoint, **options)
         else:
             model, missing = _under_another_head(kind, section.checkpoint, head, options)
+    notes = layout_notes(section, model.config)
     if model.config.feature_grad_mult == 0:
         model.freeze_feature_encoder()
-    return model, missing
+        notes.append("the convolutional encoder is not trained")
+    return model, missing, notes
 
 
 def _under_another_head(
@@ -125,24 +128,19 @@ def make_extractor(section: ModelSection, normalize: bool) -> tuple[Wav2Vec2Feat
     return extractor, [f"waveforms {said} normalised, as the checkpoint's are, not as data.normalize says"]
 
 
-def notes_on(section: ModelSection, config: Wav2Vec2Config) -> list[str]:
-    """What is to be said of a model besides where its weights are from."""
-    frozen = ["the convolutional encoder is not trained"] if config.feature_grad_mult == 0 else []
-    return [*layout_notes(section, config), *frozen]
-
-
 def layout_notes(model: ModelSection, config: Wav2Vec2Config) -> list[str]:
     """A sentence on each value that was asked for and is the checkpoint's own instead."""
-    notes = []
-    for name in LAYOUT:
-        asked, own = model.config.get(name), getattr(config, name)
-        if model.checkpoint is not None and name in model.config and _plain(asked) != _plain(own):
-            notes.append(f"model.config.{name}={asked} is not used: the checkpoint was trained with {own}")
-    return notes
 
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return [
+        f"model.config.{name}={model.config[name]} is not used: the checkpoint was trained with {getattr(config, name)}"
+        for name in LAYOUT
+        if model.checkpoint is not None
+        and name in model.config
+        and plain(model.config[name]) != plain(getattr(config, name))
+    ]
 
 
 def _require_model_folder(place: Path, said: str) -> None:

@@ -1,35 +1,21 @@
-"""The output folder of a run: held while it is at work, with what the run was asked to be and what it gives in the
-end; and where a run goes on from."""
+"""The output folder of a run: held while it is at work, where the run goes on from, and what it gives in the end."""
 
-import json
 import os
-import re
 import shutil
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import typer
 from accelerate import Accelerator
 
-from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.training.saving.checkpoints import Checkpoints
 from wav2vec2.training.saving.main_process import told_by_main
-from wav2vec2.training.saving.output_lock import take_output
 from wav2vec2.training.saving.training_state import TrainingState
-from wav2vec2.training.settings.run_config import Run, to_dict
-
-RUN_FILE = "run.json"
-
-#: What may change between two starts without a word: how often is looked, how much is kept, how fast it goes.
-_FREE = (
-    *("run.output", "run.log_every", "run.keep", "run.trackers", "run.report", "run.save"),
-    *("data.workers", "data.cache", "origin."),
-)
-
-#: Of a source that came or went, its path says enough.
-_DETAIL = re.compile(r"data\.(train|valid)\.\d+\.(?!path$).*")
+from wav2vec2.training.settings.run_config import Run
 
 
 class StartError(ValueError):
@@ -53,79 +39,80 @@ def require_output(output: Path) -> None:
         ) from error
 
 
-def enter_output(
-    accelerator: Accelerator, checkpoints: Checkpoints, resume: bool
-) -> tuple[AbstractContextManager[Any], Path | None]:
+def take_output(folder: Path) -> IO[bytes] | None:
+    """Hold the folder until the returned file is closed, or the process ends in whatever way: of two runs in it, each
+    would write over the other's log and checkpoints.
+
+    None where the system or the disk knows no locks (Windows, some network shares): there, care is the user's.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / ".running").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise StartError(f"{folder}: another run is at work in it; wait for it, or choose another output") from None
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+@dataclass
+class RunOutput:
+    """The output folder of a run that is at work in it."""
+
+    #: Where it is.
+    folder: Path
+    #: Whether this process is the one that writes into it.
+    main: bool
+    #: The checkpoints in it.
+    checkpoints: Checkpoints
+    #: The newest whole checkpoint of the start, None of a new run.
+    newest: Path | None
+    #: Where the run stands, once its newest checkpoint is restored.
+    state: TrainingState = field(default_factory=TrainingState)
+
+
+@contextmanager
+def held_output(run: Run, accelerator: Accelerator, resume: bool) -> Iterator[RunOutput]:
     """Hold the output folder, and say where to go on from, as the main process sees it.
 
-    The checkpoints of another run are not written over. What is wrong is raised on all processes.
+    The checkpoints of another run are not written over. What is wrong is raised on all processes. When the context is
+    left without an error, the finished model lies in the folder `model`, with the report beside it.
     """
-    held: list[AbstractContextManager[Any] | None] = []
+    folder, main = Path(run.run.output), accelerator.is_main_process
+    checkpoints = Checkpoints(folder / "checkpoints", run.run.keep_last, run.run.keep_best)
 
-    def enter() -> Path | None:
-        try:
-            held.append(take_output(checkpoints.folder.parent))
+    with ExitStack() as held:
+
+        def enter() -> Path | None:
+            require_output(folder)
+            lock = take_output(folder)
+            if lock is not None:
+                held.enter_context(lock)
             newest = checkpoints.newest()
-        except ValueError as error:
-            raise StartError(str(error)) from error
-        if newest is not None and not resume:
-            raise StartError(
-                f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"
-            )
-        return newest
+            if newest is not None and not resume:
+                raise StartError(
+                    f"{checkpoints.folder} holds the checkpoints of a run: resume it, or choose another output"
+                )
+            return newest
 
-    newest = told_by_main(accelerator, enter, lambda error: StartError(str(error)))
-    return next(filter(None, held), nullcontext()), newest
-
-
-def write_run(run: Run, output: Path) -> None:
-    """The resolved run, whole or not at all, so that it can be repeated."""
-    output.mkdir(parents=True, exist_ok=True)
-    with replaced_file(output / RUN_FILE) as file:
-        file.write((json.dumps(to_dict(run), indent=2) + "\n").encode())
-
-
-def changes(run: Run, output: Path) -> list[str]:
-    """How a run that goes on differs from the one that began, a sentence each."""
-    path = output / RUN_FILE
-    if not path.is_file():
-        return []
-    before, now = _leaves(json.loads(path.read_text(encoding="utf-8"))), _leaves(to_dict(run))
-    return [
-        f"changed since the run began: {key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(_FREE) and not _is_told_elsewhere(key, before, now)
-    ]
-
-
-def _is_told_elsewhere(key: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """An empty list or section that is filled, or the details of what fills it: the new value's main key tells."""
-    empty = {repr(before.get(key)), repr(now.get(key))} in ({"[]", "None"}, {"{}", "None"})
-    return empty or ((key not in before or key not in now) and _DETAIL.fullmatch(key) is not None)
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and their values."""
-    if isinstance(tree, dict) and tree:
-        items = tree.items()
-    elif isinstance(tree, list) and tree:
-        items = {str(index): value for index, value in enumerate(tree)}.items()
-    else:
-        return {prefix: tree}
-    return {
-        key: value for name, child in items for key, value in _leaves(child, f"{prefix}.{name}".lstrip(".")).items()
-    }
-
-
-def finish(run: Run, checkpoints: Checkpoints, output: Path, state: TrainingState) -> None:
-    """The finished model and the report, and where they are."""
-    if state.update >= run.run.updates:
-        publish_model(checkpoints, output / "model")
-        typer.echo(f"model: {output / 'model'}", err=True)
-    if run.run.report:
-        report(output)
-    if (output / "unreadable.tsv").is_file():
-        typer.echo(f"recordings that could not be read: {output / 'unreadable.tsv'}", err=True)
+        newest = told_by_main(accelerator, enter, lambda error: StartError(str(error)))
+        output = RunOutput(folder, main, checkpoints, newest)
+        yield output
+    if main and output.state.update >= run.run.updates:
+        publish_model(checkpoints, folder / "model")
+        typer.echo(f"model: {folder / 'model'}", err=True)
+    if main and run.run.report:
+        report(folder)
+    if main and (folder / "unreadable.tsv").is_file():
+        typer.echo(f"recordings that could not be read: {folder / 'unreadable.tsv'}", err=True)
+    accelerator.wait_for_everyone()
 
 
 def report(output: Path) -> None:

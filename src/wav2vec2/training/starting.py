@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, set_seed
 from torch import nn
 from transformers.utils import is_flash_attn_2_available
 
@@ -22,17 +22,16 @@ from wav2vec2.modeling.precision import has_bfloat16_instructions, told_if_slow
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.guards import Guards
+from wav2vec2.training.guards import guards_of
 from wav2vec2.training.loop import Loop
 from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import Meter, matmul_peak
 from wav2vec2.training.progress.training_log import TrainingLog
-from wav2vec2.training.run_output import StartError, changes, enter_output, finish, require_output, write_run
-from wav2vec2.training.saving.checkpoints import Checkpoints, Saveable
+from wav2vec2.training.run_output import RunOutput, StartError, held_output
+from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.saving.main_process import on_main_first
-from wav2vec2.training.saving.training_state import TrainingState
-from wav2vec2.training.settings.run_config import Run
+from wav2vec2.training.settings.run_config import Run, changes, write_run
 from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
 
@@ -40,19 +39,6 @@ T = TypeVar("T")
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float16}
-
-
-def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """The work of each process, the main one's before that of the others, which find what it has kept.
-
-    If it fails there, it fails on all, and the main process's error is the one that says why: the others would tell of
-    a connection that was lost.
-    """
-
-    def elsewhere(error: Exception) -> StartError:
-        return StartError(f"the main process could not start: {type(error).__name__}: {error}")
-
-    return on_main_first(accelerator, work, elsewhere)
 
 
 def has_fast_bf16() -> bool:
@@ -85,13 +71,30 @@ def make_accelerator(precision: str) -> Accelerator:
     return accelerator
 
 
-def require_what_is_named(run: Run) -> None:
-    """Look at what a run names outside of itself before hours of audio are looked through: the checkpoint is one, the
-    output folder takes files, the implementation of attention is installed."""
-    require_checkpoint(run.model)
-    require_output(Path(run.run.output))
-    if run.run.attention == "flash_attention_2" and not is_flash_attn_2_available():
-        raise StartError("run.attention=flash_attention_2: the package flash-attn is not installed, or has no GPU here")
+@contextmanager
+def opened(run: Run, resume: bool, read: Callable[[RunOutput], T]) -> Iterator[tuple[Accelerator, RunOutput, T]]:
+    """What a run computes with, its output folder, which is its own until the context is left, and what `read` gives.
+
+    Every process reads, the main one first, which keeps the durations of the audio for the others. But what a run names
+    outside of itself is looked at before hours of audio are looked through: the checkpoint is one, the output folder
+    takes files, the implementation of attention is installed.
+    """
+    accelerator = make_accelerator(run.run.precision)
+    set_seed(run.run.seed)
+
+    def look_and_read() -> T:
+        require_checkpoint(run.model)
+        if run.run.attention == "flash_attention_2" and not is_flash_attn_2_available():
+            raise StartError(
+                "run.attention=flash_attention_2: the package flash-attn is not installed, or has no GPU here"
+            )
+        return read(output)
+
+    def elsewhere(error: Exception) -> StartError:  # the others would tell of a connection that was lost
+        return StartError(f"the main process could not start: {type(error).__name__}: {error}")
+
+    with held_output(run, accelerator, resume) as output:
+        yield accelerator, output, on_main_first(accelerator, look_and_read, elsewhere)
 
 
 def prepare(
@@ -119,84 +122,60 @@ def prepare(
 def started(
     run: Run,
     accelerator: Accelerator,
+    output: RunOutput,
     model: Wav2Vec2PreTrainedModel,
     task: Task,
     data: TrainingData,
     saved_beside: Sequence[Saveable],
-    resume: bool = True,
     notes: Sequence[str] = (),
 ) -> Iterator[Loop]:
-    """A loop that begins wherever the output folder stands. `notes` are said before the first update.
-
-    When the context is left without an error, the finished model lies in the folder `model`.
-    """
-    output, main = Path(run.run.output), accelerator.is_main_process
-    checkpoints = Checkpoints(output / "checkpoints", run.run.keep_last, run.run.keep_best)
-    held, newest = enter_output(accelerator, checkpoints, resume)
-    peak = matmul_peak(_DTYPES[accelerator.mixed_precision], accelerator.device)
-    facts = facts_of(run, accelerator, model, data, peak)
+    """A loop that begins wherever the output folder stands. `notes` are said before the first update."""
+    facts = facts_of(run, accelerator, model, data)
+    told, warned = sentences(facts, data), warnings_of(run, accelerator)
     wrapped, optimizer = prepare(accelerator, model, run)
-    state = TrainingState()
-    if newest is not None:
-        state = checkpoints.restore(newest, accelerator, wrapped, optimizer)
-    with held, TrainingLog(output, run.run.trackers, run.run.updates, main=main, begin_at=state.update) as log:
+    if output.newest is not None:
+        output.state = output.checkpoints.restore(output.newest, accelerator, wrapped, optimizer)
+    state = output.state
+    with TrainingLog(output.folder, run.run.trackers, run.run.updates, main=output.main, begin_at=state.update) as log:
         log.truncate_to(state.log_bytes)
-        changed = changes(run, output) if state.update else []
-        for line in [*sentences(facts, data, state.update), *notes, *warnings_of(run, accelerator), *changed]:
+        changed = changes(run, output.folder) if state.update else []
+        if output.main:
+            write_run(run, output.folder)
+        stands = f"going on after update {state.update:,}"
+        if state.update >= run.run.updates:
+            stands = f"update {state.update:,} is done: nothing is left to train. For more, raise run.updates"
+        for line in [*told, *([stands] if state.update else []), *notes, *warned, *changed]:
             log.note(line)
-        if main:
-            write_run(run, output)
         log.header(facts)
+        # the list of what cannot be read begins with the files whose headers could not
+        bad_files = BadFiles(output.folder / "unreadable.tsv", run.data.max_bad_share)
+        bad_files.add(data.problems if output.main else [], data.clips or 0, len(data.problems))
         yield Loop(
             run=run,
             accelerator=accelerator,
             task=task,
             updater=Updater(accelerator, wrapped, optimizer, task, run.run.seed, run.optimizer.clip_norm),
             data=data,
-            checkpoints=checkpoints,
+            checkpoints=output.checkpoints,
             log=log,
-            guards=make_guards(run, task, accelerator, state),
-            bad_files=unreadable_files(run, data, output, main),
-            dropped=BadFiles(output / "dropped.tsv", most=1.0),
-            meter=Meter(peak, accelerator.device),
+            guards=guards_of(run, task, accelerator.scaler is not None, state.guards),
+            bad_files=bad_files,
+            dropped=BadFiles(output.folder / "dropped.tsv", most=1.0),
+            meter=Meter(facts["matmul_peak_tflops"] * 1e12, accelerator.device),
             saved_beside=saved_beside,
             state=state,
         )
-    if main:
-        finish(run, checkpoints, output, state)
-    accelerator.wait_for_everyone()
 
 
-def unreadable_files(run: Run, data: TrainingData, output: Path, main: bool) -> BadFiles:
-    """The list of what cannot be read, beginning with files whose headers could not."""
-    files = BadFiles(output / "unreadable.tsv", run.data.max_bad_share)
-    files.add(data.problems if main else [], data.clips or 0, len(data.problems))
-    return files
-
-
-def make_guards(run: Run, task: Task, accelerator: Accelerator, state: TrainingState) -> Guards:
-    """Guards with what the task says of itself, and with what they had counted."""
-    guards = Guards(
-        run.guards,
-        num_groups=task.num_groups,
-        chance=task.chance,
-        warmup_updates=round(run.schedule.warmup * run.run.updates),
-        gradient_scaler=accelerator.scaler is not None,
-    )
-    if state.guards:
-        guards.load_state_dict(state.guards)
-    return guards
-
-
-def facts_of(
-    run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel, data: TrainingData, peak: float
-) -> dict[str, Any]:
+def facts_of(run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel, data: TrainingData) -> dict[str, Any]:
     """All that a figure of this run depends on. No paths and no names of users."""
     hours, seconds = data.hours, run.data.seconds_per_update
     epochs = run.run.updates * seconds / (3600 * hours) if hours else None
+    model_name = run.model.preset or _named(str(run.model.checkpoint))
+    peak = matmul_peak(_DTYPES[accelerator.mixed_precision], accelerator.device)
     return {
         "recipe": run.origin.recipe,
-        "model": run.model.preset or _named(str(run.model.checkpoint)),
+        "model": model_name,
         "architecture": type(model).__name__,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trained_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
@@ -228,44 +207,32 @@ def _named(checkpoint: str) -> str:
     return "/".join(names[-2:] if names[-1] == "model" else names[-1:])
 
 
-def sentences(facts: dict[str, Any], data: TrainingData, begin_at: int) -> list[str]:
+def sentences(facts: dict[str, Any], data: TrainingData) -> list[str]:
     """The facts as one reads them."""
     epochs = "" if facts["epochs"] is None else f", {facts['epochs']:.1f} times through the data"
-    lines = [
+    left_out = ", ".join(f"{count} {reason}" for reason, count in data.valid_left_out.items())
+    return [
         f"{facts['architecture']}: {facts['parameters'] / 1e6:.1f} M parameters, "
         f"{facts['trained_parameters'] / 1e6:.1f} M of them trained",
         *data.summary.lines(),
-        *_left_out_of_evaluations(data),
+        *([f"  left out of evaluations: {left_out}"] if left_out else []),
         f"{facts['updates']:,} updates of {facts['seconds_per_update']:g} s of audio over {facts['processes']} "
         f"process{'es' if facts['processes'] > 1 else ''}{epochs}",
         f"{facts['precision']} on {facts['hardware']}, matrix products up to {facts['matmul_peak_tflops']:.2f} TFLOP/s",
     ]
-    if begin_at >= facts["updates"]:
-        return [*lines, f"update {begin_at:,} is done: nothing is left to train. For more, raise run.updates"]
-    return [*lines, f"going on after update {begin_at:,}"] if begin_at else lines
-
-
-def _left_out_of_evaluations(data: TrainingData) -> list[str]:
-    counts = ", ".join(f"{count} {reason}" for reason, count in data.valid_left_out.items())
-    return [f"  left out of evaluations: {counts}"] if counts else []
 
 
 def warnings_of(run: Run, accelerator: Accelerator) -> list[str]:
     """What is likely to disappoint."""
-    return [*_small_updates(run), *_slow_bfloat16(accelerator)]
-
-
-def _small_updates(run: Run) -> list[str]:
+    found = []
     recipe, seconds = run.origin.seconds_per_update, run.data.seconds_per_update
-    if recipe is None or seconds >= recipe or math.isclose(seconds, recipe):
-        return []
-    return [
-        f"warning: data.seconds_per_update={seconds:g} is below the recipe's {recipe:g}. What a model learns depends "
-        "on the audio per update (fairseq issue 3869). Memory is not a reason to lower it: data.seconds_per_batch is "
-        "what one process holds at once, and the rest is accumulated."
-    ]
-
-
-def _slow_bfloat16(accelerator: Accelerator) -> list[str]:
-    told = told_if_slow(accelerator.device) if accelerator.mixed_precision == "bf16" else None
-    return [] if told is None else [f"warning: run.precision=bf16, but {told}. run.precision=fp32 (or auto) is faster"]
+    if recipe is not None and seconds < recipe and not math.isclose(seconds, recipe):
+        found.append(
+            f"warning: data.seconds_per_update={seconds:g} is below the recipe's {recipe:g}. What a model learns "
+            "depends on the audio per update (fairseq issue 3869). Memory is not a reason to lower it: "
+            "data.seconds_per_batch is what one process holds at once, and the rest is accumulated."
+        )
+    slow = told_if_slow(accelerator.device) if accelerator.mixed_precision == "bf16" else None
+    if slow is not None:
+        found.append(f"warning: run.precision=bf16, but {slow}. run.precision=fp32 (or auto) is faster")
+    return found

@@ -44,7 +44,13 @@ class BadFiles:
         if skipped:
             self._list(skipped)
         if bad and self.bad >= _LEAST and self.share > self.most:
-            raise TooManyBadFiles(self._message(skipped))
+            examples = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:_EXAMPLES])
+            shown = f", such as {examples}" if examples else ""
+            raise TooManyBadFiles(
+                f"{self.bad} of {self.tried} clips ({self.share:.1%}) could not be read, more than "
+                f"data.max_bad_share={self.most:g} allows{shown}. All are listed in {self.path}: repair or "
+                "remove them, check that the disk is reachable, or raise data.max_bad_share"
+            )
 
     def _list(self, skipped: Sequence[Skipped]) -> None:
         """Append those not in the list yet. Other processes may append to the same file: it is read again each time."""
@@ -59,12 +65,3 @@ class BadFiles:
         with self.path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             head = [] if self.path.stat().st_size else [("id", "reason")]
             stream.write(table([*head, *((one.id, one.reason) for one in fresh.values())]))
-
-    def _message(self, skipped: Sequence[Skipped]) -> str:
-        examples = "; ".join(f"{one.id}: {one.reason}" for one in skipped[:_EXAMPLES])
-        shown = f", such as {examples}" if examples else ""
-        return (
-            f"{self.bad} of {self.tried} clips ({self.share:.1%}) could not be read, more than "
-            f"data.max_bad_share={self.most:g} allows{shown}. All are listed in {self.path}: repair or "
-            "remove them, check that the disk is reachable, or raise data.max_bad_share"
-        )

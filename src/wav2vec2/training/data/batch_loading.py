@@ -3,7 +3,7 @@
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from wav2vec2.training.data.audio_clips import (
 )
 from wav2vec2.training.data.clip_selection import ClipSelection, DataSummary, SourceSummary, select
 from wav2vec2.training.data.clip_tables import ClipTable, TableClips
-from wav2vec2.training.data.durations import cache_folder
 from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
 from wav2vec2.training.data.micro_batches import (
     Batch,
@@ -126,6 +125,7 @@ class TrainingData:
         self.valid_limits = replace(self.limits, shortest=_ONE_FRAME if with_text else self.limits.shortest)
         self._tables: dict[tuple[str, int], ClipTable] = {}
         self._streams: dict[int, DatasetStream] = {}
+        self._read()
         self._choose()
         if section.workers:
             prepared_context()  # so that it has imported everything by the time that it is needed
@@ -144,12 +144,31 @@ class TrainingData:
         other._choose()
         return other
 
+    def _read(self) -> None:
+        """Read every source, the only time, and note which format each has."""
+        self._sources: dict[str, list[Source]] = {"train": [], "valid": []}
+        cache, with_text = self.section.cache, self.with_text
+        for where, sources in (("train", self.section.train), ("valid", self.section.valid)):
+            if where == "valid" and any(source.streaming for source in sources):
+                raise TrainingDataError("data.valid: an evaluation is over all of its clips, so none can be a stream")
+            for number, source in enumerate(sources):
+                label = _label(sources, number)
+                try:
+                    known = replace(source, format=kind_of(source))
+                    if not source.streaming:
+                        self._tables[where, number] = read_source(known, cache, label, with_text=with_text)
+                    else:
+                        self._streams[number] = DatasetStream(known, known.format, label, with_text=with_text)
+                        self._streams[number].check()
+                except TrainingDataError as error:
+                    raise TrainingDataError(f"data.{where}.{number}: {error}") from error
+                self._sources[where].append(known)
+
     def _choose(self) -> None:
-        """Read the sources, unless that has been done, and choose among their clips."""
-        streamed = any(one.streaming for one in self.section.train)
-        self._plan, self.summary = self._streamed() if streamed else self._mapped()
+        """Choose among the clips that were read, and plan updates and evaluations with them."""
         self.valid_left_out: dict[str, int] = {}
         self.valid = self._evaluation() if self.section.valid else None
+        self._plan, self.summary = self._mapped() if not self._streams else self._streamed()
 
     @property
     def train_tables(self) -> list[ClipTable | DatasetStream]:
@@ -205,40 +224,24 @@ class TrainingData:
         loading = Loading(collate, self.valid_limits, self.seed, processes, process, seconds_per_batch, evaluation=True)
         return loaded(MicroBatches(self.valid, loading), self.section.workers)
 
-    def _label(self, where: str, number: int) -> str:
-        """What goes before the ids of a source where there are several, since names of files repeat."""
-        names = [Path(source.path).name for source in self._sources(where)]
-        if len(names) == 1:
-            return ""
-        return f"{number + 1}:{names[number]}/" if names.count(names[number]) > 1 else f"{names[number]}/"
-
-    def _sources(self, where: str) -> list[Source]:
-        return self.section.train if where == "train" else self.section.valid
-
-    def _read(
+    def _used(
         self, where: str, number: int, limits: LengthLimits, usable: Callable[[str], bool] | None
     ) -> tuple[ClipTable, ClipSelection]:
-        """The table of a source, from memory if it was read before, and its usable clips."""
-        source = self._sources(where)[number]
-        if (where, number) not in self._tables:
-            folder, label = cache_folder(self.section.cache), self._label(where, number)
-            try:
-                self._tables[where, number] = read_source(source, folder, label, with_text=self.with_text)
-            except TrainingDataError as error:
-                raise TrainingDataError(f"data.{where}.{number}: {error}") from error
+        """The table of a source that is no stream, and its usable clips."""
         table = self._tables[where, number]
         selection = select(table, limits, with_text=self.with_text, can_be_spelled=usable)
         if not len(selection.usable):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items())
             first = f" ({table.problems[0].id}: {table.problems[0].reason})" if table.problems else ""
             allowed = f"data.min_seconds={limits.shortest:g}, data.max_seconds={limits.longest:g}"
-            raise TrainingDataError(f"{source.path}: none of its clips can be used: {reasons}{first}; {allowed}")
+            path = self._sources[where][number].path
+            raise TrainingDataError(f"{path}: none of its clips can be used: {reasons}{first}; {allowed}")
         return table, selection
 
     def _mapped(self) -> tuple[Plan, DataSummary]:
         """The plan over sources whose clips are all known: shares, copies, rounds."""
         section = self.section
-        read = [self._read("train", number, self.limits, self.can_be_spelled) for number in range(len(section.train))]
+        read = [self._used("train", number, self.limits, self.can_be_spelled) for number in range(len(section.train))]
         clips, usable = _numbered_through(read)
         counted = self.limits.counted(clips.seconds)
         self._require_room(float(counted[np.concatenate(usable)].max()), "the longest clip has")
@@ -255,8 +258,10 @@ class TrainingData:
         )
         summary = DataSummary(
             [
-                SourceSummary(source.path, kind_of(source), len(one), own, share, times)
-                for source, one, own, share, times in zip(section.train, usable, hours, shares, copies, strict=True)
+                SourceSummary(source.path, source.format, len(one), own, share, times)
+                for source, one, own, share, times in zip(
+                    self._sources["train"], usable, hours, shares, copies, strict=True
+                )
             ],
             _left_out([selection for _, selection in read]),
             batches.batches_per_round / batches.epochs_per_round,
@@ -271,35 +276,36 @@ class TrainingData:
                 f"{seconds:.4g} s. Raise it, or lower data.max_seconds"
             )
 
-    def _shares(self, hours: list[float]) -> list[float]:
-        """The share of each source in the audio of an epoch."""
+    def _shares(self, hours: Sequence[float | None]) -> list[float]:
+        """The share of each source in the audio of an epoch. Weights need no hours; the power of the hours does."""
+        weights = [source.weight for source in self.section.train]
+        if len(hours) > 1 and None in hours and None in weights:
+            raise TrainingDataError("of a stream among several sources, give `weight` (of all sources) or `hours`")
         try:
-            return shares_of(hours, [source.weight for source in self.section.train], self.section.balance)
+            return shares_of([1.0 if one is None else one for one in hours], weights, self.section.balance)
         except ValueError as error:
             raise TrainingDataError(str(error)) from error
 
     def _streamed(self) -> tuple[Plan, DataSummary]:
         """The plan over streams; a source of known clips among them becomes a stream of its shuffled clips."""
-        section, streams, summaries = self.section, list[ExampleStream](), list[SourceSummary]()
+        section, train = self.section, self._sources["train"]
         self._require_room(section.max_seconds, "a clip of a stream may have data.max_seconds, which is")
-        selections = []
-        for number, source in enumerate(section.train):
-            kind, count, hours = kind_of(source), None, source.hours
-            if source.streaming:
-                if kind in ("folder", "manifest"):
-                    raise TrainingDataError(f"{source.path}: only a data set or parquet can be a stream, not a {kind}")
-                if number not in self._streams:
-                    stream = DatasetStream(source, kind, self._label("train", number), with_text=self.with_text)
-                    stream.check()
-                    self._streams[number] = stream
-                streams.append(self._streams[number])
-            else:
-                table, selection = self._read("train", number, self.limits, self.can_be_spelled)
-                selections.append(selection)
-                count, hours = len(selection.usable), selection.hours
+        used = {
+            number: self._used("train", number, self.limits, self.can_be_spelled)
+            for number, source in enumerate(train)
+            if not source.streaming
+        }
+        hours = [used[number][1].hours if number in used else source.hours for number, source in enumerate(train)]
+        shares = self._shares(hours)
+        streams, counts = list[ExampleStream](), list[int | None]()
+        for number, source in enumerate(train):
+            if number in used:
+                table, selection = used[number]
                 streams.append(TableStream(source.path, table, selection.usable, self.seed))
-            summaries.append(SourceSummary(source.path, kind, count, hours, 1.0, None))
-        shares = self._stream_shares([one.hours for one in summaries])
+                counts.append(len(selection.usable))
+            else:
+                streams.append(self._streams[number])
+                counts.append(None)
         batches = StreamedBatches(
             streams,
             shares,
@@ -310,27 +316,31 @@ class TrainingData:
             with_text=self.with_text,
             can_be_spelled=self.can_be_spelled,
         )
-        sources = [replace(one, share=share) for one, share in zip(summaries, shares, strict=True)]
-        summary = DataSummary(sources, _left_out(selections))
+        summary = DataSummary(
+            [
+                SourceSummary(source.path, source.format, count, own, share, None)
+                for source, count, own, share in zip(train, counts, hours, shares, strict=True)
+            ],
+            _left_out([selection for _, selection in used.values()]),
+        )
         return lambda start, position: StreamUpdates(batches, start, position), summary
-
-    def _stream_shares(self, hours: list[float | None]) -> list[float]:
-        """The share of each stream in the audio. Weights need no hours; the power of the hours does."""
-        weighted = all(source.weight is not None for source in self.section.train)
-        if len(hours) > 1 and not weighted and None in hours:
-            raise TrainingDataError("of a stream among several sources, give `weight` (of all sources) or `hours`")
-        return self._shares([one or 1.0 for one in hours])
 
     def _evaluation(self) -> EvaluationPlan:
         """All validation clips; without text, those under `min_seconds` are left out as in training."""
-        if any(source.streaming for source in self.section.valid):
-            raise TrainingDataError("data.valid: an evaluation is over all of its clips, so none can be a stream")
         chosen = replace(self.valid_limits, longest=math.inf) if self.with_text else self.valid_limits
         numbers = range(len(self.section.valid))
-        read = [self._read("valid", number, chosen, self.can_be_scored) for number in numbers]
+        read = [self._used("valid", number, chosen, self.can_be_scored) for number in numbers]
         clips, usable = _numbered_through(read)
         self.valid_left_out = _left_out([selection for _, selection in read])
         return EvaluationPlan(clips, np.concatenate(usable), self.valid_limits.counted(clips.seconds))
+
+
+def _label(sources: Sequence[Source], number: int) -> str:
+    """What goes before the ids of a source where there are several, since names of files repeat."""
+    names = [Path(source.path).name for source in sources]
+    if len(names) == 1:
+        return ""
+    return f"{number + 1}:{names[number]}/" if names.count(names[number]) > 1 else f"{names[number]}/"
 
 
 def _numbered_through(read: list[tuple[ClipTable, ClipSelection]]) -> tuple[TableClips, list[NDArray[np.int64]]]:

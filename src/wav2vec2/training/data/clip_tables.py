@@ -1,6 +1,7 @@
 """The clips of a source as a table: lengths are known at once, everything else is read when a clip is asked for."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 T = TypeVar("T")
+
+#: Rows of a data set that are in memory together while durations are read from the headers in their bytes.
+_ROWS_AT_ONCE = 64
 
 
 class ClipTable(Protocol):
@@ -66,6 +70,19 @@ class FileTable:
     #: Sampling rates that the manifest claims, which need not be those of the files.
     rates: Sequence[int | None] | None = None
 
+    def id(self, index: int) -> str:
+        """What reports call one clip."""
+        return self.ids[index]
+
+    def entry(self, index: int) -> tuple[str, tuple[int, int]]:
+        """What a cache of durations knows one clip by: its file's path, and its size and time of change."""
+        status = os.stat(self.paths[index])
+        return str(self.paths[index]), (status.st_size, status.st_mtime_ns)
+
+    def encoded(self, indices: Iterable[int]) -> Iterator[tuple[int, Path | bytes]]:
+        """Some clips and their files."""
+        return ((index, self.paths[index]) for index in indices)
+
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip."""
         return None if self.transcripts is None else self.transcripts[index]
@@ -111,6 +128,22 @@ class DatasetTable:
     # no column says the rates, and where audio lies in files of its own is known row by row alone
     rates: ClassVar[None] = None
     paths: ClassVar[None] = None
+
+    def id(self, index: int) -> str:
+        """What reports call one clip whose name in the data set is not known."""
+        return f"{self.label}row {index}"
+
+    def entry(self, index: int) -> tuple[str, tuple[int, int]]:
+        """What a cache of durations knows one clip by; the whole cache is of this state of the data set."""
+        return str(index), (0, 0)
+
+    def encoded(self, indices: Iterable[int]) -> Iterator[tuple[int, Path | bytes]]:
+        """Some clips and their encoded audio, a few in memory at a time."""
+        audio, wanted = self.rows.select_columns([self.columns.audio]), list(indices)
+        for begin in range(0, len(wanted), _ROWS_AT_ONCE):
+            piece = wanted[begin : begin + _ROWS_AT_ONCE]
+            for index, value in zip(piece, audio[piece][self.columns.audio], strict=True):
+                yield index, encoded_audio(value)[0]
 
     @property
     def transcripts(self) -> list[str | None] | None:

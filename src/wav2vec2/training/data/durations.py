@@ -9,16 +9,17 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.processing.audio_files import audio_duration
+from wav2vec2.training.data.audio_clips import Skipped
+from wav2vec2.training.data.clip_tables import DatasetTable, FileTable
 
 #: Headers read at once: most of the time of each is waiting for the disk.
 _THREADS = 8
@@ -30,13 +31,6 @@ _AT_ONCE = 256
 Stamp = tuple[int, int]
 
 
-def cache_folder(configured: str | None) -> Path:
-    """Where durations are kept: the folder of the recipe, or the user's cache folder (XDG base directories)."""
-    if configured:
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wav2vec2" / "durations"
-
-
 class DurationCache:
     """Seconds by name, as one file for each source of a run.
 
@@ -44,9 +38,12 @@ class DurationCache:
     hash of the rest: a damaged file is reported, ignored and written anew.
     """
 
-    def __init__(self, folder: Path, source: str) -> None:
-        """`source` is what the durations are of: a path, or the fingerprint of a data set."""
-        self.path = folder / f"{hashlib.sha256(source.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    def __init__(self, folder: Path | str | None, source: str) -> None:
+        """`source` is what the durations are of: a path, or the fingerprint of a data set. Without a `folder` they are
+        kept in the user's cache folder (XDG base directories)."""
+        if not folder:
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wav2vec2" / "durations"
+        self.path = Path(folder) / f"{hashlib.sha256(source.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
         self._entries: dict[str, tuple[int, int, float]] | None = None
         self._changed = False
 
@@ -93,30 +90,29 @@ class DurationCache:
         return {name: (size, changed, seconds) for name, (size, changed, seconds) in json.loads(body).items()}
 
 
-def file_durations(paths: Sequence[Path], cache: DurationCache) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """Seconds of every file, from the cache or its header; NaN for what cannot be read, and why by its index."""
-    seconds = np.full(len(paths), np.nan)
+def measure(table: FileTable | DatasetTable, cache: DurationCache) -> None:
+    """Put in the seconds that a table lacks, from the cache or the headers; what cannot be read joins its problems."""
     reasons: dict[int, str] = {}
-    stamps: dict[int, Stamp] = {}
-    for index, path in enumerate(paths):
+    entries: dict[int, tuple[str, Stamp]] = {}
+    for index in np.flatnonzero(np.isnan(table.seconds)).tolist():
         try:
-            status = os.stat(path)
+            name, stamp = table.entry(index)
         except (OSError, ValueError) as error:
             reasons[index] = reason_of(error)
             continue
-        known = cache.get(str(path), (status.st_size, status.st_mtime_ns))
+        known = cache.get(name, stamp)
         if known is None:
-            stamps[index] = (status.st_size, status.st_mtime_ns)
+            entries[index] = name, stamp
         else:
-            seconds[index] = known
-    for index, found in read_headers((index, paths[index]) for index in stamps):
+            table.seconds[index] = known
+    for index, found in read_headers(table.encoded(entries)):
         if isinstance(found, str):
             reasons[index] = found
         else:
-            seconds[index] = found
-            cache.put(str(paths[index]), stamps[index], found)
+            table.seconds[index] = found
+            cache.put(*entries[index], found)
     cache.save()
-    return seconds, reasons
+    table.problems += [Skipped(table.id(index), reason) for index, reason in sorted(reasons.items())]
 
 
 def read_headers(sources: Iterable[tuple[int, Path | bytes]]) -> Iterator[tuple[int, float | str]]:

@@ -7,7 +7,7 @@ columns are cast to `Audio(decode=False)`, which gives the bytes of the file, an
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,9 @@ import numpy as np
 
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
-from wav2vec2.training.data.audio_clips import Skipped, TrainingDataError
-from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable, encoded_audio
-from wav2vec2.training.data.durations import DurationCache, file_durations, read_headers
+from wav2vec2.training.data.audio_clips import TrainingDataError
+from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable
+from wav2vec2.training.data.durations import DurationCache, measure
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -36,9 +36,6 @@ _SECONDS_COLUMNS = ("duration", "seconds", "duration_seconds")
 
 #: Files that `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write.
 _SAVED = ("state.json", "dataset_dict.json")
-
-#: Rows read at a time while durations are read from the headers in their bytes.
-_ROWS_AT_ONCE = 64
 
 
 def kind_of(source: "Source") -> str:
@@ -74,25 +71,29 @@ def _kind_of_folder(path: Path) -> str:
     raise TrainingDataError(f"{path}: no audio in this folder (nothing ends in {' '.join(sorted(AUDIO_ENDINGS))})")
 
 
-def read_source(source: "Source", folder: Path, label: str = "", *, with_text: bool = False) -> ClipTable:
-    """The table of clips of a source that is no stream. `folder` keeps durations, `label` goes before every id."""
-    kind = kind_of(source)
-    table: ClipTable
+def read_source(source: "Source", folder: Path | str | None, label: str = "", *, with_text: bool = False) -> ClipTable:
+    """The table of clips of a source that is no stream. `folder` keeps durations, as `DurationCache` has it, `label`
+    goes before every id."""
+    kind, kept_as = kind_of(source), str(Path(source.path).resolve())
+    table: FileTable | DatasetTable
     if kind == "folder":
-        if with_text:
-            raise TrainingDataError(f"{source.path}: a folder has no transcripts; give a manifest with a `transcript`")
-        table = _read_folder(Path(source.path), folder, label)
+        table = _read_folder(source, label, with_text)
     elif kind == "manifest":
-        table = _read_manifest(source, folder, label, with_text=with_text)
+        table = _read_manifest(source, label, with_text)
     else:
-        table = _read_dataset(source, kind, folder, label, with_text=with_text)
+        table, kept_as = _read_dataset(source, kind, label, with_text)
     if not len(table.seconds):
         raise TrainingDataError(f"{source.path}: empty, there is not one clip in it")
+    cache = DurationCache(folder, kept_as)
+    measure(table, cache)
     return table
 
 
-def _read_folder(where: Path, folder: Path, label: str) -> FileTable:
+def _read_folder(source: "Source", label: str, with_text: bool) -> FileTable:
     """Every audio file below a folder, in the order of the names, whatever order the disk lists them in."""
+    where = Path(source.path)
+    if with_text:
+        raise TrainingDataError(f"{source.path}: a folder has no transcripts; give a manifest with a `transcript`")
     if not where.is_dir():
         raise TrainingDataError(f"{where}: is not a folder")
     found = sorted(
@@ -103,31 +104,25 @@ def _read_folder(where: Path, folder: Path, label: str) -> FileTable:
     )
     if not found:
         raise TrainingDataError(f"{where}: no audio in this folder (nothing ends in {' '.join(sorted(AUDIO_ENDINGS))})")
-    paths = [Path(name) for name in found]
     ids = [label + Path(os.path.relpath(name, where)).as_posix() for name in found]
-    seconds, reasons = file_durations(paths, DurationCache(folder, str(where.resolve())))
-    return FileTable(paths, ids, seconds, [Skipped(ids[index], why) for index, why in sorted(reasons.items())])
+    return FileTable([Path(name) for name in found], ids, np.full(len(found), np.nan))
 
 
-def _read_manifest(source: "Source", folder: Path, label: str, *, with_text: bool) -> FileTable:
-    """What a manifest lists, in its order. Lengths it does not say are read from the headers."""
+def _read_manifest(source: "Source", label: str, with_text: bool) -> FileTable:
+    """What a manifest lists, in its order."""
     where = Path(source.path)
     try:
         recordings = list(read_manifest(where))
     except (OSError, ManifestError) as error:
         raise TrainingDataError(f"{where}: the manifest cannot be read ({error})") from error
-    paths = [one.path for one in recordings]
-    ids = [label + _relative(one.path, where.parent) for one in recordings]
-    seconds = np.array([np.nan if one.duration is None else one.duration for one in recordings], np.float64)
-    unknown = np.flatnonzero(np.isnan(seconds))
-    problems = []
-    if len(unknown):
-        cache = DurationCache(folder, str(where.resolve()))
-        seconds[unknown], reasons = file_durations([paths[index] for index in unknown], cache)
-        problems = [Skipped(ids[unknown[number]], why) for number, why in sorted(reasons.items())]
-    texts = _transcripts(source, recordings, with_text=with_text)
-    speakers, rates = [one.speaker for one in recordings], [one.sample_rate for one in recordings]
-    return FileTable(paths, ids, seconds, problems, speakers, texts, rates)
+    return FileTable(
+        [one.path for one in recordings],
+        [label + _relative(one.path, where.parent) for one in recordings],
+        np.array([np.nan if one.duration is None else one.duration for one in recordings], np.float64),
+        speakers=[one.speaker for one in recordings],
+        transcripts=_transcripts(source, recordings, with_text=with_text),
+        rates=[one.sample_rate for one in recordings],
+    )
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -245,36 +240,12 @@ def _find_columns(source: "Source", names: list[str], features: Mapping[str, Any
     return Columns(source.audio_column, text, first(_SPEAKER_COLUMNS), seconds)
 
 
-def _read_dataset(source: "Source", kind: str, folder: Path, label: str, *, with_text: bool) -> DatasetTable:
-    """A map-style data set as a table of clips, its durations from a column of seconds, the cache, or the headers."""
+def _read_dataset(source: "Source", kind: str, label: str, with_text: bool) -> tuple[DatasetTable, str]:
+    """A map-style data set as a table of clips, its durations from a column of seconds if all are there; and what its
+    other durations are kept as."""
     rows, columns = open_dataset(source, kind, with_text=with_text)
+    seconds = np.full(len(rows), np.nan)
     if columns.seconds is not None:
-        seconds = np.asarray(rows.select_columns([columns.seconds])[:][columns.seconds], np.float64)
-        if np.isfinite(seconds).all():
-            return DatasetTable(rows, columns, label, seconds)
-    table = DatasetTable(rows, columns, label, np.full(len(rows), np.nan))
-    cache = DurationCache(folder, f"data set {rows._fingerprint} {columns.audio}")
-    missing = []
-    for index in range(len(rows)):
-        known = cache.get(str(index), (0, 0))
-        if known is None:
-            missing.append(index)
-        else:
-            table.seconds[index] = known
-    for index, found in read_headers(_encoded_rows(rows, columns.audio, missing)):
-        if isinstance(found, str):
-            table.problems.append(Skipped(f"{label}row {index}", found))
-        else:
-            table.seconds[index] = found
-            cache.put(str(index), (0, 0), found)
-    cache.save()
-    return table
-
-
-def _encoded_rows(rows: "Dataset", column: str, wanted: list[int]) -> Iterator[tuple[int, Path | bytes]]:
-    """(row, its encoded audio) of the wanted rows, a few in memory at a time."""
-    audio = rows.select_columns([column])
-    for begin in range(0, len(wanted), _ROWS_AT_ONCE):
-        piece = wanted[begin : begin + _ROWS_AT_ONCE]
-        for index, value in zip(piece, audio[piece][column], strict=True):
-            yield index, encoded_audio(value)[0]
+        said = np.asarray(rows.select_columns([columns.seconds])[:][columns.seconds], np.float64)
+        seconds = said if np.isfinite(said).all() else seconds
+    return DatasetTable(rows, columns, label, seconds), f"data set {rows._fingerprint} {columns.audio}"

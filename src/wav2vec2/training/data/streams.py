@@ -81,6 +81,8 @@ class DatasetStream:
 
     def check(self) -> None:
         """Open the data set, so that what is wrong with it is said before the run begins."""
+        if self._kind in ("folder", "manifest"):
+            raise TrainingDataError(f"{self.name}: only a data set or parquet can be a stream, not a {self._kind}")
         self._dataset()
 
     @property

@@ -2,23 +2,78 @@
 
 A line is one JSON object: `"kind": "run"` (facts of the run, once at the top), `"resume"` (facts of a later start),
 `"training"`, `"evaluation"`. A number that is not finite is written as null, since JSON has no other word for it.
+
+The trackers are not those of Accelerate (`Accelerator(log_with=...)`), for two reasons. `init_trackers` hands one name
+to all trackers, which would be the folder of tensorboard's files and the project of trackio at once, so that the two
+could not keep the places that they have. And a log can be written without an Accelerator, by whoever continues a run or
+tests one.
 """
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from wav2vec2.files.replaced_file import replaced_file
-from wav2vec2.training.progress.log_trackers import Tracker, open_trackers
-from wav2vec2.training.progress.progress_display import ProgressDisplay, TimeLeft, progress_display
+from wav2vec2.training.progress.progress_display import TimeLeft, progress_display
 
 FILE_NAME = "log.jsonl"
 CODES_FILE_NAME = "codes.json"
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A program that draws the figures of runs: `log` hands over the figures at an update, by their names, and `close`
+    writes out what is left."""
+
+    log: Callable[[int, Mapping[str, float]], None]
+    close: Callable[[], None]
+
+
+def _tensorboard(folder: Path, begin_at: int) -> Tracker:
+    """Event files in `tensorboard/`. What an interrupted run wrote after `begin_at` is hidden."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=begin_at + 1 if begin_at else None)
+
+    def log(update: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, update)
+
+    return Tracker(log, writer.close)
+
+
+def _trackio(folder: Path, begin_at: int) -> Tracker:
+    """A run, named as its folder, of the project "wav2vec2" in trackio's local database."""
+    import trackio
+
+    trackio.init(project="wav2vec2", name=folder.resolve().name, resume="allow" if begin_at else "never")
+    return Tracker(lambda update, values: trackio.log(dict(values), step=update), trackio.finish)
+
+
+_TRACKERS = {"tensorboard": _tensorboard, "trackio": _trackio}
+
+
+def open_trackers(names: Sequence[str], folder: Path, begin_at: int) -> list[Tracker]:
+    """All trackers that are asked for; an error that says what to install for the first that is not there."""
+    unknown = [name for name in names if name not in _TRACKERS]
+    if unknown:
+        raise ValueError(f"run.trackers={list(names)}: {unknown[0]!r} is none of {', '.join(_TRACKERS)}")
+    opened = []
+    for name in dict.fromkeys(names):
+        try:
+            opened.append(_TRACKERS[name](folder, begin_at))
+        except ImportError as error:
+            raise ImportError(
+                f"run.trackers={list(names)}: {name} is not installed ({error}); "
+                f'install it with pip install {name}, or with pip install "wav2vec2[train]"'
+            ) from error
+    return opened
 
 
 class TrainingLog:
@@ -43,13 +98,11 @@ class TrainingLog:
         self.main = main
         self._stream: IO[str] | None = None
         self._trackers: list[Tracker] = []
-        self._display: ProgressDisplay | None = None
-        self._time_left = TimeLeft(total_updates)
         if main:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._trackers = open_trackers(trackers, self.path.parent, begin_at)
-            if not quiet:
-                self._display = progress_display(total_updates, begin_at)
+        self._time_left = TimeLeft(total_updates)
+        self._display = progress_display(total_updates, begin_at) if main and not quiet else None
 
     def mark(self) -> int:
         """The size of the log in bytes, once all of it is on the disk: a checkpoint keeps it for `truncate_to`."""

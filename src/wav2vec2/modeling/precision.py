@@ -30,9 +30,9 @@ def in_full_precision(x: Tensor) -> AbstractContextManager[None]:
 
 
 def on_gpu(x: Tensor) -> bool:
-    """Whether x lies on a GPU (CUDA or ROCm), where products of matrices are so fast that other work is arranged around
-    them. An exported program is for any device."""
-    return x.device.type == "cuda" and not torch.compiler.is_exporting()
+    """Whether x lies on a GPU (CUDA or ROCm), where products of matrices are so fast that all else is arranged around
+    them."""
+    return x.device.type == "cuda"
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

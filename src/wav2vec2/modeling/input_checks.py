@@ -106,5 +106,5 @@ def can_be_looked_at(tensor: Tensor) -> bool:
 
 
 def is_exported() -> bool:
-    """Whether this runs to be exported. torch's own function, in torch 2.11, says so of every graph that is compiled."""
+    """Whether this runs to be exported. torch 2.11's own function says so of every graph that is compiled."""
     return bool(torch.compiler._is_exporting_flag)

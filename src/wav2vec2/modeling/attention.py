@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.dropout import Dropout, drawn_on_cpu
 from wav2vec2.modeling.dropout_attention import dropout_attention
+from wav2vec2.modeling.precision import product_dtype
 
 
 def eager_attention(
@@ -69,6 +70,7 @@ class Wav2Vec2Attention(nn.Module):
     def forward(self, hidden_states: Tensor, attention_mask: Any, implementation: str) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) if the implementation has them."""
         shape = (*hidden_states.shape[:2], self.num_heads, self.head_dim)
+        hidden_states = hidden_states.to(product_dtype(hidden_states))  # once, not in each of the three products
         query = self.q_proj(hidden_states).view(shape).transpose(1, 2)  # (B, H, T, D)
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(shape).transpose(1, 2)

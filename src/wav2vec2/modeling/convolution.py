@@ -16,7 +16,7 @@ from those of the patches:
 So convolution and norm are one matrix product. The tallest tensor of the model is then written once instead of twice,
 nothing is read back to normalise it, and leaving padding out of the statistics costs nothing: its patches are left out
 of m and C, which are tiny. These are taken in float64, because neighbouring samples are nearly equal and C is close to
-singular.
+singular; in float32 on a GPU that multiplies in 16 bits, whose own rounding is larger.
 
 Shapes: B batch, S samples, T frames, C channels, K kernel size.
 """
@@ -25,12 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wav2vec2.modeling.precision import on_gpu, product_dtype
+
+#: Frames whose products are added up at once.
+_STRETCH = 256
+
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1) -> Tensor:
     """`torch.nn.functional.conv1d`: (B, C_in, T_in) with (C, C_in / groups, K) -> (B, C, T).
 
-    One-dimensional convolutions do not offer channels-last memory, so in 16 bits on a CPU this is a two-dimensional one
-    of height 1. Its output keeps that layout, in which `transpose(1, 2)` is contiguous: layer norms over channels
+    One-dimensional convolutions do not offer channels-last memory, so where that is faster this is a two-dimensional
+    one of height 1. Its output keeps that layout, in which `transpose(1, 2)` is contiguous: layer norms over channels
     and the Transformer then copy nothing.
     """
     if weight.shape[1] == 1 or not channels_last_is_faster(x):
@@ -42,11 +47,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int 
 
 
 def channels_last_is_faster(x: Tensor) -> bool:
-    """Whether products with x are computed in 16 bits on a CPU, which are faster over channels-last memory."""
-    if x.device.type != "cpu":
-        return False
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    return dtype in (torch.bfloat16, torch.float16)
+    """Whether convolutions of x are faster over channels-last memory: on a GPU, whose matrix units read it so, and in
+    16 bits on a CPU."""
+    if on_gpu(x):
+        return True
+    return x.device.type == "cpu" and product_dtype(x) in (torch.bfloat16, torch.float16)
 
 
 class Convolution(nn.Conv1d):
@@ -71,41 +76,68 @@ class ChannelNorm(nn.GroupNorm):
 class FirstConvolution(Convolution):
     """The convolution over the waveform, alone or with the norm after it."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, x: Tensor, lengths: Tensor | None = None, affine: tuple[Tensor, Tensor] | None = None, eps: float = 1e-5
-    ) -> Tensor:
-        """(B, 1, S) -> (B, C, T). With `affine` also normalised, over the first `lengths` (B,) frames or over all."""
-        if affine is None:
-            return super().forward(x)
-        patches = x[:, 0].unfold(1, self.kernel_size[0], self.stride[0])  # (B, T, K)
-        return normalised_products(patches, self.weight[:, 0], self.bias, affine, eps, lengths)
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, 1, S) -> (B, C, T). With `affine` the two factors whose product is that normalised, over the first
+        `lengths` (B,) frames or over all: `product_of_factors`."""
+        if affine is not None:
+            return self.normalised_factors(x, lengths, affine, eps)
+        if on_gpu(x):
+            return F.linear(aligned(self.patches(x)), aligned(self.weight[:, 0]), self.bias).transpose(1, 2)
+        return super().forward(x)
+
+    def patches(self, x: Tensor) -> Tensor:
+        """(B, 1, S) -> (B, T, K), a view."""
+        return x[:, 0].unfold(1, self.kernel_size[0], self.stride[0])
+
+    def normalised_factors(
+        self, x: Tensor, lengths: Tensor | None, affine: tuple[Tensor, Tensor], eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """Kernels (B, C, K + 1) and patches (B, T, K + 1) whose product is the convolution with every channel
+        normalised over real time: the norm's scale is in the kernels, its shift is their last entry."""
+        patches, kernels = self.patches(x), self.weight[:, 0]
+        dtype, wide = product_dtype(kernels), statistics_dtype(kernels)
+        batch, frames, _ = patches.shape
+        gamma, beta = (parameter.to(wide) for parameter in affine)
+        if lengths is None:
+            lengths = torch.full((batch,), frames, device=x.device)
+        real = (torch.arange(frames, device=x.device) < lengths[:, None])[:, :, None]  # (B, T, 1)
+        count = lengths.clamp(min=1)[:, None, None]
+        patches = patches.to(wide).masked_fill(~real, 0.0)
+        centred = (patches - patches.sum(1, keepdim=True) / count).masked_fill(~real, 0.0)
+        kernels = kernels.to(wide)
+        variance = ((kernels @ (second_moments(centred) / count)) * kernels).sum(-1).clamp(min=0)  # (B, C)
+        scaled = kernels * (gamma * torch.rsqrt(variance + eps))[:, :, None]  # (B, C, K)
+        # a constant has no part in a norm; its gradient is zero
+        shift = beta if self.bias is None else beta + (self.bias - self.bias)
+        left = torch.cat([scaled, shift.expand(batch, -1)[:, :, None]], dim=2)  # (B, C, K + 1)
+        right = torch.cat([centred, torch.ones_like(centred[:, :, :1])], dim=2)  # (B, T, K + 1)
+        return aligned(left.to(dtype)), aligned(right.to(dtype))
 
 
-def normalised_products(
-    patches: Tensor,
-    kernels: Tensor,
-    bias: Tensor | None,
-    affine: tuple[Tensor, Tensor],
-    eps: float,
-    lengths: Tensor | None,
-) -> Tensor:
-    """Products of patches (B, T, K) with kernels (C, K), each channel normalised over real time: (B, C, T)."""
-    dtype, wide = kernels.dtype, torch.float32 if patches.device.type == "mps" else torch.float64
-    batch, frames, _ = patches.shape
-    gamma, beta = (parameter.to(wide) for parameter in affine)
-    if lengths is None:
-        lengths = torch.full((batch,), frames, device=patches.device)
-    real = (torch.arange(frames, device=patches.device) < lengths[:, None])[:, :, None]  # (B, T, 1)
-    count = lengths.clamp(min=1)[:, None, None]
-    patches = patches.to(wide).masked_fill(~real, 0.0)
-    centred = (patches - patches.sum(1, keepdim=True) / count).masked_fill(~real, 0.0)
-    covariance = centred.transpose(1, 2) @ centred / count  # (B, K, K)
-    kernels = kernels.to(wide)
-    variance = ((kernels @ covariance) * kernels).sum(-1).clamp(min=0)  # (B, C)
-    scaled = kernels * (gamma * torch.rsqrt(variance + eps))[:, :, None]  # (B, C, K)
-    shift = beta if bias is None else beta + (bias - bias)  # a constant has no part in a norm; its gradient is zero
-    left = torch.cat([scaled, shift.expand(batch, -1)[:, :, None]], dim=2).to(dtype)  # (B, C, K + 1)
-    right = torch.cat([centred, torch.ones_like(centred[:, :, :1])], dim=2).to(dtype)  # (B, T, K + 1)
+def product_of_factors(left: Tensor, right: Tensor) -> Tensor:
+    """Kernels (B, C, K + 1) and patches (B, T, K + 1) -> (B, C, T), in the memory layout that convolutions like."""
     if channels_last_is_faster(right):
         return (right @ left.transpose(1, 2)).transpose(1, 2)
     return left @ right.transpose(1, 2)
+
+
+def statistics_dtype(kernels: Tensor) -> torch.dtype:
+    """What means and variances of patches are taken in."""
+    narrow = on_gpu(kernels) and product_dtype(kernels).itemsize == 2
+    return torch.float32 if narrow or kernels.device.type == "mps" else torch.float64
+
+
+def second_moments(x: Tensor) -> Tensor:
+    """The sums over time of the products of all pairs of entries: (B, T, K) -> (B, K, K). On a GPU in stretches of
+    time, so that many processors take part, and float32 rounds little."""
+    if not on_gpu(x):
+        return x.transpose(1, 2) @ x
+    stretches = F.pad(x, (0, 0, 0, -x.shape[1] % _STRETCH)).unflatten(1, (-1, _STRETCH))
+    return (stretches.transpose(2, 3) @ stretches).sum(1)
+
+
+def aligned(x: Tensor) -> Tensor:
+    """On a GPU with zeros behind the last dimension up to a multiple of 8, or its matrix units would stand idle."""
+    return F.pad(x, (0, -x.shape[-1] % 8)) if on_gpu(x) else x

@@ -3,6 +3,7 @@
 Shapes: B batch, S samples, C channels, T frames (at the layer in question).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
-from wav2vec2.modeling.convolution import ChannelNorm, Convolution, FirstConvolution
+from wav2vec2.modeling.convolution import ChannelNorm, Convolution, FirstConvolution, product_of_factors
 from wav2vec2.modeling.dropout import Dropout
 
 
@@ -41,16 +42,31 @@ class ConvolutionLayer(GradientCheckpointingLayer):
             self.layer_norm = nn.LayerNorm(channels) if self.norm == "layer" else ChannelNorm(channels)
         self.activation = ACT2FN[config.feat_extract_activation]
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, C_in, T_in) -> (B, C, T); `lengths` (B,) are the real output frames, None if all are."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None, recompute: bool = False) -> Tensor:
+        """(B, C_in, T_in) -> (B, C, T); `lengths` (B,) are the real output frames, None if all are. With `recompute`
+        the tall tensors in between are not kept for the backward pass, but computed again."""
         if self.norm == "group" and self.ignores_padding:
-            x = self.conv(x, lengths, self.layer_norm(), self.layer_norm.eps)
+            work: Callable[..., Tensor] = self.activated_product
+            inputs = self.conv(x, lengths, self.layer_norm(), self.layer_norm.eps)
         else:
-            x = self.conv(x)
-            if self.norm == "group":
-                x = self.layer_norm(x)
-            elif self.norm == "layer":
-                x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
+            work, inputs = self.activated_convolution, (x,)
+        if recompute:
+            output: Tensor = checkpoint(work, *inputs, use_reentrant=False, preserve_rng_state=False)
+            return output
+        return work(*inputs)
+
+    def activated_product(self, left: Tensor, right: Tensor) -> Tensor:
+        """What the first convolution and its norm come down to, activated: (B, C, T)."""
+        activated: Tensor = self.activation(product_of_factors(left, right))
+        return activated
+
+    def activated_convolution(self, x: Tensor) -> Tensor:
+        """(B, C_in, T_in) -> (B, C, T)"""
+        x = self.conv(x)
+        if self.norm == "group":
+            x = self.layer_norm(x)
+        elif self.norm == "layer":
+            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
         activated: Tensor = self.activation(x)
         return activated
 
@@ -93,10 +109,7 @@ class Wav2Vec2FeatureEncoder(nn.Module):
                 x = x.detach().requires_grad_()  # reentrant checkpoints look at their inputs alone
             if lengths is not None:
                 lengths = conv_output_length(lengths, self.kernels[index : index + 1], self.strides[index : index + 1])
-            if index == 0 and self._recomputes_first_layer():
-                x = checkpoint(layer, x, lengths, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = layer(x, lengths)
+            x = layer(x, lengths, index == 0 and self._recomputes_first_layer())
         return x
 
     def _recomputes_first_layer(self) -> bool:

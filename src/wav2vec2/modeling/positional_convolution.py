@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.blocked_convolution import blocked_convolution
 from wav2vec2.modeling.convolution import convolve
+from wav2vec2.modeling.precision import on_gpu, product_dtype
 
 
 class NormalisedWeight(nn.Module):
@@ -25,8 +27,10 @@ class NormalisedWeight(nn.Module):
         self.original1 = nn.Parameter(torch.empty(channels, channels // groups, kernel))
 
     def forward(self) -> Tensor:
-        """The weight g v / |v|, (C, C / groups, P)."""
-        return torch._weight_norm(self.original1, self.original0, 2)
+        """The weight g v / |v|, (C, C / groups, P). torch's own kernels for it are fast on a CPU and slow on a GPU."""
+        if not on_gpu(self.original1):
+            return torch._weight_norm(self.original1, self.original0, 2)
+        return self.original1 * (self.original0 / torch.linalg.vector_norm(self.original1, dim=(0, 1), keepdim=True))
 
 
 def tap_norms(weight: Tensor) -> Tensor:
@@ -40,15 +44,20 @@ class WeightNormedConvolution(nn.Module):
     def __init__(self, channels: int, groups: int, kernel: int) -> None:
         super().__init__()
         self.groups = groups
-        self.padding = (kernel // 2, kernel - 1 - kernel // 2)
+        self.left = kernel // 2
+        self.right = kernel - 1 - self.left
         weight = NormalisedWeight(channels, groups, kernel)
         self.parametrizations = nn.ModuleDict({"weight": weight})
         self.bias = nn.Parameter(torch.empty(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C, T)"""
+        """(B, T, C) -> (B, T, C)"""
         weight = self.parametrizations["weight"]()
-        return convolve(F.pad(x, self.padding), weight, self.bias, groups=self.groups)
+        if on_gpu(x):
+            dtype = product_dtype(x)
+            return blocked_convolution(x.to(dtype), weight.to(dtype), self.groups, self.left) + self.bias.to(dtype)
+        padded = F.pad(x.transpose(1, 2), (self.left, self.right))
+        return convolve(padded, weight, self.bias, groups=self.groups).transpose(1, 2)
 
 
 class Wav2Vec2PositionalConvEmbedding(nn.Module):
@@ -63,5 +72,5 @@ class Wav2Vec2PositionalConvEmbedding(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
-        positions: Tensor = self.activation(self.conv(hidden_states.transpose(1, 2)))
-        return positions.transpose(1, 2)
+        positions: Tensor = self.activation(self.conv(hidden_states))
+        return positions

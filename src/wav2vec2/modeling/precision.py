@@ -29,6 +29,21 @@ def in_full_precision(x: Tensor) -> AbstractContextManager[None]:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
+def on_gpu(x: Tensor) -> bool:
+    """Whether x lies on a GPU (CUDA or ROCm), where products of matrices are so fast that all else is arranged around
+    them."""
+    return x.device.type == "cuda"
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """What matrix products with x are computed in: autocast's type where that is on, else x's own."""
+    device = x.device.type
+    available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    if available and torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
 def has_bfloat16_instructions() -> bool:
     """Whether this processor multiplies in bfloat16 itself (x86: AVX512-BF16 or AMX). Without, torch computes in
     float32 between conversions, or number by number."""

@@ -15,7 +15,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
 from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
-from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms
+from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms, is_exported
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
@@ -167,7 +167,7 @@ def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tens
     nothing that is in its place; on an accelerator it does not wait to find out. An exported program takes masks of
     padding on the right alone.
     """
-    if torch.compiler.is_exporting() or (can_be_looked_at(real) and bool((real[:, 1:] <= real[:, :-1]).all())):
+    if is_exported() or (can_be_looked_at(real) and bool((real[:, 1:] <= real[:, :-1]).all())):
         return input_values, real
     lengths = real.sum(1, keepdim=True)
     place = torch.where(real, real.cumsum(1) - 1, lengths + (~real).cumsum(1) - 1)

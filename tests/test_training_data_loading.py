@@ -52,7 +52,7 @@ def taken(
     process: int = 0,
 ) -> list[Batch]:
     """All micro-batches of the updates from `start` to before `until`."""
-    where = {"processes": processes, "process": process}
+    where: dict[str, Any] = {"processes": processes, "process": process}
     with closing(data.batches(joined, **where, start_update=start, position=position or {})) as batches:
         return list(takewhile(lambda batch: batch.update < until, batches))
 
@@ -276,7 +276,7 @@ def test_a_file_that_decodes_to_no_waveform_is_skipped_too(tmp_path: Path) -> No
     assert {one.id for batch in epoch for one in batch.skipped} == {"clip007.wav"}
     reasons = {one.reason for batch in epoch for one in batch.skipped}
     assert reasons == {"the audio holds samples up to 1e+25: their variance is not finite"}
-    assert all(len(batch.inputs["input_values"]) == len(batch.ids) for batch in epoch if batch.ids)
+    assert all((batch.inputs["sample_lengths"] > 0).sum() == len(batch.ids) for batch in epoch)
     assert {f"clip{number:03d}.wav" for number in range(40)} - {name for b in epoch for name in b.ids} == {
         "clip007.wav"
     }

@@ -56,7 +56,7 @@ class LengthGrid:
     """
 
     def __init__(self, longest: float, steps: int) -> None:
-        top = round(longest * SAMPLING_RATE)
+        top = int(_samples_in(np.array(longest)))
         self._equal = -(-top // steps)
         self._below = [top]
         while self._below[-1] > 1:
@@ -73,7 +73,12 @@ class LengthGrid:
 
     def rounded(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """The same of seconds (n,)."""
-        return self.samples(np.ceil(np.round(seconds * SAMPLING_RATE, 3)).astype(np.int64)) / SAMPLING_RATE
+        return self.samples(_samples_in(seconds)) / SAMPLING_RATE
+
+
+def _samples_in(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """As many samples as are begun, but for what is no more than rounding."""
+    return np.ceil(np.round(seconds * SAMPLING_RATE, 3)).astype(np.int64)
 
 
 @dataclass(frozen=True)

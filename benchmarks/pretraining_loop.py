@@ -71,7 +71,8 @@ class StockStep:
 
     def __call__(self, inputs: dict[str, Any], drawn: dict[str, Any]) -> None:
         names = ("input_values", "attention_mask")
-        given = {name: inputs[name].to(self.setting.device) for name in names if name in inputs}
+        known = {name: value for name, value in encoder_inputs(inputs).items() if name in names}
+        given = {name: value.to(self.setting.device) for name, value in known.items() if value is not None}
         with autocast(self.setting, self.dtype):
             loss = self.model(**given, **drawn).loss
         loss.backward()

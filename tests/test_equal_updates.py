@@ -92,6 +92,16 @@ def test_diversity_over_each_batch_would_depend_on_the_layout(audio: Path, tmp_p
         assert_same(weights(folders[0]), weights(folders[1]), 1e-5)
 
 
+def test_few_shapes_give_the_same_weights(audio: Path, tmp_path: Path) -> None:
+    """Lengths rounded up to coarse steps, or padded to the longest clip of each part."""
+    folders = [
+        run(grid_recipe(tmp_path / str(steps), audio, "1 x 2 x 4", data__length_steps=steps)) for steps in (6, 0)
+    ]
+    padding = [[one["padding_share"] for one in log(folder) if one["kind"] == "training"] for folder in folders]
+    assert all(rounded > plain + 0.005 for rounded, plain in zip(*padding, strict=True)), padding
+    assert_same(weights(folders[0]), weights(folders[1]), 1e-5)
+
+
 def test_fewer_clips_than_processes(audio: Path, tmp_path: Path) -> None:
     """A process without a clip takes part all the same, and adds nothing."""
     one_clip = {"data__seconds_per_update": 1.3, "data__max_seconds": 1.3, "run__updates": 4}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wav2vec2.training.data.audio_clips import clip_seed, crop_start
-from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, divide, shares_of
+from wav2vec2.training.data.division import divide
+from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
 
 LENGTHS = st.lists(st.floats(0.5, 15.6), min_size=1, max_size=40)
 

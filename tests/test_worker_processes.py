@@ -7,15 +7,18 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import worker_probe
-from worker_probe import Slow, batches_of, data_of
+from worker_probe import Memory, Slow, batches_of, data_of
 
+from wav2vec2.training.data.batch_loading import Batch, TrainingData
 from wav2vec2.training.data.worker_processes import SharedPickle
+from wav2vec2.training.settings.run_config import DataSection, Source
 
 TESTS = Path(worker_probe.__file__).parent
 
@@ -101,6 +104,67 @@ def test_closing_waits_for_no_worker(tmp_path: Path) -> None:
         begun = time.monotonic()
     assert time.monotonic() - begun < 3 and len(set(workers)) == 3
     assert alive(workers) == []
+
+
+def test_a_stop_takes_seconds_beside_the_checkpoint(tmp_path: Path) -> None:
+    """From SIGTERM at the beginning of an update to the end of the process: the update, and that all workers and the
+    interpreter end."""
+    body = (
+        "from unittest.mock import patch\n"
+        "from pretraining_runs import recipe, train_until, write_clips\n"
+        "from wav2vec2.training.saving.checkpoints import Checkpoints\n"
+        "kill, save = os.kill, Checkpoints.save\n"
+        "def told(*arguments):\n"
+        "    print('signal', time.monotonic(), flush=True)\n"
+        "    kill(*arguments)\n"
+        "def timed(*arguments):\n"
+        "    begun = time.monotonic()\n"
+        "    save(*arguments)\n"
+        "    print('saved', time.monotonic() - begun, flush=True)\n"
+        "folder = Path(sys.argv[1])\n"
+        "audio = write_clips(folder / 'clips', [0.9 + 0.01 * number for number in range(40)])\n"
+        "values = recipe(folder / 'run', audio, run__updates=500, data__workers=6)\n"
+        "with patch('os.kill', told), patch.object(Checkpoints, 'save', timed):\n"
+        "    train_until(values, 3, signal.SIGTERM)\n"
+    )
+    said = tmp_path / "said"
+    with said.open("w") as file:  # a pipe would be open until the last of its helpers has ended
+        done = subprocess.run(script(tmp_path, body), stdout=file, timeout=120)
+    ended = time.monotonic()
+    assert done.returncode == 0
+    lines = [line.split() for line in said.read_text().splitlines() if line.startswith(("signal", "saved"))]
+    signalled = next(float(number) for word, number in lines if word == "signal")
+    saved = [float(number) for word, number in lines if word == "saved"]
+    assert len(saved) == 1
+    assert ended - signalled - saved[0] < 3, lines
+
+
+def test_the_plan_of_many_clips_is_sent_to_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200,000 clips: what goes through a worker's pipe fits into it, so that all workers are started before any has
+    read what it is to do; and in a worker they take no memory that it does not share."""
+    sent: list[int] = []
+    dump = reduction.dump
+
+    def counted(value: Any, file: Any, protocol: int | None = None) -> None:
+        dump(value, file, protocol)
+        sent.append(file.tell())
+
+    monkeypatch.setattr(reduction, "dump", counted)
+    used = {}
+    for clips in (200, 200_000):
+        lines = ["path\tduration\ttranscript", *(f"folder/{n}.wav\t{2 + n % 97 / 10}\tTEXT {n}" for n in range(clips))]
+        folder = tmp_path / str(clips)
+        folder.mkdir()
+        (folder / "manifest.tsv").write_text("\n".join(lines), encoding="utf-8")
+        section = DataSection(
+            train=[Source(str(folder / "manifest.tsv"))], workers=2, cache=str(tmp_path), seconds_per_update=300.0
+        )
+        with closing(batches_of(TrainingData(section, 1), Memory())) as batches:
+            found: list[Batch] = [next(batches) for _ in range(2)]
+        assert all("No such file" in one.reason for batch in found for one in batch.skipped)
+        used[clips] = max(int(batch.inputs["own_bytes"]) for batch in found)
+    assert len(sent) == 2 * 2 * 2 and max(sent) < 16_000  # of each worker, how to begin and what to do
+    assert used[200_000] - used[200] < 60e6  # a round of batches; as objects, texts and paths alone took 140 MB
 
 
 def test_a_pickle_is_written_once_and_shared() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.data.batch_loading import Batch
+from wav2vec2.training.data.division import AS_THE_CLIPS, Shape
 
 RATE = 16000
 
@@ -56,7 +57,7 @@ def write_parquet(path: Path, rows: Iterable[dict[str, object]]) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
 
 
-def joined(clips: list[LoadedClip]) -> dict[str, torch.Tensor]:
+def joined(clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, torch.Tensor]:
     """All samples end to end, their lengths and seeds: a collate function that loses nothing."""
     samples = [torch.from_numpy(clip.samples) for clip in clips]
     return {

@@ -13,6 +13,7 @@ from training_audio import write_manifest
 
 from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.data.division import AS_THE_CLIPS, Shape
 from wav2vec2.training.settings.run_config import DataSection, Source
 
 #: What a worker has no need of.
@@ -45,12 +46,12 @@ class Loaded:
 
     waveforms: Any
 
-    def __call__(self, clips: list[LoadedClip]) -> dict[str, torch.Tensor]:
+    def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, torch.Tensor]:
         """In a worker."""
         found = " ".join(name for name in HEAVY if name in sys.modules)
         blocked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
         loaded = torch.tensor(list(found.encode()), dtype=torch.uint8)
-        made: dict[str, torch.Tensor] = self.waveforms(clips)
+        made: dict[str, torch.Tensor] = self.waveforms(clips, shape)
         return made | {"loaded": loaded, "blocked": torch.tensor(blocked)}
 
 
@@ -60,9 +61,20 @@ class Slow:
 
     seconds: float
 
-    def __call__(self, clips: list[LoadedClip]) -> dict[str, torch.Tensor]:
+    def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, torch.Tensor]:
         """In a worker."""
         if hasattr(sys, "_slow_has_begun"):
             time.sleep(self.seconds)
         sys._slow_has_begun = True  # type: ignore[attr-defined]
         return {"process": torch.tensor(os.getpid())}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How many bytes the process has that it shares with no other."""
+
+    def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, torch.Tensor]:
+        """In a worker."""
+        lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+        kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "Private_Clean")))
+        return {"own_bytes": torch.tensor(1024 * kilobytes)}

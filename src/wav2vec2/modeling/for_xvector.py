@@ -47,10 +47,10 @@ class AMSoftmaxLoss(nn.Module):
         self.weight = nn.Parameter(torch.empty(size, num_labels))
 
     def forward(self, embeddings: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> Tensor:
-        """The loss of embeddings (B, E) for speakers (B,)."""
+        """The loss of embeddings (B, E) for speakers (B,). A speaker of -100 counts for nothing."""
         labels = labels.flatten()
         cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.weight, dim=0)  # (B, N)
-        margins = F.one_hot(labels, cosines.shape[1]).to(cosines.dtype) * self.margin
+        margins = F.one_hot(labels.clamp(min=0), cosines.shape[1]).to(cosines.dtype) * self.margin
         return cross_entropy(self.scale * (cosines - margins), labels, num_items)
 
 

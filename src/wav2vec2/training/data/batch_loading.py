@@ -21,6 +21,7 @@ from wav2vec2.training.data.audio_clips import (
 )
 from wav2vec2.training.data.clip_selection import ClipSelection, DataSummary, SourceSummary, select
 from wav2vec2.training.data.clip_tables import ClipTable, TableClips
+from wav2vec2.training.data.division import LengthGrid
 from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
 from wav2vec2.training.data.micro_batches import (
     Batch,
@@ -168,7 +169,9 @@ class TrainingData:
         """Choose among the clips that were read, and plan updates and evaluations with them."""
         self.valid_left_out: dict[str, int] = {}
         self.valid = self._evaluation() if self.section.valid else None
-        self._plan, self.summary = self._mapped() if not self._streams else self._streamed()
+        self._plan, self.summary, longest = self._mapped() if not self._streams else self._streamed()
+        steps = self.section.length_steps
+        self._grid = LengthGrid(longest, steps) if steps else None
 
     @property
     def train_tables(self) -> list[ClipTable | DatasetStream]:
@@ -201,19 +204,27 @@ class TrainingData:
         return self.valid is not None
 
     def batches(
-        self, collate: Collate, *, processes: int, process: int, start_update: int, position: dict[str, Any]
+        self,
+        collate: Collate,
+        *,
+        processes: int,
+        process: int,
+        start_update: int,
+        position: dict[str, Any],
+        pin: bool = False,
     ) -> Generator[Batch, None, None]:
         """The micro-batches of `process`, for ever: all parts of `start_update`, then of the next update.
 
-        `position` is that of the last batch before, {} at the beginning; clips of known length do not need it. Close
-        the iterator to end its workers.
+        `position` is that of the last batch before, {} at the beginning; clips of known length do not need it. With
+        `pin`, tensors come in memory that a GPU reads by itself. Close the iterator to end its workers.
         """
         plan = self._plan(start_update, position)
-        loading = Loading(collate, self.limits, self.seed, processes, process, self.section.seconds_per_batch)
-        return loaded(MicroBatches(plan, loading), self.section.workers)
+        limit = self.section.seconds_per_batch
+        loading = Loading(collate, self.limits, self.seed, processes, process, limit, self._grid)
+        return loaded(MicroBatches(plan, loading), self.section.workers, pin=pin)
 
     def evaluation_batches(
-        self, collate: Collate, *, processes: int, process: int, seconds_per_batch: float
+        self, collate: Collate, *, processes: int, process: int, seconds_per_batch: float, pin: bool = False
     ) -> Generator[Batch, None, None]:
         """Every clip of the validation sources once over all processes, which get the same number of batches.
 
@@ -221,8 +232,17 @@ class TrainingData:
         """
         if self.valid is None:
             raise ValueError("there is nothing to evaluate on: data.valid is empty")
-        loading = Loading(collate, self.valid_limits, self.seed, processes, process, seconds_per_batch, evaluation=True)
-        return loaded(MicroBatches(self.valid, loading), self.section.workers)
+        loading = Loading(
+            collate,
+            self.valid_limits,
+            self.seed,
+            processes,
+            process,
+            seconds_per_batch,
+            self._grid,
+            evaluation=True,
+        )
+        return loaded(MicroBatches(self.valid, loading), self.section.workers, pin=pin)
 
     def _used(
         self, where: str, number: int, limits: LengthLimits, usable: Callable[[str], bool] | None
@@ -238,13 +258,14 @@ class TrainingData:
             raise TrainingDataError(f"{path}: none of its clips can be used: {reasons}{first}; {allowed}")
         return table, selection
 
-    def _mapped(self) -> tuple[Plan, DataSummary]:
-        """The plan over sources whose clips are all known: shares, copies, rounds."""
+    def _mapped(self) -> tuple[Plan, DataSummary, float]:
+        """The plan over sources whose clips are all known (shares, copies, rounds), and the longest of them."""
         section = self.section
         read = [self._used("train", number, self.limits, self.can_be_spelled) for number in range(len(section.train))]
         clips, usable = _numbered_through(read)
         counted = self.limits.counted(clips.seconds)
-        self._require_room(float(counted[np.concatenate(usable)].max()), "the longest clip has")
+        longest = float(counted[np.concatenate(usable)].max())
+        self._require_room(longest, "the longest clip has")
         audio = [float(counted[one].sum()) for one in usable]
         hours = [selection.hours for _, selection in read]
         shares = self._shares(hours)
@@ -266,7 +287,7 @@ class TrainingData:
             _left_out([selection for _, selection in read]),
             batches.batches_per_round / batches.epochs_per_round,
         )
-        return lambda start, position: MapUpdates(batches, clips, counted, start), summary
+        return lambda start, position: MapUpdates(batches, clips, counted, start), summary, longest
 
     def _require_room(self, seconds: float, whose: str) -> None:
         """Refuse updates without room for one clip of so many seconds."""
@@ -286,8 +307,9 @@ class TrainingData:
         except ValueError as error:
             raise TrainingDataError(str(error)) from error
 
-    def _streamed(self) -> tuple[Plan, DataSummary]:
-        """The plan over streams; a source of known clips among them becomes a stream of its shuffled clips."""
+    def _streamed(self) -> tuple[Plan, DataSummary, float]:
+        """The plan over streams, and the longest that a clip can be. A source of known clips among them becomes a
+        stream of its shuffled clips."""
         section, train = self.section, self._sources["train"]
         self._require_room(section.max_seconds, "a clip of a stream may have data.max_seconds, which is")
         used = {
@@ -323,7 +345,7 @@ class TrainingData:
             ],
             _left_out([selection for _, selection in used.values()]),
         )
-        return lambda start, position: StreamUpdates(batches, start, position), summary
+        return lambda start, position: StreamUpdates(batches, start, position), summary, section.max_seconds
 
     def _evaluation(self) -> EvaluationPlan:
         """All validation clips; without text, those under `min_seconds` are left out as in training."""

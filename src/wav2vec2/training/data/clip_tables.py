@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.training.data.audio_clips import Clip, Skipped
+from wav2vec2.training.data.text_columns import PathColumn, TextColumn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,9 +57,9 @@ class FileTable:
     """Audio files, with what a manifest says of them."""
 
     #: Where the files are.
-    paths: list[Path]
+    paths: Sequence[Path]
     #: What reports call the clips.
-    ids: list[str]
+    ids: Sequence[str]
     #: Seconds (n,), NaN where a header could not be read.
     seconds: NDArray[np.float64]
     #: The clips whose headers could not be read, and why.
@@ -82,6 +83,12 @@ class FileTable:
     def encoded(self, indices: Iterable[int]) -> Iterator[tuple[int, Path | bytes]]:
         """Some clips and their files."""
         return ((index, self.paths[index]) for index in indices)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What worker processes need to find clips, in arrays that they share."""
+        texts = {name: getattr(self, name) for name in ("ids", "speakers", "transcripts")}
+        columns = {name: None if column is None else TextColumn(column) for name, column in texts.items()}
+        return columns | {"paths": PathColumn(self.paths), "seconds": self.seconds, "problems": [], "rates": None}
 
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip."""

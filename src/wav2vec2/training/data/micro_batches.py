@@ -4,11 +4,14 @@ Every worker walks through the same plan of updates and makes each W-th micro-ba
 from the W workers in turn. What is random about a clip follows from its seed, so workers hold no state. NumPy and torch
 are all that they need: neither Transformers nor a model.
 
-Shapes: B clips, S samples of the longest, n clips of an update.
+What goes from a worker to the training process is samples, and a few numbers of each clip: which samples are real is
+said by lengths, of which the device makes the mask.
+
+Shapes: B clips and rows without one, S samples of a row, n clips of an update.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,14 +31,17 @@ from wav2vec2.training.data.audio_clips import (
     clip_seed,
     load_clip,
 )
+from wav2vec2.training.data.division import AS_THE_CLIPS, Division, LengthGrid, Shape, divide
 from wav2vec2.training.data.durations import reason_of
-from wav2vec2.training.data.global_batches import divide
 
 if TYPE_CHECKING:
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 
 #: Where no clip could be read, so many samples (one frame) stand in, so that every process takes part in the update.
 _EMPTY_SAMPLES = 400
+
+#: Tensors of a batch that `numbers_of` makes.
+_NUMBERS = {"sample_lengths", "clip_seeds"}
 
 
 @dataclass(frozen=True)
@@ -51,30 +57,35 @@ class Waveforms:
         """The batches that this feature extractor would make."""
         return cls(extractor.do_normalize, extractor.padding_value)
 
-    def __call__(self, clips: list[LoadedClip]) -> dict[str, torch.Tensor]:
-        """`input_values` and `attention_mask` (B, S), and `clip_seeds` (B,). Without clips, one of no real sample."""
-        if not clips:
-            return {
-                "input_values": torch.zeros(1, _EMPTY_SAMPLES),
-                "attention_mask": torch.zeros(1, _EMPTY_SAMPLES, dtype=torch.long),
-                "clip_seeds": torch.zeros(1, dtype=torch.long),
-            }
-        shape = len(clips), max(len(clip.samples) for clip in clips)
-        values, mask = torch.full(shape, self.padding), torch.zeros(shape, dtype=torch.long)
-        for row, clip in enumerate(clips):
-            samples = as_waveform(clip.samples, "the audio")
-            samples = normalised(samples, "the audio") if self.normalize else samples
-            values[row, : len(samples)] = torch.from_numpy(samples)
-            mask[row, : len(samples)] = 1
-        seeds = torch.tensor([clip.seed for clip in clips])
-        return {"input_values": values, "attention_mask": mask, "clip_seeds": seeds}
+    def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, Tensor]:
+        """`input_values` (B, S), of at least this shape, `sample_lengths` and `clip_seeds` (B,). Without clips, one row
+        of no real sample."""
+        rows = max(len(clips), shape.rows)
+        samples = max([shape.samples, *(len(clip.samples) for clip in clips)])
+        values = torch.empty((rows, samples) if clips else (1, _EMPTY_SAMPLES))
+        for row, clip in zip(values.numpy(), clips, strict=False):
+            waveform = as_waveform(clip.samples, "the audio")
+            row[: len(waveform)] = normalised(waveform, "the audio") if self.normalize else waveform
+            row[len(waveform) :] = self.padding
+        values[len(clips) :] = self.padding
+        return {"input_values": values} | numbers_of([clip.facts for clip in clips], len(values))
+
+
+def numbers_of(clips: Sequence[ClipFacts], rows: int) -> dict[str, Tensor]:
+    """`sample_lengths` and `clip_seeds` (B,) of the clips in the first rows of a batch; 0 for rows without one."""
+    found = torch.zeros(2, rows, dtype=torch.long)
+    found[:, : len(clips)] = torch.tensor([[clip.length for clip in clips], [clip.seed for clip in clips]])
+    return {"sample_lengths": found[0], "clip_seeds": found[1]}
 
 
 class Collate(Protocol):
     """Makes a batch of clips; without clips, a batch of the same kind that counts for nothing."""
 
-    def __call__(self, clips: list[LoadedClip]) -> dict[str, Tensor]:
-        """Called in a worker process, so it must survive pickling. What it raises is the fault of a clip."""
+    def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, Tensor]:
+        """Called in a worker process, so it must survive pickling. What it raises is the fault of a clip.
+
+        `shape` is what the batch may be padded to.
+        """
 
 
 @dataclass
@@ -104,6 +115,24 @@ class Batch:
     def ids(self) -> list[str]:
         """What reports call the clips."""
         return [clip.id for clip in self.clips]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker hands over: not the tensors that follow from the clips. Each would cost more to send than the
+        numbers in it."""
+        follows = _NUMBERS & self.inputs.keys() if "input_values" in self.inputs else set()
+        sent = {name: tensor for name, tensor in self.inputs.items() if name not in follows}
+        return self.__dict__ | {"inputs": sent, "follows": follows}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        follows = state.pop("follows")
+        self.__dict__.update(state)
+        if follows:
+            numbers = numbers_of(self.clips, len(self.inputs["input_values"]))
+            self.inputs |= {name: numbers[name] for name in follows}
+
+    def pin_memory(self) -> "Batch":
+        """With its tensors where a GPU can read them while something else is done."""
+        return replace(self, inputs={name: tensor.pin_memory() for name, tensor in self.inputs.items()})
 
 
 @dataclass(frozen=True)
@@ -147,6 +176,8 @@ class Loading:
     process: int
     #: Seconds, padding included, that it holds at once.
     seconds_per_batch: float
+    #: The lengths that micro-batches have; None where they are as long as their longest clip.
+    grid: LengthGrid | None = None
     #: Of a clip that is too long, take the beginning instead of a crop at random.
     evaluation: bool = False
 
@@ -163,18 +194,23 @@ class MicroBatches(IterableDataset[Batch]):
         mine, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         number = 0
         for planned in self.plan():
-            division = divide(planned.seconds, self.loading.processes, self.loading.seconds_per_batch)
-            for part, group in enumerate(division.groups[self.loading.process]):
+            division = self._divided(planned)
+            for part in range(division.parts):
                 if number % workers == mine:
-                    yield self._batch(planned, part, division.parts, group)
+                    yield self._batch(planned, part, division)
                 number += 1
 
-    def _batch(self, planned: PlannedUpdate, part: int, parts: int, group: Sequence[int] | NDArray[np.int64]) -> Batch:
+    def _divided(self, planned: PlannedUpdate) -> Division:
+        """Which clips of an update each process takes at each of its parts."""
+        loading = self.loading
+        return divide(planned.seconds, loading.processes, loading.seconds_per_batch, loading.grid)
+
+    def _batch(self, planned: PlannedUpdate, part: int, division: Division) -> Batch:
         """Decode the clips of one part. Those that cannot be are reported, the others are as they would be anyway."""
         loading = self.loading
         loaded: list[LoadedClip] = []
         skipped = list(planned.skipped) if part == 0 and loading.process == 0 else []
-        for index in group:
+        for index in division.groups[loading.process][part]:
             name = f"clip {index} of update {planned.update}"  # of a row that cannot even be read
             try:
                 clip = planned.clip(int(index))
@@ -185,11 +221,11 @@ class MicroBatches(IterableDataset[Batch]):
                 raise
             except Exception as error:
                 skipped.append(Skipped(name, reason_of(error)))
-        inputs, loaded = self._collated(loaded, skipped)
+        inputs, loaded = self._collated(loaded, skipped, division.shapes[loading.process][part])
         return Batch(
             planned.update,
             part,
-            parts,
+            division.parts,
             inputs,
             [one.facts for one in loaded],
             sum(len(one.samples) for one in loaded) / SAMPLING_RATE,
@@ -198,10 +234,13 @@ class MicroBatches(IterableDataset[Batch]):
             planned.epoch,
         )
 
-    def _collated(self, clips: list[LoadedClip], skipped: list[Skipped]) -> tuple[dict[str, Tensor], list[LoadedClip]]:
+    def _collated(
+        self, clips: list[LoadedClip], skipped: list[Skipped], shape: Shape
+    ) -> tuple[dict[str, Tensor], list[LoadedClip]]:
         """The batch, and the clips in it. A clip that no batch can be made of, by itself, goes to the skipped ones."""
+        shape = self._fitted(shape, clips)
         try:
-            return self.loading.collate(clips), clips
+            return self.loading.collate(clips, shape), clips
         except MemoryError:
             raise
         except Exception:
@@ -214,4 +253,11 @@ class MicroBatches(IterableDataset[Batch]):
                     skipped.append(Skipped(clip.id, reason_of(error)))
             if len(usable) == len(clips):  # it is the fault of none of them
                 raise
-            return self.loading.collate(usable), usable
+            return self.loading.collate(usable, shape), usable
+
+    def _fitted(self, shape: Shape, clips: list[LoadedClip]) -> Shape:
+        """A shape for clips that may be longer than their headers said: then the next steps of the grid."""
+        longest = max((len(clip.samples) for clip in clips), default=0)
+        if self.loading.grid is None or not shape.samples or longest <= shape.samples:
+            return shape
+        return shape._replace(samples=int(self.loading.grid.samples(np.array([longest]))[0]))

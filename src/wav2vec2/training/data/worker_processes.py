@@ -38,11 +38,12 @@ _ALIGNMENT = 64
 _NEEDED = ("wav2vec2.training.data.worker_processes", "wav2vec2.training.data.batch_loading")
 
 
-def loaded(dataset: MicroBatches, workers: int) -> Generator[Batch, None, None]:
-    """The micro-batches of `dataset`, made by `workers` processes, or here if there are none. Closing the iterator
-    ends the workers, and so does the end of the interpreter."""
+def loaded(dataset: MicroBatches, workers: int, *, pin: bool = False) -> Generator[Batch, None, None]:
+    """The micro-batches of `dataset`, made by `workers` processes, or here if there are none; with `pin`, in memory
+    that a GPU reads by itself, where a thread of this process puts them. Closing the iterator ends the workers, and so
+    does the end of the interpreter."""
     if not workers:
-        yield from dataset
+        yield from map(Batch.pin_memory, dataset) if pin else dataset
         return
     shared = _Shared(dataset) if os.name == "posix" else None
     with _main_program_hidden(shared is not None and not shared.pickle.names("__main__")), warnings.catch_warnings():
@@ -53,6 +54,7 @@ def loaded(dataset: MicroBatches, workers: int) -> Generator[Batch, None, None]:
             batch_size=None,
             num_workers=workers,
             prefetch_factor=_AHEAD,
+            pin_memory=pin,
             collate_fn=_as_it_is,
             worker_init_fn=_begin_worker,
             multiprocessing_context=prepared_context(),

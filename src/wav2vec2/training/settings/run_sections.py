@@ -98,6 +98,9 @@ class DataSection:
     normalize: bool = True
     #: Clips of like length are grouped within the audio of this many updates.
     bucket_updates: Count = 20
+    #: Micro-batches are as long as one of so many steps up to the longest clip, and have as many clips as fit in: few
+    #: shapes, for each of which a GPU plans its work once. 0: as long as the longest of their clips.
+    length_steps: CountOrZero = 32
     #: Processes that read and decode audio; 0 reads in the training process.
     workers: CountOrZero = 2
     #: The run stops when more than this share of the clips cannot be read.

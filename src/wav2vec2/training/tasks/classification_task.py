@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.modeling.input_checks import require
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
 from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask, encoder_inputs
@@ -51,7 +52,7 @@ class ClipLabelTask(SupervisedTask):
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With labels (B,). A label that is not known counts for nothing."""
         numbers = [self.numbers.get(self.label_of(clip) or "", NO_LABEL) for clip in clips]
-        return waveforms | {"labels": torch.tensor(numbers or [NO_LABEL])}
+        return waveforms | {"labels": in_first_rows(numbers, waveforms, NO_LABEL)}
 
     def counts(self, inputs: Inputs) -> list[float]:
         """Labelled clips."""
@@ -147,18 +148,15 @@ class SpeakerTask(ClipLabelTask):
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With a number for every speaker, be it one of the training's or not; 0 where none is named."""
-        voices = torch.tensor([voice_number(clip.speaker) for clip in clips] or [0])
+        voices = in_first_rows([voice_number(clip.speaker) for clip in clips], waveforms, 0)
         return super().with_targets(waveforms, clips) | {"voices": voices}
 
     def forward(self, model: Any, inputs: Inputs) -> Any:
-        """The model's output, its loss as a sum. Of a part without clips the loss is 0 times that of silence, so that
-        every parameter is in the graph all the same."""
+        """The model's output, its loss as a sum."""
         known = inputs["labels"] != NO_LABEL
-        if bool(known.any()) != bool(known.all()):
-            raise ValueError("a clip of no training speaker is among those of a training batch")
-        output = model(**encoder_inputs(inputs), labels=inputs["labels"].clamp(min=0), num_items_in_batch=1)
-        output.loss = output.loss * known.any()
-        return output
+        known |= inputs["sample_lengths"] == 0
+        require(known.all(), "a clip of no training speaker is among those of a training batch")
+        return super().forward(model, inputs)
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of: the scores of speakers stay inside the loss."""
@@ -189,6 +187,11 @@ class SpeakerTask(ClipLabelTask):
         rate, threshold = equal_error_rate(same, other)
         pairs = {"same_pairs": len(same), "other_pairs": len(other)}
         return {"equal_error_rate": rate, "threshold": threshold} | pairs
+
+
+def in_first_rows(numbers: Sequence[int], waveforms: Inputs, otherwise: int) -> Tensor:
+    """Numbers of clips (B,); of rows without one, `otherwise`."""
+    return torch.tensor([*numbers, *[otherwise] * (len(waveforms["input_values"]) - len(numbers))])
 
 
 def confusion_table(chosen: Tensor, labels: Tensor, count: int) -> Tensor:

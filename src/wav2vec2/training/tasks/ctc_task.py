@@ -63,14 +63,14 @@ class CTCTask(SupervisedTask):
         self._samples: list[dict[str, str]] = []
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
-        """With the labels of their transcripts. No clip: one utterance of no frame and no label."""
+        """With the labels of their transcripts. A row without a clip: an utterance of no frame and no label."""
         spelled = [list(self.tokenizer(clip.transcript or "").input_ids) for clip in clips]
-        rows, longest = max(1, len(clips)), max([1, *map(len, spelled)])
+        rows, longest = len(waveforms["input_values"]), max([1, *map(len, spelled)])
         labels = torch.full((rows, longest), NO_LABEL)
         for row, ids in zip(labels, spelled, strict=False):
             row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
-        lengths = torch.tensor([len(ids) for ids in spelled] or [0])
-        frames = output_length(waveforms["attention_mask"].sum(1), self.config)
+        lengths = (labels != NO_LABEL).sum(1)
+        frames = output_length(waveforms["sample_lengths"], self.config)
         impossible = frames < frames_needed(labels, frames_within(lengths, longest))
         dropped = impossible & torch.tensor(self.config.ctc_drop_infeasible)
         counted = ~dropped & (frames > 0)
@@ -106,7 +106,7 @@ class CTCTask(SupervisedTask):
 
     def frames(self, inputs: Inputs) -> Tensor:
         """Real frames of each clip (B,)."""
-        return output_length(inputs["attention_mask"].sum(1), self.config)
+        return output_length(inputs["sample_lengths"], self.config)
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """Means over utterances, labels and frames."""

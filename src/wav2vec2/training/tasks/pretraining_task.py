@@ -19,7 +19,7 @@ from wav2vec2.modeling.span_masking import draw_pretraining_mask
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.data.micro_batches import Waveforms
-from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
+from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact, real_samples
 
 
 class PretrainingTask:
@@ -47,14 +47,14 @@ class PretrainingTask:
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With the frames to predict."""
         inputs = dict(waveforms)
-        samples = inputs["attention_mask"].sum(1)
+        samples = inputs["sample_lengths"]
         frames = conv_output_length(samples, self.config.conv_kernel, self.config.conv_stride)
         longest = inputs["input_values"].shape[1]
         size = int(conv_output_length(longest, self.config.conv_kernel, self.config.conv_stride))
         inputs["mask_time_indices"] = draw_pretraining_mask(self.config, frames, size, inputs["clip_seeds"])
         inputs["num_frames"] = frames.sum()
         if int(samples.min()) == longest:  # nothing is padded, and attention without a mask is faster
-            del inputs["attention_mask"]
+            del inputs["sample_lengths"]
         return inputs
 
     def counts(self, inputs: Inputs) -> list[float]:
@@ -142,7 +142,12 @@ class PretrainingTask:
 
 def encoder_inputs(inputs: Inputs) -> dict[str, Tensor | None]:
     """What goes through the encoder; a batch without padding has no mask."""
-    return {name: inputs.get(name) for name in ("input_values", "attention_mask", "mask_time_indices")}
+    padded = "sample_lengths" in inputs
+    return {
+        "input_values": inputs["input_values"],
+        "attention_mask": real_samples(inputs) if padded else None,
+        "mask_time_indices": inputs["mask_time_indices"],
+    }
 
 
 def sums_of(output: Any, inputs: Inputs) -> Sums:

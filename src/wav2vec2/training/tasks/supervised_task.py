@@ -13,7 +13,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.micro_batches import Waveforms
-from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums
+from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, real_samples
 
 #: A label that no loss sees.
 NO_LABEL = -100
@@ -73,4 +73,5 @@ class SupervisedTask:
 
 def encoder_inputs(inputs: Inputs) -> Inputs:
     """What goes through the encoder."""
-    return {name: inputs[name] for name in ("input_values", "attention_mask", "clip_seeds")}
+    mask = {"attention_mask": real_samples(inputs)}
+    return {name: inputs[name] for name in ("input_values", "clip_seeds")} | mask

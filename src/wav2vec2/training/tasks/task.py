@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.training.data.audio_clips import ClipFacts, LoadedClip
 from wav2vec2.training.data.micro_batches import Waveforms
 
@@ -39,12 +40,12 @@ class Task(Protocol):
     num_groups: int
     chance: float | None
 
-    #: Clips -> `input_values`, `attention_mask` and `clip_seeds`, in worker processes.
+    #: Clips -> `input_values`, `sample_lengths` and `clip_seeds`, in worker processes.
     waveforms: Waveforms
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """The inputs with what is to be learnt of these clips, in the training process: only here are a tokenizer and
-        the model's mathematics. No clip at all gives an input that counts for nothing."""
+        the model's mathematics. The clips are in the first rows; a row without one counts for nothing."""
 
     def counts(self, inputs: Inputs) -> list[float]:
         """What the loss of an update is divided by comes first, then what else `whole_update` needs as a sum."""
@@ -77,6 +78,11 @@ class Task(Protocol):
 def inputs_of(task: Task, clips: list[LoadedClip]) -> Inputs:
     """The inputs of clips that are at hand."""
     return task.with_targets(task.waveforms(clips), [clip.facts for clip in clips])
+
+
+def real_samples(inputs: Inputs) -> Tensor:
+    """The attention mask (B, S), made where the lengths are: on a device that is faster than copying it there."""
+    return frames_within(inputs["sample_lengths"], inputs["input_values"].shape[1])
 
 
 def exact(value: Tensor) -> Tensor:

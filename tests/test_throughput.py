@@ -98,13 +98,14 @@ def test_the_meter_adds_up_and_starts_anew() -> None:
     for _ in range(4):
         with meter.waiting():
             clock.now += 0.5
-        meter.add(2500.0)
+        meter.add(2500.0, audio_seconds=20.0)
         clock.now += 1.5
     with meter.paused():
         clock.now += 60.0
     figures = meter.figures()
     assert figures.pop("peak_memory_gib") == pytest.approx(peak_memory() / 2**30)
-    assert figures == {"wall_seconds": 8.0, "data_wait_share": 0.25, "peak_fraction": 1.25}
+    rates = {"audio_seconds_per_second": 10.0, "peak_fraction": 1.25}
+    assert figures == rates | {"wall_seconds": 8.0, "data_wait_share": 0.25}
     clock.now += 10.0
     meter.add(5000.0)
     again = meter.figures()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.modeling.input_checks import require
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
 from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask, encoder_inputs
@@ -53,9 +54,9 @@ class ClipLabelTask(SupervisedTask):
         numbers = [self.numbers.get(self.label_of(clip) or "", NO_LABEL) for clip in clips]
         return waveforms | {"labels": torch.tensor(numbers or [NO_LABEL])}
 
-    def counts(self, inputs: Inputs) -> list[float]:
+    def counts(self, inputs: Inputs) -> Tensor:
         """Labelled clips."""
-        return [float((inputs["labels"] != NO_LABEL).sum())]
+        return (inputs["labels"] != NO_LABEL).sum().float()[None]
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of."""
@@ -154,8 +155,7 @@ class SpeakerTask(ClipLabelTask):
         """The model's output, its loss as a sum. Of a part without clips the loss is 0 times that of silence, so that
         every parameter is in the graph all the same."""
         known = inputs["labels"] != NO_LABEL
-        if bool(known.any()) != bool(known.all()):
-            raise ValueError("a clip of no training speaker is among those of a training batch")
+        require(known.any() == known.all(), "a clip of no training speaker is among those of a training batch")
         output = model(**encoder_inputs(inputs), labels=inputs["labels"].clamp(min=0), num_items_in_batch=1)
         output.loss = output.loss * known.any()
         return output
@@ -174,10 +174,10 @@ class SpeakerTask(ClipLabelTask):
         size = output.embeddings.shape[1]
         embeddings = torch.zeros(len(self.rows), size, dtype=torch.float64)
         voices = torch.zeros(len(self.rows), dtype=torch.float64)
-        for seed, vector, voice in zip(inputs["clip_seeds"].tolist(), output.embeddings, inputs["voices"], strict=True):
-            if int(voice):
-                embeddings[self.rows[seed]] = vector.double()
-                voices[self.rows[seed]] = voice
+        seeds, spoken = inputs["clip_seeds"].tolist(), inputs["voices"].tolist()
+        for seed, vector, voice in zip(seeds, output.embeddings.double().cpu(), spoken, strict=True):
+            if voice:
+                embeddings[self.rows[seed]], voices[self.rows[seed]] = vector, voice
         device = output.logits.device
         return {"embeddings": exact(embeddings.to(device)), "voices": exact(voices.to(device))}
 

@@ -6,6 +6,7 @@ does inside of one operation (such as its CTC loss, which copies lengths to and 
 """
 
 import traceback
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -36,16 +37,15 @@ class DeviceWaits:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str]] = []
-        self._modes = [_Operations(self), _Makers(self)]
+        self._modes = ExitStack()
 
     def __enter__(self) -> "DeviceWaits":
-        for mode in self._modes:
-            mode.__enter__()
+        self._modes.enter_context(_Operations(self))
+        self._modes.enter_context(_Makers(self))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(kind, error, at)
+        self._modes.close()
 
     def add(self, what: str) -> None:
         """One more."""
@@ -67,6 +67,12 @@ class _Operations(TorchDispatchMode):
         if packet in _ASKS and any(map(on_device, args)):
             self.waits.add(str(packet))
             return {torch.bool: True, torch.int64: 1}.get(args[0].dtype, 1.0)
+        if packet in (aten._ctc_loss, aten._ctc_loss_backward):
+            self.waits.add("torch's CTC loss")
+            scores, labels = args[0 if packet is aten._ctc_loss else 1], args[1 if packet is aten._ctc_loss else 2]
+            frames, clips = scores.shape[:2]
+            losses = scores.new_empty(clips), scores.new_empty(clips, frames, 2 * labels.shape[1] + 1)
+            return losses if packet is aten._ctc_loss else torch.empty_like(scores)
         if packet in (aten.index, aten.index_put, aten.index_put_) and _by_choice(args[1]):
             self.waits.add(f"{packet} by a mask")
         if packet is aten._to_copy and "device" in kwargs:

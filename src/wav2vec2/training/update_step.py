@@ -167,7 +167,8 @@ class Updater:
         whole, so they are left alone.
         """
         accelerator = self.accelerator
-        if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        in_pieces = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if in_pieces or not accelerator.native_amp:
             yield
         else:
             with accelerator.autocast(), torch.autocast(accelerator.device.type, enabled=False):

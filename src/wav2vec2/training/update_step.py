@@ -76,7 +76,8 @@ class Updater:
         next update; the device computes meanwhile.
         """
         seed_everything(self.seed, update, self.accelerator.process_index)
-        self.model.train()
+        if not self.model.training:  # which is what an evaluation leaves behind
+            self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         self.task.begin(self.bare, update)
         parts = [moved(part, self.accelerator.device) for part in parts]

@@ -131,7 +131,7 @@ class OurUpdates(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         middle = time.perf_counter()
-        self.updater(state.global_step, [self.inputs])
+        self.updater(state.global_step, [self.inputs])()
         self.seconds["stock"].append(middle - self.began)
         self.seconds["ours"].append(time.perf_counter() - middle)
 

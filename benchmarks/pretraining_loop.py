@@ -29,6 +29,7 @@ from pretraining_step import DTYPES, Setting, autocast, build, draw_for_stock, m
 
 from wav2vec2 import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.device_copies import moved
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import Meter, matmul_peak, update_operations
 from wav2vec2.training.settings.run_config import DataSection, OptimizerSection, Source
@@ -103,7 +104,7 @@ def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str
             begun = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - begun
-            ours = timed(partial(updater, update, [batch.inputs]), setting.device)
+            ours = timed(partial(take, updater, update, batch.inputs), setting.device)
             count, frames = batch.inputs["mask_time_indices"].shape
             begun = time.perf_counter()
             drawn = draw_for_stock(theirs.model.config, count, frames, setting.device)
@@ -128,12 +129,17 @@ def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str
     }
 
 
+def take(updater: Updater, update: int, inputs: dict[str, Any]) -> None:
+    """One update of ours, figures included."""
+    updater(update, [inputs])()
+
+
 def counting_pass(setting: Setting, dtype: str, updater: Updater, inputs: dict[str, Any], rounds: int) -> float:
     """Seconds of what an update in several parts does first: counting the codes of each part."""
 
     def count() -> None:
         with autocast(setting, DTYPES[dtype]):
-            updater.bare.choice_probabilities(**encoder_inputs(updater.moved(inputs)))
+            updater.bare.choice_probabilities(**encoder_inputs(moved(inputs, updater.accelerator.device)))
 
     return statistics.median(timed(count, setting.device) for _ in range(rounds + 1))
 
@@ -143,13 +149,13 @@ def alone(
 ) -> dict[str, Any]:
     """Our loop without stock in between: nothing gives the workers time to catch up."""
     batches = batches_of(setting, folder, task, workers)
-    updater(0, [next(batches).inputs])
+    take(updater, 0, next(batches).inputs)
     meter, audio, held = Meter(peak, setting.device), 0.0, 0.0
     for update in range(1, rounds + 1):
         with meter.waiting():
             batch = next(batches)
         audio, held = audio + batch.seconds, held + batch.inputs["input_values"].numel() / 16000
-        updater(update, [batch.inputs])
+        take(updater, update, batch.inputs)
     batches.close()  # type: ignore[attr-defined]
     figures = meter.figures()
     return {

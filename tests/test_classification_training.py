@@ -278,7 +278,7 @@ def test_an_empty_part_counts_for_nothing_and_reaches_every_parameter(kind: Any,
     inputs = inputs_of(task, [])
     output = task.part(model, inputs, None)
     output.loss.backward()
-    assert task.counts(inputs) == [0.0] and float(output.sums["loss"]) == 0.0
+    assert task.counts(inputs).tolist() == [0.0] and float(output.sums["loss"]) == 0.0
     missing = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert missing == set()
     assert all(float(parameter.grad.abs().sum()) == 0.0 for parameter in model.parameters())

@@ -1,14 +1,16 @@
 """Operations against torch's own counter; the meter against sums by hand; peaks against what was really done."""
 
 import time
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from small_models import CALM, small_config
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
+from wav2vec2 import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2Model
 from wav2vec2.configuration import presets
 from wav2vec2.training.progress import throughput
 from wav2vec2.training.progress.throughput import Meter, frame_operations, matmul_peak, peak_memory, update_operations
@@ -41,6 +43,29 @@ def test_a_step_of_base_has_the_operations_of_its_published_shape() -> None:
     assert frozen == convolutions + 3 * (layers + rest) / 2
 
 
+def conv_backward_operations(
+    grad_out: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int, wanted: list[bool], **_: Any,
+) -> int:  # fmt: skip
+    """Of each gradient as many as forward: torch's own formula takes the groups of a convolution for one."""
+    return int(conv_flop_count(x, weight, grad_out, transposed)) * (wanted[0] + wanted[1])
+
+
+@pytest.mark.parametrize(("preset", "tolerance"), [("tiny", 0.04), ("base", 0.02), ("large_lv60k", 0.02)])
+def test_a_training_step_has_the_operations_that_torch_counts(preset: str, tolerance: float) -> None:
+    """Forward and backward of pretraining in real sizes, without computing them; heads and loss, which are not counted,
+    are what the tolerance is for."""
+    config = getattr(presets, preset)(layerdrop=0.0)
+    config._attn_implementation = "eager"  # products, for the counter to see
+    with torch.device("meta"):
+        model = Wav2Vec2ForPreTraining(config).train()
+    clips = torch.zeros(2, 160_000, device="meta")
+    formula = {torch.ops.aten.convolution_backward: conv_backward_operations}
+    with FlopCounterMode(display=False, custom_mapping=formula) as counter:
+        model(clips, clip_seeds=torch.zeros(2, dtype=torch.long, device="meta")).loss.backward()
+    assert update_operations(config, [160_000] * 2) == pytest.approx(counter.get_total_flops(), rel=tolerance)
+
+
 def test_a_clip_without_a_frame_costs_nothing() -> None:
     assert update_operations(Wav2Vec2Config(), [0]) == 0
 
@@ -71,6 +96,61 @@ def test_the_peak_is_not_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(seen) == 2048
 
 
+class Device:
+    """A GPU's queue, and the host's clock: work begins when it is given or when the device gets there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.done = 0.0
+        monkeypatch.setattr(torch.cuda, "Event", partial(Event, self))
+        monkeypatch.setattr(throughput, "wait_for", self.wait)
+
+    def give(self, seconds: float) -> None:
+        self.now += 20e-6
+        self.done = max(self.done, self.now) + seconds
+
+    def wait(self, *_: Any) -> None:
+        self.now = max(self.now, self.done) + 5e-3  # however late the host learns of it
+
+
+class Event:
+    """`torch.cuda.Event` on such a device."""
+
+    def __init__(self, device: Device, enable_timing: bool) -> None:
+        assert enable_timing
+        self.device = device
+
+    def record(self) -> None:
+        self.at = max(self.device.now, self.device.done)
+
+    def elapsed_time(self, end: "Event") -> float:
+        return 1000 * (end.at - self.at)
+
+
+def test_the_peak_is_by_the_clock_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that learns late that the device is done makes it no slower."""
+    device = Device(monkeypatch)
+    monkeypatch.setattr(torch, "randn", lambda rows, columns, device: torch.empty(rows, 1))
+    monkeypatch.setattr(torch, "matmul", lambda left, right: device.give(2 * len(left) ** 3 / 785e12))
+    assert matmul_peak(torch.float32, "cuda", seconds=0.1) == pytest.approx(785e12, rel=0.005)
+
+
+def test_waiting_while_the_device_computes_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 3 s for a batch, during which the device had still 5 to compute, nothing; of the next 4 s, two."""
+    device = Device(monkeypatch)
+    meter = Meter(device="cuda", clock=lambda: device.now)
+    monkeypatch.setattr(throughput, "peak_memory", lambda _: 0)
+    device.give(5.0)
+    with meter.waiting():
+        device.now += 3.0
+    with meter.waiting():
+        device.now += 4.0
+    device.give(1.0)
+    device.now = 10.0 - 5e-3
+    figures = meter.figures()
+    assert figures["wall_seconds"] == pytest.approx(10.0)
+    assert figures["data_wait_share"] == pytest.approx(0.2, abs=1e-4)
+
+
 @pytest.mark.slow
 def test_peak_memory_grows_by_what_is_held() -> None:
     before = peak_memory()
@@ -98,13 +178,14 @@ def test_the_meter_adds_up_and_starts_anew() -> None:
     for _ in range(4):
         with meter.waiting():
             clock.now += 0.5
-        meter.add(2500.0)
+        meter.add(2500.0, audio_seconds=20.0)
         clock.now += 1.5
     with meter.paused():
         clock.now += 60.0
     figures = meter.figures()
     assert figures.pop("peak_memory_gib") == pytest.approx(peak_memory() / 2**30)
-    assert figures == {"wall_seconds": 8.0, "data_wait_share": 0.25, "peak_fraction": 1.25}
+    rates = {"audio_seconds_per_second": 10.0, "peak_fraction": 1.25}
+    assert figures == rates | {"wall_seconds": 8.0, "data_wait_share": 0.25}
     clock.now += 10.0
     meter.add(5000.0)
     again = meter.figures()

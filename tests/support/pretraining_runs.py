@@ -120,7 +120,7 @@ def train_and_record(values: dict[str, Any], counted: str = "mask_time_indices")
             recorded.append({"counted": [int(part[counted].sum()) for part in parts]})
             return super().__call__(update, parts, messages)
 
-        def gradient_norm(self) -> float:
+        def gradient_norm(self) -> Tensor:
             recorded[-1]["gradients"] = {
                 name: None if parameter.grad is None else whole(parameter.grad)
                 for name, parameter in self.bare.named_parameters()

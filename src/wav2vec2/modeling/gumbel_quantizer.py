@@ -70,8 +70,9 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
-        """Set the temperature in place, so that a compiled graph sees it."""
-        self.temperature_bits.copy_(float_bits(temperature))
+        """Set the temperature in place, so that a compiled graph sees it. (A number, not a tensor of the host's: a
+        copy of that to an accelerator would be waited for.)"""
+        self.temperature_bits.fill_(int(float_bits(temperature)))
 
     def forward(
         self, features: Tensor, mask: Tensor, draws: Draws = None, usage_of_update: Tensor | None = None

@@ -33,8 +33,8 @@ def sample_span_mask(
     position = torch.arange(size, device=device)
     possible = position <= (lengths - span)[:, None]  # (B, T): the whole span lies in the clip
     order = uniform(batch, size, device=device, draws=draws).masked_fill(~possible, 2.0)
-    rank = order.argsort(dim=1, stable=True).argsort(dim=1)  # distinct starts: the lowest draws win
-    starts = (rank < spans[:, None]) & possible
+    lowest_first = order.argsort(dim=1, stable=True)  # distinct starts: the lowest draws win
+    starts = torch.zeros_like(possible).scatter(1, lowest_first, position < spans[:, None]) & possible
     begun = starts.cumsum(dim=1)
     ended = torch.nn.functional.pad(begun, (span, 0))[:, :size]
     return begun > ended

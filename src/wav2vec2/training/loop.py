@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from wav2vec2.training.data.audio_clips import SAMPLING_RATE, Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
+from wav2vec2.training.device_copies import CopiedAhead, moved
 from wav2vec2.training.guards import Guards, TrainingStoppedError
 from wav2vec2.training.memory_errors import explained_memory
 from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
@@ -99,10 +100,9 @@ class Loop:
             closing(self.updates()) as updates,
         ):
             self.make_up_for_evaluation()
+            ahead = CopiedAhead(updates, self.accelerator.device)
             while state.update < every.updates:
-                with self.meter.waiting():
-                    parts = next(updates)
-                signals = self.take(parts, interruption.requested is not None)
+                signals = self.take(ahead, interruption.requested is not None)
                 alone = self.accelerator.num_processes == 1  # several learn of a wish together, with the next update
                 stop = signals.stop > 0 or (alone and interruption.requested is not None)
                 improved = False
@@ -149,6 +149,7 @@ class Loop:
             process=self.accelerator.process_index,
             start_update=self.state.update,
             position=self.state.position,
+            pin=self.accelerator.device.type == "cuda",
         )
         try:
             for _, parts in groupby(batches, key=lambda batch: batch.update):
@@ -160,15 +161,21 @@ class Loop:
         """With what the workers do not know of."""
         return replace(batch, inputs=self.task.with_targets(batch.inputs, batch.clips))
 
-    def take(self, parts: list[Batch], wants_stop: bool) -> Signals:
+    def take(self, ahead: CopiedAhead, wants_stop: bool) -> Signals:
         """One update: weights, record, guards and, when due, a line of the log."""
         run, state = self.run, self.state
+        with self.meter.waiting():
+            parts, inputs = ahead.next()
         rate = run.optimizer.learning_rate * learning_rate_scale(state.update, run.run.updates, run.schedule)
         set_learning_rate(self.updater.optimizer, rate)
         own = self.signals_of(parts, wants_stop)
-        result = self.updater(state.update, [part.inputs for part in parts], astuple(own))
-        self.count_operations(parts)
+        computing = self.updater(state.update, inputs, astuple(own))
+        if not wants_stop and state.update + 1 < run.run.updates:
+            with self.meter.waiting():
+                ahead.prepare()
+        result = computing()
         signals = Signals(*result.messages)
+        self.meter.add(self.operations_of(parts), signals.audio_seconds)
         state.update, state.epoch, state.position = state.update + 1, parts[-1].epoch, parts[-1].position
         state.running = add_numbers(state.running, self.record(result, signals))
         skipped = [one for part in parts for one in part.skipped]
@@ -201,12 +208,12 @@ class Loop:
             unreadable=float(sum(len(part.skipped) for part in parts)),
         )
 
-    def count_operations(self, parts: list[Batch]) -> None:
+    def operations_of(self, parts: list[Batch]) -> float:
         """For the share of the machine's peak that is reached."""
         waveforms = [part.inputs["input_values"] for part in parts]
-        lengths = [waveform.shape[1] for waveform in waveforms for _ in waveform]
+        lengths = [waveform.shape[1] for waveform in waveforms for _ in range(len(waveform))]
         config = self.task.config
-        self.meter.add(update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0))
+        return update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0)
 
     def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
         """What is added up until the next line of the log, and kept in checkpoints between lines.
@@ -240,7 +247,6 @@ class Loop:
         speed |= {
             "seconds_per_update": seconds / updates,
             "padding_share": 1 - seconds / max(running["held_seconds"], 1e-9),
-            "audio_seconds_per_second": seconds / speed["wall_seconds"],
         }
         self.log.training(state.update, figures | speed)
         if "code_counts" in running:
@@ -279,7 +285,8 @@ class Loop:
                 seconds_per_batch=self.run.data.seconds_per_batch,
             )
             for batch in map(self.with_targets, batches):
-                sums = add(sums, self.task.evaluation_part(self.updater.model, self.updater.moved(batch.inputs)))
+                inputs = moved(batch.inputs, accelerator.device)
+                sums = add(sums, self.task.evaluation_part(self.updater.model, inputs))
                 skipped += batch.skipped
             self.bad_files.add(skipped, used=0, bad=0)
             figures = self.task.evaluation_figures(as_numbers(accelerator, sums))

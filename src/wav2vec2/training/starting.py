@@ -20,6 +20,7 @@ from transformers.utils import is_flash_attn_2_available
 from wav2vec2.evaluation.provenance import hardware, versions
 from wav2vec2.modeling.precision import has_bfloat16_instructions, told_if_slow
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
+from wav2vec2.modeling.transformer_encoder import Wav2Vec2EncoderLayer
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.guards import guards_of
@@ -38,6 +39,8 @@ from wav2vec2.training.update_step import Updater
 T = TypeVar("T")
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+#: So many graphs of a Transformer layer may be compiled.
+_GRAPHS = 32
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float16}
 
 
@@ -114,8 +117,22 @@ def prepare(
     if accelerator.is_fsdp2 and hasattr(model, "choice_probabilities"):
         torch.distributed.fsdp.register_fsdp_forward_method(wrapped, "choice_probabilities")
     if run.run.compile:
-        accelerator.unwrap_model(wrapped).compile(dynamic=True)
+        compile_layers(accelerator.unwrap_model(wrapped))
     return wrapped, optimizer
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Compile each Transformer layer by itself, in place: nothing in the model gets another name.
+
+    All layers share their graphs, so that a model of 24 is compiled as fast as one of two. Sizes are free in a graph,
+    so a new length of audio makes no new one. What does is a mask where there was none, a single clip, evaluation, and
+    a layer that LayerDrop skips: about a dozen in all, more than torch would make before it gives up compiling.
+    """
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, _GRAPHS)
+    for module in model.modules():
+        if isinstance(module, Wav2Vec2EncoderLayer):
+            module.compile(dynamic=True)
 
 
 @contextmanager

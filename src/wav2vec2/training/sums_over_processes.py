@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from wav2vec2.training.device_copies import ToHost
 from wav2vec2.training.tasks.task import Sums
 
 
@@ -23,16 +24,32 @@ def over_processes(accelerator: Accelerator, tensor: Tensor) -> Tensor:
     return summed
 
 
+def summed(accelerator: Accelerator, sums: Sums) -> Sums:
+    """Sums over all processes, in one exchange; they stay on the device."""
+    names = sorted(sums)
+    together = over_processes(accelerator, torch.cat([sums[name].reshape(-1) for name in names]))
+    pieces = together.split([sums[name].numel() for name in names])
+    return {name: piece.view(sums[name].shape) for name, piece in zip(names, pieces, strict=True)}
+
+
+class NumbersOnTheirWay:
+    """Tensors of the device that become Python numbers and lists, with one wait for the device, when they are read."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        self.flat = ToHost(torch.cat([tensor.reshape(-1) for tensor in tensors.values()]))
+
+    def read(self) -> dict[str, Any]:
+        """What they are, by their names."""
+        pieces = self.flat.read().split([shape.numel() for shape in self.shapes.values()])
+        return {
+            name: piece.view(shape).tolist() for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
+
+
 def as_numbers(accelerator: Accelerator, sums: Sums) -> dict[str, Any]:
-    """Sums over all processes as Python numbers, in one exchange and with one wait for the device."""
-    keys = sorted(sums)
-    flat = over_processes(accelerator, torch.cat([sums[key].reshape(-1) for key in keys])).cpu()
-    numbers, first = {}, 0
-    for key in keys:
-        size = sums[key].numel()
-        numbers[key] = flat[first : first + size].view(sums[key].shape).tolist()
-        first += size
-    return numbers
+    """Sums over all processes as Python numbers, now."""
+    return NumbersOnTheirWay(summed(accelerator, sums)).read()
 
 
 def add_numbers(total: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

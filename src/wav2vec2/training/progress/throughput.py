@@ -6,9 +6,11 @@ Shapes: B batch, S samples, T frames, C channels.
 import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +19,9 @@ from wav2vec2.configuration.frame_arithmetic import conv_output_length
 
 #: Size of the square matrices whose product is timed: large enough that nothing but arithmetic counts.
 _PEAK_SIZES = {"cpu": 2048, "cuda": 8192}
+
+#: So many products are given to an accelerator at once, so that it never waits for the host.
+_QUEUED = 8
 
 
 def frame_operations(config: Wav2Vec2Config, samples: int) -> tuple[float, float]:
@@ -44,35 +49,58 @@ def update_operations(config: Wav2Vec2Config, samples: Iterable[int], trains_con
     checkpointing computes twice counts once; convolutions that are not trained have no backward pass.
     """
     total = 0.0
-    for length in samples:
+    for length, clips in Counter(samples).items():
         convolutions, transformer = frame_operations(config, length)
-        total += convolutions * (3 if trains_convolutions else 1) + 3 * (1 - config.layerdrop) * transformer
+        total += clips * (convolutions * (3 if trains_convolutions else 1) + 3 * (1 - config.layerdrop) * transformer)
     return total
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device | str = "cpu", seconds: float = 1.0) -> float:
     """Operations per second of a large square matrix product, with the threads that are set: the median of about
-    `seconds` seconds, of three products at least."""
+    `seconds` seconds, of three measurements at least."""
     device = torch.device(device)
     size = 512
     while _product_seconds(size, dtype, device) < seconds / 24 and size < _PEAK_SIZES.get(device.type, 4096):
         size *= 2  # which takes eight times as long; a processor without products in this precision stays small
     taken: list[float] = []
-    while len(taken) < 3 or sum(taken) < seconds:
-        taken.append(_product_seconds(size, dtype, device, warm=True))
+    products = 1 if device.type == "cpu" else _QUEUED
+    while len(taken) < 3 or products * sum(taken) < seconds:
+        taken.append(_product_seconds(size, dtype, device, products, warm=True))
     return float(2 * size**3 / statistics.median(taken))
 
 
-def _product_seconds(size: int, dtype: torch.dtype, device: torch.device, warm: bool = False) -> float:
-    """How long one product takes. Unless it is `warm`, another one goes before it: the first of a size may have to load
-    a library and to choose a kernel, for longer than thousands of products take."""
+def _product_seconds(
+    size: int, dtype: torch.dtype, device: torch.device, products: int = 1, warm: bool = False
+) -> float:
+    """How long one of so many products takes, one after the other. Unless it is `warm`, another one goes before: the
+    first of a size may have to load a library and to choose a kernel, for longer than thousands of products take."""
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    for _ in range(1 if warm else 2):
-        wait_for(device)
-        start = time.perf_counter()
+    if not warm:
         torch.matmul(left, right)
+    wait_for(device)
+    start = _moment(device)
+    for _ in range(products):
+        torch.matmul(left, right)
+    if device.type != "cuda":
         wait_for(device)
-    return time.perf_counter() - start
+    end = _moment(device)
+    wait_for(device)
+    return _seconds_between(start, end) / products
+
+
+def _moment(device: torch.device, clock: Callable[[], float] | None = None) -> Any:
+    """Now. On CUDA, when the device has done what it was given: nobody waits for that, and it is by the device's own
+    clock, so what the host does meanwhile takes no time."""
+    if device.type != "cuda":
+        return (clock or time.perf_counter)()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _seconds_between(start: Any, end: Any) -> float:
+    """From one moment to another; on CUDA both must have come."""
+    return float(end - start) if isinstance(start, float) else float(start.elapsed_time(end)) / 1000
 
 
 def wait_for(device: torch.device) -> None:
@@ -131,16 +159,18 @@ class Meter:
 
     def _begin(self, now: float) -> None:
         self._start = now
-        self._waited = self._operations = 0.0
+        self._waits: list[tuple[Any, Any]] = []
+        self._operations = self._audio = 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around fetching a batch: the time in here is time without work."""
-        start = self._clock()
+        """Around fetching a batch: the time in here is time without work. On CUDA only what is left of it when the
+        device has done what it was given before."""
+        start = _moment(self.device, self._clock)
         try:
             yield
         finally:
-            self._waited += self._clock() - start
+            self._waits.append((start, _moment(self.device, self._clock)))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -151,9 +181,10 @@ class Meter:
         finally:
             self._start += self._clock() - start
 
-    def add(self, operations: float) -> None:
-        """Count the operations of a batch."""
+    def add(self, operations: float, audio_seconds: float = 0.0) -> None:
+        """Count the operations of a batch on this process, and its audio over all of them."""
         self._operations += operations
+        self._audio += audio_seconds
 
     def figures(self, sum_over_processes: Callable[[list[float]], list[float]] | None = None) -> dict[str, float]:
         """What the log tells of the cost of the updates since the last line; the meter then starts anew.
@@ -162,17 +193,18 @@ class Meter:
         """
         wait_for(self.device)
         now = self._clock()
-        sums = [self._operations, self._waited, 1.0]
+        sums = [self._operations, sum(_seconds_between(*wait) for wait in self._waits), 1.0]
         if sum_over_processes is not None:
             sums = sum_over_processes(sums)
         operations, waited, processes = sums
         elapsed = max(now - self._start, 1e-9)
-        self._begin(now)
         figures = {
             "wall_seconds": elapsed,
+            "audio_seconds_per_second": self._audio / elapsed,
             "data_wait_share": waited / (elapsed * processes),
             "peak_memory_gib": peak_memory(self.device) / 2**30,
         }
         if self.peak:
             figures["peak_fraction"] = operations / (elapsed * self.peak * processes)
+        self._begin(now)
         return figures

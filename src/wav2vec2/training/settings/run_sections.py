@@ -178,7 +178,7 @@ class RunSection:
     seed: CountOrZero = 1
     #: Arithmetic of the forward pass; "auto" is bf16 where the hardware has it, otherwise fp32.
     precision: Annotated[str, OneOf("auto", "bf16", "fp16", "fp32")] = "auto"
-    #: `torch.compile` the model: minutes at the start, faster updates.
+    #: `torch.compile` each Transformer layer: up to some minutes at the start, faster updates.
     compile: bool = False
     #: Compute activations twice instead of keeping them: less memory, slower.
     gradient_checkpointing: bool = False

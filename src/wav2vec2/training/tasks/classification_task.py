@@ -54,9 +54,9 @@ class ClipLabelTask(SupervisedTask):
         numbers = [self.numbers.get(self.label_of(clip) or "", NO_LABEL) for clip in clips]
         return waveforms | {"labels": in_first_rows(numbers, waveforms, NO_LABEL)}
 
-    def counts(self, inputs: Inputs) -> list[float]:
+    def counts(self, inputs: Inputs) -> Tensor:
         """Labelled clips."""
-        return [float((inputs["labels"] != NO_LABEL).sum())]
+        return (inputs["labels"] != NO_LABEL).sum().float()[None]
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of."""
@@ -172,10 +172,10 @@ class SpeakerTask(ClipLabelTask):
         size = output.embeddings.shape[1]
         embeddings = torch.zeros(len(self.rows), size, dtype=torch.float64)
         voices = torch.zeros(len(self.rows), dtype=torch.float64)
-        for seed, vector, voice in zip(inputs["clip_seeds"].tolist(), output.embeddings, inputs["voices"], strict=True):
-            if int(voice):
-                embeddings[self.rows[seed]] = vector.double()
-                voices[self.rows[seed]] = voice
+        seeds, spoken = inputs["clip_seeds"].tolist(), inputs["voices"].tolist()
+        for seed, vector, voice in zip(seeds, output.embeddings.double().cpu(), spoken, strict=True):
+            if voice:
+                embeddings[self.rows[seed]], voices[self.rows[seed]] = vector, voice
         device = output.logits.device
         return {"embeddings": exact(embeddings.to(device)), "voices": exact(voices.to(device))}
 

@@ -81,9 +81,9 @@ class CTCTask(SupervisedTask):
             "clips": torch.tensor(len(clips)),
         }
 
-    def counts(self, inputs: Inputs) -> list[float]:
+    def counts(self, inputs: Inputs) -> Tensor:
         """Utterances."""
-        return [float(inputs["counted"].sum())]
+        return inputs["counted"].sum().float()[None]
 
     def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
         """The plateau of an evaluation is explained by how many updates are done."""

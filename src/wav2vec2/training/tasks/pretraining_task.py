@@ -57,9 +57,9 @@ class PretrainingTask:
             del inputs["sample_lengths"]
         return inputs
 
-    def counts(self, inputs: Inputs) -> list[float]:
+    def counts(self, inputs: Inputs) -> Tensor:
         """Masked frames, and real ones."""
-        return [float(inputs["mask_time_indices"].sum()), float(inputs["num_frames"])]
+        return torch.stack([inputs["mask_time_indices"].sum(), inputs["num_frames"]]).float()
 
     def begin(self, model: Wav2Vec2ForPreTraining, update: int) -> None:
         """Gumbel temperature and LayerDrop."""

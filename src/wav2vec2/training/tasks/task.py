@@ -47,8 +47,9 @@ class Task(Protocol):
         """The inputs with what is to be learnt of these clips, in the training process: only here are a tokenizer and
         the model's mathematics. The clips are in the first rows; a row without one counts for nothing."""
 
-    def counts(self, inputs: Inputs) -> list[float]:
-        """What the loss of an update is divided by comes first, then what else `whole_update` needs as a sum."""
+    def counts(self, inputs: Inputs) -> Tensor:
+        """What the loss of an update is divided by comes first, then what else `whole_update` needs as a sum: (n,), in
+        float32, where the inputs are."""
 
     def begin(self, model: Any, update: int) -> None:
         """Prepare the model (without its wrappers) for an update."""

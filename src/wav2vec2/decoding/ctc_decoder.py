@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
+from wav2vec2.decoding.beam import LanguageModel, SearchSpace
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.decoder_files import load_decoder, push_decoder, save_decoder
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
 from wav2vec2.decoding.greedy_search import greedy_paths
 from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
-from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
+from wav2vec2.decoding.prefix_beam_search import Found, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
 from wav2vec2.decoding.transcripts import JURY, Hypothesis, Reader, locate, measure, support, word_places

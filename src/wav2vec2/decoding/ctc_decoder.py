@@ -124,17 +124,22 @@ class CTCDecoder:
         if not 1 <= nbest <= self.beam:
             raise ValueError(f"nbest={nbest}: must be between 1 and the beam, {self.beam}")
         log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
+        found, offset = self.search(log_probs, frames)
+        return self._hypotheses(log_probs, frames, found, offset, nbest)
+
+    def search(self, log_probs: Tensor, frames: Tensor) -> tuple[Found, Tensor]:
+        """The beam of each utterance of checked log_probs (B, T, V), and what its scores lack: see `PreparedFrames`."""
+        speller, device = self.speller, log_probs.device
         prepared = prepare(
             log_probs,
             frames,
-            self.speller.blank,
-            self.speller.delimiter,
-            self._allowed(log_probs.device),
+            speller.blank,
+            speller.delimiter,
+            self._allowed(device),
             self.candidates,
             self.token_threshold,
         )
-        found = search(prepared, self._space(log_probs.device), self.beam)
-        return self._hypotheses(log_probs, frames, found, prepared.offset, nbest)
+        return search(prepared, self._space(device), self.beam), prepared.offset
 
     def greedy(self, log_probs: Tensor, lengths: Lengths | None = None) -> list[list[Hypothesis]]:
         """The text of the best path of each utterance, in the form of `decode`: one hypothesis each."""

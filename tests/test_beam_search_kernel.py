@@ -12,13 +12,13 @@ import pytest
 import torch
 from decoding_benchmark import decoding_benchmark
 
-from wav2vec2.decoding import beam_search_kernel
+from wav2vec2.alignment.device_kernels import usable
 
 PROBE = Path(__file__).parent / "support" / "beam_kernel_probe.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["letters", "lexicon", "hotwords", "model", "all"])
+@pytest.mark.parametrize("kind", ["letters", "lexicon", "hotwords", "model", "all", "alignment"])
 def test_interpreted_on_a_cpu(kind: str) -> None:
     pytest.importorskip("triton", reason="Triton comes with PyTorch for GPUs, and is not installed here")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
@@ -28,7 +28,7 @@ def test_interpreted_on_a_cpu(kind: str) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_on_a_gpu() -> None:
-    assert beam_search_kernel.usable(torch.device("cuda"))
+    assert usable(torch.device("cuda"))
     measures = decoding_benchmark().measure("cuda", quick=True)
     assert measures["same_texts"] == "4 of 4"
 

@@ -2,7 +2,8 @@
 
     TRITON_INTERPRET=1 python tests/support/beam_kernel_probe.py model
 
-Equal beams of random frames are asserted: scores, their parts, and the tokens of every hypothesis.
+Equal beams of random frames are asserted: scores, their parts, and the tokens of every hypothesis. `alignment` is the
+kernel of the forced alignment, which locates the words, against the trellis.
 """
 
 import sys
@@ -12,6 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.forced_alignment import align
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.prefix_beam_search import Found
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
@@ -48,4 +50,19 @@ def main(kind: str) -> None:
         assert torch.equal(fast.tokens[alive], slow.tokens[alive])
 
 
-main(sys.argv[1])
+def alignments() -> None:
+    """The best path through a trellis: mixed lengths, a star, equal neighbours, an impossible token."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.tensor([[1, 2, 2, 3], [4, 9, 1, -100], [1, -100, -100, -100]])
+    log_probs = (3 * torch.randn(3, 14, 6, generator=generator)).log_softmax(-1)
+    log_probs[0, 3, 2] = float("-inf")
+    for star in (9, None):
+        found = []
+        for kernel in (False, True):
+            with patch("wav2vec2.alignment.alignment_trellis.usable", lambda device, kernel=kernel: kernel):
+                found.append(align(log_probs, targets if star else targets.clamp(max=5), [14, 11, 5], star=star))
+        assert found[0] == found[1]
+        assert [one.score for one in found[0]] == [one.score for one in found[1]]
+
+
+alignments() if sys.argv[1] == "alignment" else main(sys.argv[1])

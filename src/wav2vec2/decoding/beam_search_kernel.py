@@ -8,8 +8,6 @@ search begins and ends the work; the beams are the same but for the last bits an
 An impossible log-probability is -1e30 in here: sums of it stay numbers, and nothing possible falls below -1e29. (Both
 are written out, since kernels know no constants of their module.)
 
-With TRITON_INTERPRET=1 in the environment before the first import, Triton runs the same code on a CPU, slowly.
-
 Shapes: B utterances, K hypotheses each, P places for them (the next power of 2), T frames, V tokens, D columns of a
 frame, C cells for all but the last of these (the next power of 2).
 """
@@ -19,49 +17,16 @@ frame, C cells for all but the last of these (the next power of 2).
 
 from __future__ import annotations  # where Triton is missing, they name nothing
 
-import warnings
-from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.device_kernels import kernel, tl
 from wav2vec2.decoding.beam import Beam, SearchSpace
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, PreparedFrames
 from wav2vec2.language_models.ngram_trie import NgramTrie
 
-tl: Any = import_module("triton.language") if find_spec("triton") is not None else None
-
 #: More candidates than this do not fit into the registers of a program, and more columns not into a word of bits.
 _MOST_PLACES, _MOST_COLUMNS = 512, 31
-
-#: Arguments of kernels whose values make no new variants of them, which take seconds to compile.
-_NUMBERS = {"steps", "batch", "kept", "size", "width", "delimiter", "ngrams", "words", "order"}
-
-
-def _jit(function: Any) -> Any:
-    """A function for the device, if Triton is here."""
-    if tl is None:
-        return function
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    numbers = [name for name in names if name in _NUMBERS]
-    return import_module("triton").jit(function, do_not_specialize=numbers)
-
-
-@cache
-def usable(device: torch.device) -> bool:
-    """Whether kernels run on this device; said once where they should, but cannot be built (without a C compiler)."""
-    if tl is None or device.type != "cuda":
-        return False
-    nothing = torch.zeros(1, 1, 1, dtype=torch.int32, device=device)
-    try:
-        trace(nothing, nothing, nothing[0].long(), 0)
-    except Exception as error:  # whatever a compiler may say
-        warnings.warn(f"beam search is slower on {device} than it could be: Triton fails with {error!r}", stacklevel=2)
-        return False
-    return True
 
 
 def fits(frames: PreparedFrames, space: SearchSpace, beam: int) -> bool:
@@ -126,7 +91,7 @@ def _power_of_2(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-@_jit
+@kernel
 def _trace(added, source, place, tokens, steps, batch, kept, places: tl.constexpr):
     """Follow each hypothesis of one utterance back to its first frame."""
     utterance = tl.program_id(0).to(tl.int64)
@@ -141,7 +106,7 @@ def _trace(added, source, place, tokens, steps, batch, kept, places: tl.constexp
         at = tl.load(source + row + at, mask=real, other=0).to(tl.int64)
 
 
-@_jit
+@kernel
 def _walk(
     frames, beams, trail, tables, ngram_tables, steps, batch, kept, size, width, delimiter, alpha, ngrams, words, order,
     places: tl.constexpr, cells: tl.constexpr, few: tl.constexpr, has: tl.constexpr,
@@ -165,14 +130,14 @@ def _walk(
         _take(beams, first, source, token, score, earned, real, scratch, tables, size, delimiter, places, has)
 
 
-@_jit
+@kernel
 def _either(a, b):
     """The logarithm of a sum of two exponentials."""
     high = tl.maximum(a, b)
     return high + tl.log(1.0 + tl.exp(tl.minimum(a, b) - high))
 
 
-@_jit
+@kernel
 def _listen(frames, beams, at, real, scratch, row, size, width, delimiter, cells: tl.constexpr):
     """What a frame says.
 
@@ -196,7 +161,7 @@ def _listen(frames, beams, at, real, scratch, row, size, width, delimiter, cells
     return (mass, blank + repeated, mass + tl.load(of_blank + row), stay_token), (column, adds, costs, ends)
 
 
-@_jit
+@kernel
 def _earn(beams, at, real, masses, edges, tables, model, size, delimiter, has: tl.constexpr):
     """What each column's token adds to each hypothesis beside its acoustics (P, C).
 
@@ -233,7 +198,7 @@ def _earn(beams, at, real, masses, edges, tables, model, size, delimiter, has: t
     return tl.where(tl.arange(0, adds.shape[0])[None, :] == 1, (end + hot_end)[:, None], bonus)
 
 
-@_jit
+@kernel
 def _ask(state, word, wanted, model):
     """The language model's log-probabilities of the wanted words after states, and the states behind them.
 
@@ -262,7 +227,7 @@ def _ask(state, word, wanted, model):
     return said * 2.302585092994046, tl.load(after + node, mask=wanted, other=0).to(tl.int64)
 
 
-@_jit
+@kernel
 def _candidates(
     beams, first, real, masses, edges, bonus, scratch, kept, width,
     places: tl.constexpr, cells: tl.constexpr, few: tl.constexpr,
@@ -297,7 +262,7 @@ def _candidates(
     return tl.where(cell == 0, (_either(masses[2], joined) + extra)[:, None], table)
 
 
-@_jit
+@kernel
 def _select(table, bonus, scratch, real, kept, width, places: tl.constexpr, cells: tl.constexpr):
     """The best `kept` candidates: their scores (P,), cells (P,) and what they earned.
 
@@ -330,7 +295,7 @@ def _select(table, bonus, scratch, real, kept, width, places: tl.constexpr, cell
     return score, number, earned
 
 
-@_jit
+@kernel
 def _take(
     beams, first, source, token, score, earned, real, scratch, tables, size, delimiter,
     places: tl.constexpr, has: tl.constexpr,

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.device_kernels import usable
 from wav2vec2.decoding.beam import DEAD, NOBODY, Beam, LanguageModel, SearchSpace
-from wav2vec2.decoding.beam_search_kernel import fits, trace, usable, walk
+from wav2vec2.decoding.beam_search_kernel import fits, trace, walk
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, PreparedFrames
 from wav2vec2.decoding.lexicon import SpellingTables
 

@@ -2,6 +2,7 @@
 
     python benchmarks/decoding.py                    # 8 utterances of 20 s
     python benchmarks/decoding.py --skip-loop        # without the plain Python search, which takes a while
+    python benchmarks/decoding.py --device cuda      # beside the encoder's pass over the same 32 clips of 15 s
 
 The task: sentences of a made-up language of 5,000 words, whose 3-gram model is estimated from sentences of the same
 source; 1000 frames of 32 labels each, so noisy that greedy search gets most words wrong. flashlight-text, and
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wav2vec2.configuration import presets
 from wav2vec2.decoding.confidences import ReliabilityBin, reliability_curve
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.decoding.frame_preparation import checked
 from wav2vec2.decoding.weight_tuning import compare_words
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 
 VOCABULARY = ["<pad>", "<s>", "</s>", "<unk>", "|", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
 ALPHA, BETA = 1.0, 1.0
@@ -77,7 +82,11 @@ class Language:
             sentence.append(self.lexicon[word])
             row = self.followers[word]
             likes = self.random.random() < 0.85
-            word = int(row[int(len(row) * self.random.random() ** 2)]) if likes else int(self.random.integers(5000))
+            word = (
+                int(row[int(len(row) * self.random.random() ** 2)])
+                if likes
+                else int(self.random.integers(len(self.lexicon)))
+            )
         return sentence
 
 
@@ -94,21 +103,23 @@ def make_task(utterances: int, folder: Path, noise: float, seed: int = 0) -> Tas
     return Task(language.lexicon, model, arpa, log_probs[:utterances], texts[:utterances], dev)
 
 
-def speak(text: str, random: np.random.Generator, noise: float, frames: int = 1000) -> tuple[Tensor, str]:
+def speak(
+    text: str, random: np.random.Generator, noise: float, frames: int = 1000, gaps: int = 4, height: float = 7.0
+) -> tuple[Tensor, str]:
     """Noisy log-probabilities (frames, 32) of as many words as fit, one spike a letter, and those words."""
     path: list[int] = []
     said: list[str] = []
     for word in text.split():
         spikes = []
         for letter in f"{word}|":
-            gap = int(random.integers(1, 4))
+            gap = int(random.integers(1, gaps))
             spikes += [0] * gap + [VOCABULARY.index(letter)] * int(random.integers(1, 3))
         if len(path) + len(spikes) > frames:
             break
         path, said = path + spikes, [*said, word]
     path += [0] * (frames - len(path))
     logits = torch.from_numpy(random.normal(0.0, noise, (frames, len(VOCABULARY)))).float()
-    logits[torch.arange(frames), torch.tensor(path)] += 7.0
+    logits[torch.arange(frames), torch.tensor(path)] += height
     return logits.log_softmax(-1), " ".join(said)
 
 
@@ -272,6 +283,51 @@ def sides(task: Task, skip_loop: bool) -> dict[str, Callable[[], list[str]]]:
     return made
 
 
+def measure(device: str, quick: bool = False) -> dict[str, Any]:
+    """Milliseconds of the encoder's pass in bfloat16 over clips of 15 s, and of decoding as many frames.
+
+    As from a trained model, seven frames of ten are blanks of a probability near 0.999. "texts" are a search and words
+    with times and confidences; `same_texts` says how many are what a CPU finds. `quick` is a tiny try of everything.
+    """
+    clips, seconds, rounds, words = (2, 1, 1, 300) if quick else (32, 15, 5, 5000)
+    language = Language(0, words)
+    model = Wav2Vec2Model((presets.tiny if quick else presets.base)()).to(device).eval()
+    audio = torch.randn(clips, seconds * 16000, device=device)
+    lm = NgramLanguageModel.train([" ".join(language.sentence(12)) for _ in range(2 * words)], order=3, prune=(0,))
+    said = partial(speak, random=language.random, noise=1.0, frames=seconds * 50 - 1, gaps=7, height=11.0)
+    log_probs = torch.stack([said(" ".join(language.sentence(60)))[0] for _ in range(clips)]).to(device)
+
+    @torch.inference_mode()
+    def encode() -> Any:
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            return model(audio).last_hidden_state
+
+    works: dict[str, Callable[[], Any]] = {"encoder": encode}
+    works["greedy, texts"] = partial(CTCDecoder(VOCABULARY).greedy, log_probs)
+    same = []
+    for beam, with_model in itertools.product((5,) if quick else (25, 100), (False, True)):
+        decoder = CTCDecoder(VOCABULARY, language_model=lm if with_model else None, beam=beam)
+        name = f"beam {beam}{', 3-gram' * with_model}"
+        works[f"{name}, search"] = partial(decoder.search, *checked(log_probs, None, len(VOCABULARY)))
+        works[f"{name}, texts"] = partial(decoder.decode, log_probs)
+        both = zip(decoder.decode(log_probs[:4].cpu()), decoder.decode(log_probs[:4]), strict=True)
+        same += [here[0].text == there[0].text for here, there in both]
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _, (name, work) in itertools.product(range(rounds + 1), works.items()):
+        times[name].append(milliseconds(work, device))
+    medians = {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    return {"clips": clips, "seconds": seconds, "milliseconds": medians, "same_texts": f"{sum(same)} of {len(same)}"}
+
+
+def milliseconds(work: Callable[[], object], device: str) -> float:
+    """How long a piece of work takes."""
+    start = time.perf_counter()
+    work()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
 def calibration_error(curve: list[ReliabilityBin]) -> float:
     """Expected calibration error: the mean distance of a word's bin from the diagonal."""
     words = sum(entry.count for entry in curve)
@@ -308,7 +364,13 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=2.2)
     parser.add_argument("--threads", type=int, default=1, help="of torch; the other decoders have one")
     parser.add_argument("--skip-loop", action="store_true")
+    parser.add_argument("--device", help="measure decoding beside the encoder's pass there, and nothing else")
+    parser.add_argument("--quick", action="store_true", help="with --device: try everything at a tiny size")
     arguments = parser.parse_args()
+    if arguments.device:
+        measures = measure(arguments.device, arguments.quick)
+        print("\n".join(f"{name:30s}{taken:10.1f} ms" for name, taken in measures["milliseconds"].items()), measures)
+        return
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         task = make_task(arguments.utterances, Path(folder), arguments.noise)

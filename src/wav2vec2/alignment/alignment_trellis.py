@@ -23,6 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wav2vec2.alignment.alignment_kernel import fits, walk
+from wav2vec2.alignment.device_kernels import usable
+
 #: Numbers in one table. A few tables stand at a time: about 150 MB in all.
 CELLS = 1 << 22
 
@@ -95,6 +98,8 @@ def build_trellis(
 def best_path(trellis: Trellis) -> Tensor:
     """The state (B, T) of the best path in every frame, aligned at the ends, counted from each utterance's first."""
     batch, frames, states = trellis.columns.shape[0], trellis.frames, trellis.states
+    if usable(trellis.log_probs.device) and fits(trellis.columns, frames):
+        return walk(*trellis[:4], trellis.barrier, trellis.wild, trellis.star_cost, FLOOR)
     block = frames
     if batch * frames * max(states, trellis.tokens) > CELLS:
         block = max(16, min(int((CELLS / batch / 2) ** 0.5), CELLS // (batch * trellis.tokens)))

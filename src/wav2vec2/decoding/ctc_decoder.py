@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
+from wav2vec2.decoding.beam import LanguageModel, SearchSpace
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.decoder_files import load_decoder, push_decoder, save_decoder
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
 from wav2vec2.decoding.greedy_search import greedy_paths
 from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
-from wav2vec2.decoding.prefix_beam_search import Found, LanguageModel, SearchSpace, search
+from wav2vec2.decoding.prefix_beam_search import Found, search
 from wav2vec2.decoding.search_space import Weights, WordKnowledge
 from wav2vec2.decoding.spelling import Speller
-from wav2vec2.decoding.transcripts import JURY, Hypothesis, Reader, locate, measure, support, word_places
+from wav2vec2.decoding.transcripts import JURY, Hypothesis, Reader, locate, measure, support, words_of_beams
 from wav2vec2.decoding.weight_tuning import Tell, TuningReport, tune_decoder
 from wav2vec2.language_models.hub_language_model import local_folder
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
@@ -123,23 +124,28 @@ class CTCDecoder:
         if not 1 <= nbest <= self.beam:
             raise ValueError(f"nbest={nbest}: must be between 1 and the beam, {self.beam}")
         log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
+        found, offset = self.search(log_probs, frames)
+        return self._hypotheses(log_probs, frames, found, offset, nbest)
+
+    def search(self, log_probs: Tensor, frames: Tensor) -> tuple[Found, Tensor]:
+        """The beam of each utterance of checked log_probs (B, T, V), and what its scores lack: see `PreparedFrames`."""
+        speller, device = self.speller, log_probs.device
         prepared = prepare(
             log_probs,
             frames,
-            self.speller.blank,
-            self.speller.delimiter,
-            self._allowed(log_probs.device),
+            speller.blank,
+            speller.delimiter,
+            self._allowed(device),
             self.candidates,
             self.token_threshold,
         )
-        found = search(prepared, self._space(log_probs.device), self.beam)
-        return self._hypotheses(log_probs, frames, found, prepared.offset, nbest)
+        return search(prepared, self._space(device), self.beam), prepared.offset
 
     def greedy(self, log_probs: Tensor, lengths: Lengths | None = None) -> list[list[Hypothesis]]:
         """The text of the best path of each utterance, in the form of `decode`: one hypothesis each."""
         log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
         paths = greedy_paths(log_probs, frames, self.speller.blank, self._allowed(log_probs.device))
-        answers = []
+        answers, log_probs = [], log_probs.cpu()
         for row, (length, path) in enumerate(zip(frames.tolist(), paths, strict=True)):
             text = self.speller.split(span.token for span in path.spans)
             spans = [span for span in path.spans if span.token != self.speller.delimiter]
@@ -221,13 +227,14 @@ class CTCDecoder:
         """The best texts of each beam, located in the frames and read."""
         jury = max(nbest, min(JURY, self.beam))
         scores = (found.score[:, :jury].double() + offset[:, None]).tolist()
-        rows = [[word_places(tokens, self.speller) for tokens in row] for row in found.tokens[:, :jury].tolist()]
-        agreement = [support(texts, of_row) for texts, of_row in zip(rows, scores, strict=True)]
+        rows = words_of_beams(found.tokens[:, :jury], self.speller)
+        agreement = [support(texts, of_row, nbest) for texts, of_row in zip(rows, scores, strict=True)]
         places = [(row, k) for row, of_row in enumerate(scores) for k in range(nbest) if of_row[k] > IMPOSSIBLE]
         texts = [[spelling for spelling, _, _ in rows[row][k]] for row, k in places]
         which = torch.tensor([row for row, _ in places], dtype=torch.long, device=log_probs.device)
         spans = locate(log_probs[which], frames[which], texts, self.speller)
         extras, languages, lengths = found.extra.tolist(), found.language.tolist(), frames.tolist()
+        log_probs = log_probs.cpu()  # once for all texts
         answers: list[list[Hypothesis]] = [[] for _ in scores]
         for (row, k), text, of_text in zip(places, texts, spans, strict=True):
             inside = log_probs[row, : lengths[row]]

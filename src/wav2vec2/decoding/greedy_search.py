@@ -24,7 +24,7 @@ def greedy_paths(log_probs: Tensor, lengths: Tensor, blank: int, allowed: Tensor
     best, token = log_probs.masked_fill(~allowed, float("-inf")).max(-1)
     probability = best.exp()
     rows = zip(token.tolist(), probability.tolist(), lengths.tolist(), strict=True)
-    scores = [float(row[:length].double().sum()) for row, length in zip(best, lengths.tolist(), strict=True)]
+    scores = [float(row[:length].double().sum()) for row, length in zip(best.cpu(), lengths.tolist(), strict=True)]
     return [
         GreedyPath(_runs(tokens[:length], likely[:length], blank), score)
         for (tokens, likely, length), score in zip(rows, scores, strict=True)

@@ -11,67 +11,19 @@ a hypothesis that stays and its parent in the beam extended by its last token; t
 Shapes: B utterances, K hypotheses each (the beam), T frames, V tokens, D columns of a frame (see `PreparedFrames`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.device_kernels import usable
+from wav2vec2.decoding.beam import DEAD, NOBODY, Beam, LanguageModel, SearchSpace
+from wav2vec2.decoding.beam_search_kernel import fits, trace, walk
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, PreparedFrames
-from wav2vec2.decoding.lexicon import HotwordTables, SpellingTables
+from wav2vec2.decoding.lexicon import SpellingTables
 
 #: The multiplier of a linear congruential generator modulo 2^64 (Knuth).
 _MULTIPLIER = 6364136223846793005
-
-#: The fingerprints of a place in the beam that nothing could fill, and of its parent.
-_DEAD, _NOBODY = -1, 0
-
-
-class LanguageModel(Protocol):
-    """What the search asks of a word n-gram model: natural logs, states as integers."""
-
-    vocabulary: list[str]
-    unknown_id: int
-
-    def word_ids(self, words: Sequence[str]) -> Tensor:
-        """The numbers of words, `unknown_id` for those that the model does not know."""
-
-    def begin(self) -> int:
-        """The state before the first word."""
-
-    def score(self, states: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of words (N,) after states (N,), and the states behind them."""
-
-    def end(self, states: Tensor) -> Tensor:
-        """Log-probabilities (N,) that the sentence ends after states (N,)."""
-
-    def to(self, device: torch.device) -> "LanguageModel":
-        """The same model on another device."""
-
-
-@dataclass
-class SearchSpace:
-    """What may be spelled and what it earns: everything of a search but the frames."""
-
-    #: V.
-    size: int
-    blank: int
-    delimiter: int | None
-    #: The weight of the language model.
-    alpha: float
-    spelling: SpellingTables | None = None
-    hotwords: HotwordTables | None = None
-    language_model: LanguageModel | None = None
-
-    def to(self, device: torch.device) -> "SearchSpace":
-        """The same space on another device."""
-        return replace(
-            self,
-            spelling=self.spelling and self.spelling.to(device),
-            hotwords=self.hotwords and self.hotwords.to(device),
-            language_model=self.language_model and self.language_model.to(device),
-        )
 
 
 @dataclass
@@ -92,65 +44,12 @@ class Found:
 def search(frames: PreparedFrames, space: SearchSpace, beam: int) -> Found:
     """The best `beam` texts of each utterance."""
     run = _BeamSearch(frames, space, beam)
-    for frame in range(len(frames.log_probs)):
-        run.advance(frame)
+    if run.in_kernels:
+        run.beam = walk(frames, space, run.beam, run.added, run.source, run.fingerprints)
+    else:
+        for frame in range(len(frames.log_probs)):
+            run.advance(frame)
     return run.finish()
-
-
-@dataclass
-class _Beam:
-    """The hypotheses (B * K,) of a batch, and what is known of each. Fingerprints stand for whole texts."""
-
-    #: The acoustic mass of the paths that end in a blank.
-    blank: Tensor
-    #: The acoustic mass of the paths that end in the last token.
-    token: Tensor
-    #: What the text earned beside its acoustics.
-    extra: Tensor
-    #: The fingerprint of the text.
-    text: Tensor
-    #: The fingerprint of the text without its last token.
-    parent: Tensor
-    #: The last token.
-    last: Tensor
-    #: The node of the open word in the trie.
-    node: Tensor
-    #: The state of the hotwords' automaton.
-    hot: Tensor
-    #: The language model's log-probability of the ended words.
-    language: Tensor
-    #: The language model's state behind them.
-    state: Tensor
-    #: Whether the next two are known.
-    scored: Tensor
-    #: The language model's log-probability of the open word, if it ends here.
-    word_score: Tensor
-    #: The language model's state behind it.
-    next_state: Tensor
-
-    @classmethod
-    def start(cls, batch: int, beam: int, space: SearchSpace, device: torch.device) -> "_Beam":
-        """The first beam: one empty text for each utterance, as if it stood behind a delimiter."""
-        zeros = torch.zeros(batch * beam, device=device)
-        nothing = torch.full_like(zeros, IMPOSSIBLE)
-        numbers = torch.zeros(batch * beam, dtype=torch.long, device=device)
-        blank, text = nothing.clone(), torch.full_like(numbers, _DEAD)
-        blank[::beam], text[::beam] = 0.0, 1
-        last = torch.full_like(numbers, space.blank if space.delimiter is None else space.delimiter)
-        state = numbers if space.language_model is None else numbers + space.language_model.begin()
-        scored = torch.ones_like(numbers, dtype=torch.bool)
-        parent = torch.full_like(numbers, _NOBODY)
-        mass, known = (blank, nothing, zeros), (text, parent, last, numbers, numbers)
-        return cls(*mass, *known, zeros, state, scored, zeros.clone(), state.clone())
-
-    def take(self, rows: Tensor, space: SearchSpace) -> "_Beam":
-        """The hypotheses at these places; what the space has no use for stays as it is."""
-        unused = set() if space.spelling is not None else {"node"}
-        if space.hotwords is None:
-            unused |= {"hot"}
-        if space.language_model is None:
-            unused |= {"language", "state", "scored", "word_score", "next_state"}
-        return _Beam(*(value if name in unused else value.index_select(0, rows) for name, value in vars(self).items()))
 
 
 class _BeamSearch:
@@ -160,13 +59,14 @@ class _BeamSearch:
         self.frames, self.space, self.size = frames, space, beam
         steps, self.batch, self.width = frames.tokens.shape
         device, shape = frames.tokens.device, (self.batch, beam)
-        self.beam = _Beam.start(self.batch, beam, space, device)
+        self.beam = Beam.start(self.batch, beam, space, device)
         self.added = torch.full((steps, *shape), space.size, dtype=torch.int32, device=device)
         self.source = torch.zeros((steps, *shape), dtype=torch.int32, device=device)
         generator = torch.Generator().manual_seed(0)
         self.fingerprints = torch.randint(-(2**62), 2**62, (space.size + 1,), generator=generator).to(device)
         self.bonus = torch.zeros(*shape, self.width, device=device)
         self.rows = (torch.arange(self.batch, device=device) * beam)[:, None]
+        self.in_kernels = usable(device) and fits(frames, space, beam)
         self.ordinals = torch.arange(1, beam + 1, dtype=torch.float, device=device)
 
     def grid(self, values: Tensor) -> Tensor:
@@ -270,7 +170,7 @@ class _BeamSearch:
         if dead.any():
             self._bury(beam, dead)
 
-    def _grow(self, beam: _Beam, token: Tensor, grows: Tensor) -> None:
+    def _grow(self, beam: Beam, token: Tensor, grows: Tensor) -> None:
         """Write the tokens of this frame into the hypotheses."""
         longer = beam.text * _MULTIPLIER + self.fingerprints.index_select(0, token)
         beam.parent = torch.where(grows, beam.text, beam.parent)
@@ -286,10 +186,10 @@ class _BeamSearch:
             beam.state = torch.where(ends, beam.next_state, beam.state)
             beam.scored = torch.where(grows, ends, beam.scored)
 
-    def _bury(self, beam: _Beam, dead: Tensor) -> None:
+    def _bury(self, beam: Beam, dead: Tensor) -> None:
         """Keep places which nothing could fill from being taken for a text, or for the parent of one."""
-        beam.text.masked_fill_(dead, _DEAD)
-        beam.parent.masked_fill_(dead, _NOBODY)
+        beam.text.masked_fill_(dead, DEAD)
+        beam.parent.masked_fill_(dead, NOBODY)
         beam.scored = beam.scored | dead
         beam.blank.masked_fill_(dead, IMPOSSIBLE)
         beam.token.masked_fill_(dead, IMPOSSIBLE)
@@ -341,6 +241,8 @@ class _BeamSearch:
 
     def _trace(self, place: Tensor) -> Tensor:
         """The tokens (B, K, T) of the hypotheses at these places of the last beam."""
+        if self.in_kernels:
+            return trace(self.added, self.source, place, self.space.size)
         tokens = torch.full((*place.shape, len(self.added)), self.space.size, dtype=torch.int32, device=place.device)
         for frame in range(len(self.added) - 1, -1, -1):
             tokens[..., frame] = self.added[frame].gather(1, place)

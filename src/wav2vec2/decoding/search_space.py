@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wav2vec2.decoding.beam import LanguageModel, SearchSpace
 from wav2vec2.decoding.lexicon import HotwordTables, SpellingTables, Trie, UnknownWord, hotword_tables, spelling_tables
-from wav2vec2.decoding.prefix_beam_search import LanguageModel, SearchSpace
 from wav2vec2.decoding.spelling import Speller, Spelling
 
 _NO_WORDS = {"<unk>", "<s>", "</s>"}

@@ -5,8 +5,9 @@ Shapes: N texts, T frames, V tokens.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -119,10 +120,10 @@ def _quiet(log_probs: Tensor, speller: Speller) -> Tensor:
 def measure(
     log_probs: Tensor, text: Sequence[Spelling], spans: Sequence[Span], speller: Speller, agreement: Sequence[float]
 ) -> list[tuple[float, ...]]:
-    """The features of each word of a text in log_probs (T, V); `agreement` is the beam's, one a word."""
+    """The features of each word of a text in log_probs (T, V) on a CPU; `agreement` is the beam's, one a word."""
     if not spans:
         return []
-    quiet = _quiet(log_probs, speller).cpu()
+    quiet = _quiet(log_probs, speller)
     state = torch.full((len(quiet),), speller.blank)
     for span in spans:
         state[span.start : span.end] = span.token
@@ -138,17 +139,23 @@ def measure(
     return measured
 
 
-def word_places(tokens: Sequence[int], speller: Speller) -> list[tuple[Spelling, int, int]]:
-    """The words in a row of tokens, one a frame, each with its first and its last frame.
+def words_of_beams(tokens: Tensor, speller: Speller) -> list[list[list[tuple[Spelling, int, int]]]]:
+    """The words of each text of each beam, with the first and the last frame of each, from one copy off the device.
 
-    A number outside the vocabulary stands in frames that add no token.
+    `tokens` (B, K, T) are what the frames added; a number outside the vocabulary stands where that was nothing.
     """
+    table = tokens.cpu().numpy()
+    added = table < len(speller.vocabulary)
+    pairs = zip(added.nonzero()[2].tolist(), table[added].tolist(), strict=True)  # of all texts, one after the other
+    return [[_word_places(islice(pairs, count), speller) for count in counts] for counts in added.sum(2).tolist()]
+
+
+def _word_places(added: Iterable[tuple[int, int]], speller: Speller) -> list[tuple[Spelling, int, int]]:
+    """The words that tokens spell, which stand behind their frames, each with its first and its last frame."""
     words: list[tuple[Spelling, int, int]] = []
     spelling: list[int] = []
     start = last = 0
-    for frame, token in enumerate(tokens):
-        if token >= len(speller.vocabulary):
-            continue
+    for frame, token in added:
         if spelling and (token == speller.delimiter or speller.delimiter is None):
             words.append((tuple(spelling), start, last))
             spelling = []
@@ -158,20 +165,22 @@ def word_places(tokens: Sequence[int], speller: Speller) -> list[tuple[Spelling,
     return [*words, (tuple(spelling), start, last)] if spelling else words
 
 
-def support(texts: Sequence[Sequence[tuple[Spelling, int, int]]], scores: Sequence[float]) -> list[list[float]]:
-    """How much of the beam agrees with each word of each text, from the texts, best first, and their scores (logs).
+def support(
+    texts: Sequence[Sequence[tuple[Spelling, int, int]]], scores: Sequence[float], best: int
+) -> list[list[float]]:
+    """How much of the beam agrees with each word of the `best` texts, from all texts and their scores (logs), in order.
 
     It is the posterior mass of the best texts that hold the word at the same time. Late words of an utterance have
     rivals in the beam, early ones have outlived theirs: this says little where all agree, and much where they do not.
     """
     jury = list(zip(texts[:JURY], _posteriors(scores[:JURY]), strict=True))
+    shares = [share for _, share in jury]
     places: dict[Spelling, list[tuple[int, int, int]]] = defaultdict(list)
     for juror, (words, _) in enumerate(jury):
         for spelling, start, end in words:
             places[spelling].append((juror, start, end))
     return [
-        [_agreement(places[spelling], start, end, [share for _, share in jury]) for spelling, start, end in words]
-        for words in texts
+        [_agreement(places[spelling], start, end, shares) for spelling, start, end in words] for words in texts[:best]
     ]
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wav2vec2.decoding.beam import LanguageModel
 from wav2vec2.decoding.confidences import Calibration, ReliabilityBin, reliability_curve
-from wav2vec2.decoding.prefix_beam_search import LanguageModel
 from wav2vec2.decoding.search_space import Weights
 from wav2vec2.decoding.transcripts import Hypothesis
 

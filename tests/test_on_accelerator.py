@@ -1,0 +1,129 @@
+"""Every part of `benchmarks/on_accelerator.py` runs, at tiny size on a CPU, and its figures are of what it measured."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wav2vec2.configuration import presets
+from wav2vec2.training.progress.throughput import update_operations
+
+pytestmark = pytest.mark.slow
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def benchmark(*options: str) -> subprocess.CompletedProcess[str]:
+    """The program in a process of its own."""
+    command = [sys.executable, str(BENCHMARKS / "on_accelerator.py"), *options]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All parts as JSON; the tables stand under "printed"."""
+    path = tmp_path_factory.mktemp("on_accelerator") / "report.json"
+    parts = set(re.findall(r'Part\("([a-z ]+)"', (BENCHMARKS / "on_accelerator.py").read_text(encoding="utf-8")))
+    if "def measure(" not in (BENCHMARKS / "decoding.py").read_text(encoding="utf-8"):
+        parts.remove("decoding")
+    done = benchmark("--quick", "--output", str(path), "--parts", ",".join(parts))
+    assert done.returncode == 0, done.stdout + done.stderr
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read | {"printed": done.stdout}
+
+
+def rows_of(report: dict[str, Any], part: str, kind: str) -> list[dict[str, Any]]:
+    return [row for row in report["parts"][part]["rows"] if row["kind"] == kind]
+
+
+def figures_of(report: dict[str, Any], part: str) -> dict[str, float]:
+    return {row["what"]: row["value"] for row in rows_of(report, part, "figure")}
+
+
+def test_every_part_was_measured_and_is_shown(report: dict[str, Any]) -> None:
+    assert {name: part["problem"] for name, part in report["parts"].items() if part["problem"]} == {}
+    for part in report["parts"].values():
+        assert part["rows"]
+        for row in part["rows"]:
+            assert row["kind"] == "kernel" or f"| {row['what']} |" in report["printed"]
+
+
+def test_shares_are_of_the_product_that_was_measured(report: dict[str, Any]) -> None:
+    """Operations as the training counts them, over the time of the step, over the product's speed."""
+    (product, _) = figures_of(report, "machine").values()
+    for row in rows_of(report, "base", "comparison"):
+        operations = update_operations(presets.tiny(layerdrop=0.0), [8000] * 2)
+        rate = operations / row["seconds"]["ours"]
+        assert row["share_of_product"] == pytest.approx(rate / (product * 1e12))
+        assert row["audio_seconds_per_second"] == pytest.approx(2 * 0.5 / row["seconds"]["ours"])
+        assert row["ratio"] == pytest.approx(row["seconds"]["stock"] / row["seconds"]["ours"])
+
+
+def test_the_loop_is_compared_with_its_step(report: dict[str, Any]) -> None:
+    loop, step = figures_of(report, "loop"), rows_of(report, "base", "comparison")[0]["audio_seconds_per_second"]
+    speed = next(value for name, value in loop.items() if re.fullmatch(r"after update \d+", name))
+    assert loop["of the step's speed"] == pytest.approx(speed / step)
+    assert loop["the same by a clock outside"] == pytest.approx(speed, rel=0.5)
+    assert 0 <= loop["waiting for data"] <= 1
+    assert 0 < loop["start to the log's first line"] < loop["start to update 1"]
+    assert 0 < loop["of these writing the checkpoint"] < loop["SIGTERM to the end"]
+
+
+def test_kernels_are_all_of_the_time(report: dict[str, Any]) -> None:
+    """Their shares add up to one, the longest first."""
+    shares = [row["share"] for row in rows_of(report, "profile", "kernel")]
+    assert sum(shares) == pytest.approx(1)
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    done = benchmark("--quick", "--parts", "profile,ctc", "--seconds", "0", "--output", str(path))
+    parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    assert done.returncode == 0
+    assert parts["machine"]["problem"] is None
+    assert (parts["ctc"]["problem"], parts["ctc"]["rows"]) == ("0 s were left, it may take 20", [])
+    assert "| ctc | 0.0 s | 0 s were left, it may take 20 |" in done.stdout
+
+
+def test_what_was_measured_before_a_part_broke_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that takes too long, and one that fails; the one after them is measured."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    program, rows = import_module("on_accelerator"), import_module("accelerator_rows")
+
+    def endless(bench: Any) -> Iterator[Any]:
+        yield rows.figure("first", 1.0)
+        time.sleep(60)
+
+    def broken(bench: Any) -> Iterator[Any]:
+        yield rows.figure("second", 2.0)
+        raise ValueError("no such kernel")
+
+    def whole(bench: Any) -> Iterator[Any]:
+        yield rows.figure("third", 3.0)
+
+    path = tmp_path / "report.json"
+    results = program.Results(rows.Bench("cpu", True, None, tmp_path, 1.0), path, 60.0)
+    for name, work in (("endless", endless), ("broken", broken), ("whole", whole)):
+        results.measure(program.Part(name, work, 0.2))
+    parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    assert [part["rows"][0]["value"] for part in parts.values()] == [1.0, 2.0, 3.0]
+    assert [part["problem"] for part in parts.values()] == ["broken off after 0 s", "ValueError: no such kernel", None]
+    assert [part["failed"] for part in parts.values()] == [False, True, False]
+    assert "no such kernel" in capsys.readouterr().err
+
+
+def test_unknown_parts_are_refused() -> None:
+    done = benchmark("--quick", "--parts", "bas")
+    assert done.returncode == 2
+    assert "no bas among machine, base, loop" in done.stderr

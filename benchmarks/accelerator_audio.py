@@ -8,6 +8,7 @@ Where the source is shorter than what is asked for, its recordings are cut again
 
 import argparse
 import math
+import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     tasks = tasks_of(options.source, options.folder, 3600 * options.hours, options.longest)
-    with ProcessPoolExecutor(options.processes) as pool:
+    # pyarrow has started threads, which no fork would survive
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
         print(sum(pool.map(write_clips, tasks)))
 
 

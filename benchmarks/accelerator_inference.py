@@ -35,7 +35,7 @@ def inference(bench: Bench) -> Iterator[Row]:
         )
         built = dict(zip(("ours", "stock"), finetuning_step.models(setting), strict=True))
         models = {side: model.eval().to(bench.device, dtype) for side, model in built.items()}
-        yield figure(f"encoder pass of 32 x 15 s, {name}", 1000 * encoder_pass(bench, models["ours"], dtype), "ms")
+        yield encoder_pass(bench, models["ours"], dtype, name)
         by_length = [padded(part, bench.device, dtype) for part in in_parts(sorted(clips, key=len))]
         yield logits_beside(
             bench, f"logits of {what}, sorted, batches of {_TOGETHER}, {name}", models, by_length, audio
@@ -81,8 +81,8 @@ def logits_beside(bench: Bench, what: str, models: dict[str, Any], batches: list
     return beside(what, interleave(runs, bench.rounds, bench.device, bench.warm_up), audio=audio)
 
 
-def encoder_pass(bench: Bench, model: Any, dtype: torch.dtype) -> float:
-    """Seconds for the logits of a batch such as beam search decodes."""
+def encoder_pass(bench: Bench, model: Any, dtype: torch.dtype, name: str) -> Row:
+    """The logits of a batch such as beam search decodes."""
     count, seconds = (1, 0.5) if bench.quick else (32, 15.0)
     values = torch.randn(count, int(seconds * SAMPLING_RATE), device=bench.device, dtype=dtype)
 
@@ -90,7 +90,8 @@ def encoder_pass(bench: Bench, model: Any, dtype: torch.dtype) -> float:
     def run() -> None:
         model(values)
 
-    return interleave({"encoder": run}, bench.rounds, bench.device, bench.warm_up)["encoder"]
+    taken = interleave({"ours": run}, bench.rounds, bench.device, bench.warm_up)
+    return beside(f"logits of {count} x {seconds:g} s, {name}", taken, audio=count * seconds)
 
 
 def transcripts(bench: Bench, model: Any, clips: list[NDArray[np.float32]], what: str) -> Row:

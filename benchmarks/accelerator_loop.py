@@ -1,5 +1,6 @@
 """The part of `on_accelerator.py` that runs `wav2vec2 pretrain base_960h`, and reads from its log how well it did."""
 
+import math
 import os
 import signal
 import statistics
@@ -16,6 +17,7 @@ from accelerator_rows import Bench, Row, figure
 
 from wav2vec2 import Wav2Vec2FeatureExtractor
 from wav2vec2.configuration import presets
+from wav2vec2.training.data.audio_clips import SAMPLING_RATE
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.progress.training_log import FILE_NAME, read_log
@@ -101,23 +103,22 @@ def batches_alone(bench: Bench, size: Size, audio: Path) -> Iterator[Row]:
     )
     task = PretrainingTask(presets.base(), Wav2Vec2FeatureExtractor(do_normalize=False), seed=1)
     data = TrainingData(section, 1)
-    shapes: list[tuple[int, ...]] = []
-    first, seconds, held, updates = 0.0, 0.0, 0.0, 0
+    read: list[tuple[float, float, tuple[int, ...], int]] = []  # when, seconds of audio, shape, update
     begun = time.perf_counter()
     with closing(data.batches(task.waveforms, processes=1, process=0, start_update=0, position={})) as batches:
         for batch in batches:
-            if not shapes:
-                first = time.perf_counter() - begun
-            shapes.append(tuple(batch.inputs["input_values"].shape))
-            seconds, held = seconds + batch.seconds, held + batch.inputs["input_values"].numel() / 16000
-            updates = batch.update + 1
-            if time.perf_counter() - begun > size.reading_seconds:
+            shape = tuple(batch.inputs["input_values"].shape)
+            read.append((time.perf_counter() - begun, batch.seconds, shape, batch.update))
+            if read[-1][0] > read[0][0] + size.reading_seconds:
                 break
-        taken = time.perf_counter() - begun
-    yield figure("first batch of the readers alone", first, "s")
-    yield figure(f"readers alone, {size.workers} processes", seconds / taken, "s of audio a second")
-    yield figure("shapes of micro-batches", len(set(shapes)), f"in {updates} updates, {len(shapes)} micro-batches")
-    yield figure("padding", 1 - seconds / held)
+    counted = read[min(size.workers, len(read) - 1) :]  # each process's first takes as long as the process to begin
+    seconds, since = sum(row[1] for row in counted), read[-len(counted) - 1][0] if len(counted) < len(read) else 0.0
+    held = sum(math.prod(shape) for _, _, shape, _ in read) / SAMPLING_RATE
+    yield figure("first batch of the readers alone", read[0][0], "s")
+    yield figure(f"readers alone, {size.workers} processes", seconds / (read[-1][0] - since), "s of audio a second")
+    shapes = {shape for _, _, shape, _ in read}
+    yield figure("shapes of micro-batches", len(shapes), f"in {read[-1][3] + 1} updates, {len(read)} micro-batches")
+    yield figure("padding", 1 - sum(row[1] for row in read) / held)
 
 
 class Run:
@@ -132,11 +133,8 @@ class Run:
         command += [f"data.workers={size.workers}", "data.min_seconds=1", f"data.max_seconds={size.max_seconds}"]
         command += [f"data.cache={bench.work / 'durations'}", f"run.output={self.output}"]
         command += [f"run.log_every={size.log_every}", *size.overrides]
-        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if bench.device == "cpu" else {})
         self.begun = time.perf_counter()
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=self.messages, stderr=self.messages, start_new_session=True
-        )
+        self.process = subprocess.Popen(command, stdout=self.messages, stderr=self.messages, start_new_session=True)
         #: Seconds from the start to each line of the log.
         self.arrivals: list[float] = []
 

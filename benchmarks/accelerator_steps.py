@@ -3,19 +3,22 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import finetuning_step
+import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerator_rows import Bench, Row, beside, figure, kernel
+from pretraining_loop import updater_of
 from pretraining_step import Setting, build, interleave, step_operations, timed, whole_step
 from torch import Tensor
 
+from wav2vec2.training.data.audio_clips import LoadedClip
 from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.settings.run_config import DataSection, ModelSection, PretrainRun, RunSection
-from wav2vec2.training.starting import prepare
+from wav2vec2.training.starting import make_accelerator, prepare
+from wav2vec2.training.tasks.task import inputs_of
 from wav2vec2.training.transformers_trainer import CTCCollator
 
 
@@ -23,13 +26,13 @@ def machine(bench: Bench) -> Iterator[Row]:
     """The product that all shares are shares of, and how fast memory is copied."""
     size = 256 if bench.quick else 8192
     left, right = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
-    rounds = 3 if bench.quick else 30
-    product = interleave({"product": lambda: left @ right}, rounds, bench.device, warm_up=3)["product"]
+    rounds = 3 if bench.quick else 30  # as many go before them: a device that was idle is slow at first
+    product = interleave({"product": lambda: left @ right}, rounds, bench.device, rounds)["product"]
     bench.product = 2 * size**3 / product
     yield figure(f"product of two {size} x {size} bf16 matrices", bench.product / 1e12, "TFLOP/s")
     source = torch.randn(2**14 if bench.quick else 2**30, device=bench.device)
     target = torch.empty_like(source)
-    copying = interleave({"copy": lambda: target.copy_(source)}, rounds, bench.device, warm_up=3)["copy"]
+    copying = interleave({"copy": lambda: target.copy_(source)}, rounds, bench.device, rounds)["copy"]
     yield figure("copy within its memory, bytes read and written", 2 * source.nbytes / copying / 1e12, "TB/s")
 
 
@@ -100,6 +103,28 @@ def peak_of(step: Callable[[], Any], model: torch.nn.Module, device: str) -> flo
     return (torch.cuda.max_memory_allocated() - before + weights) / 2**30
 
 
+def update(bench: Bench) -> Iterator[Row]:
+    """What the loop does once an update's batches are there: all parts, the norm of the gradient, the optimizer."""
+    setting = base_setting(bench)
+    updater = updater_of(setting, "bf16")
+    generator = np.random.default_rng(0)
+    parts = []
+    for part in range(2 if bench.quick else 6):
+        noise = generator.standard_normal((setting.batch, setting.samples)).astype(np.float32)
+        clips = [LoadedClip(f"{part}-{n}", samples, 100 * part + n) for n, samples in enumerate(noise)]
+        parts.append(inputs_of(updater.task, clips))
+    numbers = count()
+    updates = {"ours": lambda: updater(next(numbers), parts)}
+    seconds = interleave(updates, bench.rounds, bench.device, bench.warm_up)
+    operations = len(parts) * step_operations(setting)
+    yield beside(
+        f"whole update of {len(parts)} parts, {setting.preset}, each {setting.batch} x {setting.seconds} s",
+        seconds,
+        audio=len(parts) * setting.batch * setting.seconds,
+        share=operations / seconds["ours"] / bench.product,
+    )
+
+
 def ctc(bench: Bench) -> Iterator[Row]:
     """A fine-tuning step of base, its convolutions frozen."""
     size: dict[str, Any] = {"preset": "base", "batch": 16, "seconds": 10.0}
@@ -146,7 +171,7 @@ def compiled_large(bench: Bench) -> Iterator[Row]:
 def compiled_steps(bench: Bench, setting: Setting) -> Iterator[Row]:
     """The first call of a shape and then of a padded one, in which compilers work, and what a step takes after it."""
     models = {side: build(side.partition(" ")[0], setting) for side in ("stock", "ours", "ours not compiled")}
-    compile_as_in_training(models["ours"], bench)
+    compile_as_in_training(models["ours"])
     eagerly = torch.compiler.set_stance("force_eager") if bench.quick else contextlib.nullcontext()
     with eagerly:  # a try compiles nothing
         for padded in (False, True):
@@ -160,14 +185,12 @@ def compiled_steps(bench: Bench, setting: Setting) -> Iterator[Row]:
             yield step_beside(bench, setting, what, steps, models)
 
 
-def compile_as_in_training(model: Any, bench: Bench) -> None:
+def compile_as_in_training(model: Any) -> None:
     """Let the training's own preparation compile the model, whatever it does for that."""
-    AcceleratorState._reset_state(True)  # which is one for the whole process, and keeps the precision
-    accelerator = Accelerator(mixed_precision="bf16", cpu=bench.device == "cpu")
     run = PretrainRun(
         model=ModelSection(preset="base"), data=DataSection(), run=RunSection(precision="bf16", compile=True)
     )
-    prepare(accelerator, model, run)
+    prepare(make_accelerator("bf16"), model, run)
 
 
 def profile(bench: Bench) -> Iterator[Row]:
@@ -192,7 +215,7 @@ def profile(bench: Bench) -> Iterator[Row]:
 def kernels_of(profiler: torch.profiler.profile, device: str) -> Iterator[tuple[str, int, float]]:
     """Short name, calls and seconds of each kernel, of a CPU of each operator without those that it calls."""
     for event in profiler.key_averages():
-        if device == "cuda" and event.device_type.name == "CUDA" and not event.is_user_annotation:
+        if device == "cuda" and event.device_type.name == "CUDA" and not getattr(event, "is_user_annotation", False):
             yield short_name(event.key), event.count, event.self_device_time_total / 1e6
         elif device != "cuda":
             yield event.key, event.count, event.self_cpu_time_total / 1e6

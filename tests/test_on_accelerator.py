@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,12 +22,6 @@ pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def benchmark(*options: str) -> subprocess.CompletedProcess[str]:
-    """The program in a process of its own."""
-    command = [sys.executable, str(BENCHMARKS / "on_accelerator.py"), *options]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All parts as JSON; the tables stand under "printed"."""
@@ -34,7 +29,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     parts = set(re.findall(r'Part\("([a-z ]+)"', (BENCHMARKS / "on_accelerator.py").read_text(encoding="utf-8")))
     if "def measure(" not in (BENCHMARKS / "decoding.py").read_text(encoding="utf-8"):
         parts.remove("decoding")
-    done = benchmark("--quick", "--output", str(path), "--parts", ",".join(parts))
+    command = [sys.executable, str(BENCHMARKS / "on_accelerator.py"), "--quick", "--output", str(path)]
+    command += ["--parts", ",".join(parts)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return read | {"printed": done.stdout}
@@ -84,22 +81,31 @@ def test_kernels_are_all_of_the_time(report: dict[str, Any]) -> None:
     assert shares == sorted(shares, reverse=True)
 
 
-def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program in this process."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return import_module("on_accelerator")
+
+
+def test_parts_for_which_no_time_is_left_say_so(program: ModuleType, tmp_path: Path) -> None:
+    """But for the first, which the others need."""
+    rows = import_module("accelerator_rows")
     path = tmp_path / "report.json"
-    done = benchmark("--quick", "--parts", "profile,ctc", "--seconds", "0", "--output", str(path))
-    parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
-    assert done.returncode == 0
-    assert parts["machine"]["problem"] is None
-    assert (parts["ctc"]["problem"], parts["ctc"]["rows"]) == ("0 s were left, it may take 20", [])
-    assert "| ctc | 0.0 s | 0 s were left, it may take 20 |" in done.stdout
+    results = program.Results(rows.Bench("cpu", True, None, tmp_path, 1.0), path, 0.0)
+    for name in ("machine", "later"):
+        results.measure(program.Part(name, lambda bench: iter([rows.figure("measured", 1.0)]), 20))
+    first, later = json.loads(path.read_text(encoding="utf-8"))["parts"].values()
+    assert (first["problem"], len(first["rows"])) == (None, 1)
+    assert (later["problem"], later["rows"]) == ("0 s were left, it may take 20", [])
+    assert "| later | 0.0 s | 0 s were left, it may take 20 |" in rows.tables(results.parts)
 
 
 def test_what_was_measured_before_a_part_broke_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that takes too long, and one that fails; the one after them is measured."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    program, rows = import_module("on_accelerator"), import_module("accelerator_rows")
+    rows = import_module("accelerator_rows")
 
     def endless(bench: Any) -> Iterator[Any]:
         yield rows.figure("first", 1.0)
@@ -123,7 +129,10 @@ def test_what_was_measured_before_a_part_broke_is_kept(
     assert "no such kernel" in capsys.readouterr().err
 
 
-def test_unknown_parts_are_refused() -> None:
-    done = benchmark("--quick", "--parts", "bas")
-    assert done.returncode == 2
-    assert "no bas among machine, base, loop" in done.stderr
+def test_unknown_parts_are_refused(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["on_accelerator.py", "--quick", "--parts", "bas"])
+    with pytest.raises(SystemExit, match="2"):
+        program.main()
+    assert "no bas among machine, base, loop" in capsys.readouterr().err

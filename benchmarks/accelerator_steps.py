@@ -1,6 +1,7 @@
 """Parts of `on_accelerator.py`: the device's own speeds, training steps beside stock's, one step kernel by kernel."""
 
 import contextlib
+import copy
 import re
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -170,7 +171,8 @@ def compiled_large(bench: Bench) -> Iterator[Row]:
 
 def compiled_steps(bench: Bench, setting: Setting) -> Iterator[Row]:
     """The first call of a shape and then of a padded one, in which compilers work, and what a step takes after it."""
-    models = {side: build(side.partition(" ")[0], setting) for side in ("stock", "ours", "ours not compiled")}
+    models = {side: build(side, setting) for side in ("stock", "ours")}
+    models["ours not compiled"] = copy.deepcopy(models["ours"])
     compile_as_in_training(models["ours"])
     eagerly = torch.compiler.set_stance("force_eager") if bench.quick else contextlib.nullcontext()
     with eagerly:  # a try compiles nothing

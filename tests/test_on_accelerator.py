@@ -1,5 +1,6 @@
 """Every part of `benchmarks/on_accelerator.py` runs, at tiny size on a CPU, and its figures are of what it measured."""
 
+import io
 import json
 import os
 import re
@@ -9,10 +10,14 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet
 import pytest
+import soundfile
+import torch
 
 from wav2vec2.configuration import presets
 from wav2vec2.training.progress.throughput import update_operations
@@ -136,3 +141,73 @@ def test_unknown_parts_are_refused(
     with pytest.raises(SystemExit, match="2"):
         program.main()
     assert "no bas among machine, base, loop" in capsys.readouterr().err
+
+
+class Event:
+    """Stands in for an event of a GPU whose every call takes 70.5 ms."""
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        pass
+
+    def elapsed_time(self, end: "Event") -> float:
+        return 70.5
+
+
+def test_times_and_memory_on_a_gpu(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU would say is counted in seconds and GiB: of a step beside another model, without that one."""
+    pretraining_step, steps = import_module("pretraining_step"), import_module("accelerator_steps")
+    held = {"max_memory_allocated": 9 * 2**30, "memory_allocated": 3 * 2**30}
+    for name, value in held.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    calls: list[int] = []
+    taken = pretraining_step.interleave({"ours": lambda: calls.append(1)}, 5, "cuda", 2)
+    assert taken == {"ours": pytest.approx(0.0705)}
+    assert len(calls) == 7
+    model = torch.nn.Linear(2**14, 2**13, bias=False)  # 2**29 bytes
+    assert steps.peak_of(lambda: None, model, "cuda") == pytest.approx(9 - 3 + 0.5)
+
+
+def test_kernels_of_a_gpu(program: ModuleType) -> None:
+    """Neither the host's calls nor ranges that a user has named, which hold kernels once more."""
+    cuda, cpu = SimpleNamespace(name="CUDA"), SimpleNamespace(name="CPU")
+    name = "void at::native::(anonymous namespace)::softmax_warp<c10::BFloat16, 8>(int)"
+    events = [
+        SimpleNamespace(key=key, device_type=device, is_user_annotation=named, count=3, self_device_time_total=micros)
+        for key, device, named, micros in (
+            (name, cuda, False, 1500.0),
+            ("cudaLaunchKernel", cpu, False, 0.0),
+            ("optimizer", cuda, True, 9000.0),
+        )
+    ]
+    profiler = SimpleNamespace(key_averages=lambda: events)
+    found = list(import_module("accelerator_steps").kernels_of(profiler, "cuda"))
+    assert found == [("softmax_warp<BFloat16, 8>(int)", 3, 0.0015)]
+
+
+def test_clips_are_cut_from_one_speaker(program: ModuleType, tmp_path: Path) -> None:
+    """As long as LibriSpeech's, at least as many seconds as were asked for, everything that there is before again."""
+    audio = import_module("accelerator_audio")
+    rows = []
+    for speaker, sign in (("a", 1), ("b", -1)):
+        for number in range(2):  # 20 s each, louder and louder
+            ramp = sign * (np.linspace(0, 0.4, 320_000) + 0.1 + 0.4 * number)
+            stream = io.BytesIO()
+            soundfile.write(stream, ramp, 16000, format="WAV")
+            rows.append({"audio": {"bytes": stream.getvalue()}, "speaker": speaker, "duration": 20.0})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "shard.parquet")
+    (folder := tmp_path / "clips").mkdir()
+    tasks = audio.tasks_of(tmp_path / "shard.parquet", folder, 200.0, 16.5)
+    written = [audio.write_clips(task) for task in tasks]
+    clips = [soundfile.read(path)[0] for path in sorted(folder.iterdir())]
+    lengths = [len(clip) / 16000 for clip in clips]
+    assert sum(lengths) == pytest.approx(sum(written))
+    assert all(100 <= seconds < 116.5 for seconds in written)
+    assert all(2 <= length <= 16.5 for length in lengths)
+    assert {int(np.sign(clip).sum()) // len(clip) for clip in clips} == {1, -1}
+    assert max(abs(clip).max() for clip in clips) == pytest.approx(0.9, abs=1e-3)

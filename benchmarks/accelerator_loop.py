@@ -60,7 +60,7 @@ class Size:
         cores = len(os.sched_getaffinity(0))
         if bench.quick:
             tiny = ("model.preset=tiny", "run.precision=fp32", "run.report=false")
-            return cls(0.01, 3.0, 2.5, 5.0, 5.0, 1, 1, 0.5, 1.0, tiny)
+            return cls(0.01, 3.0, 3.0, 6.0, 6.0, 1, 1, 0.5, 1.0, tiny)
         return cls(6.5, 16.5, 15.6, 1600.0, 250.0, 5, max(1, min(14, cores - 2)), 10.0, 20.0, ("run.precision=bf16",))
 
 

@@ -106,6 +106,8 @@ class Results:
                 for row in part.work(self.bench):
                     rows.append(row)
                     self.write()
+                    if row["kind"] != "kernel":
+                        print(f"  {json.dumps(row)}", flush=True)
         except OverrunError as error:
             entry["problem"] = str(error)
         except Exception as error:  # the others are measured all the same
@@ -146,7 +148,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="in all (390; with --quick as long as it takes)")
     parser.add_argument("--loop-seconds", type=float, help="of the loop, its start included (120)")
     parser.add_argument("--audio", type=Path, help="folder of parquet shards; without it the loop hears noise")
-    parser.add_argument("--output", type=Path, help="JSON; by default beside this file, with the device's name")
+    parser.add_argument("--output", type=Path, help="JSON, or a folder for it; by default that of this file")
+    parser.add_argument("--work", type=Path, help="new folder that keeps the clips and the loop's log and checkpoint")
     parser.add_argument("--quick", action="store_true", help="tiny sizes on the CPU; written only to --output")
     options = parser.parse_args()
     chosen = names if options.parts is None else ["machine", *options.parts.split(",")]
@@ -158,10 +161,14 @@ def main() -> int:
     if device == "cpu" and not options.quick:
         parser.error("there is no GPU; --quick tries every part on the CPU")
     transformers.logging.set_verbosity_error()
-    output = options.output or (None if options.quick else Path(__file__).with_name(file_name(device)))
+    output = options.output or (None if options.quick else Path(__file__).parent)
+    if output is not None and output.is_dir():
+        output /= file_name(device)
+    if options.work is not None:
+        options.work.mkdir(parents=True)  # what an earlier run has left there would be resumed
     with tempfile.TemporaryDirectory(prefix="on-accelerator-") as work:
         seconds = options.loop_seconds or (1.0 if options.quick else 120.0)
-        bench = Bench(device, options.quick, options.audio, Path(work), seconds)
+        bench = Bench(device, options.quick, options.audio, options.work or Path(work), seconds)
         in_all = options.seconds if options.seconds is not None else 3600.0 if options.quick else 390.0
         results = Results(bench, output, in_all)
         for part in PARTS:

@@ -41,6 +41,10 @@ class Bench:
         """Calls before it is measured."""
         return 0 if self.quick else 2
 
+    def share(self, operations: float, seconds: float) -> float | None:
+        """What so many operations in so many seconds are of the device's product; None if that was not measured."""
+        return operations / seconds / self.product if self.product else None
+
 
 def beside(
     what: str,

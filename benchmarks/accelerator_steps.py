@@ -75,7 +75,7 @@ def step_beside(
 ) -> Row:
     """Steps of the pretraining, one after the other in every round."""
     seconds = interleave(steps, bench.rounds, bench.device, bench.warm_up)
-    share = step_operations(setting) / seconds["ours"] / bench.product
+    share = bench.share(step_operations(setting), seconds["ours"])
     memory = {side: peak_of(step, models[side], bench.device) for side, step in steps.items()}
     return beside(what, seconds, audio=setting.batch * setting.seconds, share=share, memory=memory)
 
@@ -122,7 +122,7 @@ def update(bench: Bench) -> Iterator[Row]:
         f"whole update of {len(parts)} parts, {setting.preset}, each {setting.batch} x {setting.seconds} s",
         seconds,
         audio=len(parts) * setting.batch * setting.seconds,
-        share=operations / seconds["ours"] / bench.product,
+        share=bench.share(operations, seconds["ours"]),
     )
 
 
@@ -154,7 +154,7 @@ def ctc(bench: Bench) -> Iterator[Row]:
         f"CTC step, {setting.preset}, {setting.batch} x {setting.seconds} s, convolutions frozen",
         seconds,
         audio=setting.batch * setting.seconds,
-        share=operations / seconds["ours"] / bench.product,
+        share=bench.share(operations, seconds["ours"]),
         memory={side: peak_of(step, models[side], bench.device) for side, step in steps.items()},
     )
 

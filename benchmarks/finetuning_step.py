@@ -82,7 +82,7 @@ class Setting(SimpleNamespace):
     seconds: float
     seed: int
     rounds: int
-    attention: str
+    attention: str | None
 
     def config(self) -> wav2vec2.Wav2Vec2Config:
         """The preset's, with a head for letters."""
@@ -114,7 +114,8 @@ def models(setting: Setting) -> tuple[Any, Any]:
     theirs.load_state_dict(ours.state_dict())
     for model in (ours, theirs):
         model.freeze_feature_encoder()
-    ours.set_attn_implementation(setting.attention)
+    if setting.attention is not None:
+        ours.set_attn_implementation(setting.attention)
     return ours, theirs
 
 
@@ -331,7 +332,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--attention", default="sdpa", help="ours: sdpa, as by default, or eager (run.attention)")
+    parser.add_argument("--attention", help="ours: sdpa or eager (run.attention); by default its own choice")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learn", nargs=2, type=Path, metavar=("FSDD", "WORK"), help="compare error rates instead")
     parser.add_argument("--updates", type=int, default=1000)

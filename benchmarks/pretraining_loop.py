@@ -87,13 +87,19 @@ class StockStep:
         self.optimizer.zero_grad()
 
 
-def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str, Any]:
-    """Seconds per update of both, and how well ours was fed."""
+def updater_of(setting: Setting, dtype: str) -> Updater:
+    """Our updates: a fresh model with its optimizer and its task."""
     model: Any = build("ours", setting)
     accelerator = make_accelerator(dtype)
     task = PretrainingTask(model.config, Wav2Vec2FeatureExtractor(), setting.seed)
     wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, OptimizerSection(learning_rate=1e-4)))
-    updater = Updater(accelerator, wrapped, optimizer, task, setting.seed, None)
+    return Updater(accelerator, wrapped, optimizer, task, setting.seed, None)
+
+
+def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str, Any]:
+    """Seconds per update of both, and how well ours was fed."""
+    updater = updater_of(setting, dtype)
+    task: Any = updater.task
     theirs = StockStep(setting, DTYPES[dtype])
     peak = matmul_peak(DTYPES[dtype], setting.device)
     seconds: dict[str, list[float]] = {"ours": [], "stock": [], "stock drawing": [], "waiting": []}
@@ -117,7 +123,7 @@ def compare(setting: Setting, dtype: str, rounds: int, workers: int) -> dict[str
         counting = counting_pass(setting, dtype, updater, batch.inputs, rounds)
         meter = alone(setting, updater, task, Path(folder), workers, rounds, peak)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    operations = update_operations(model.config, [setting.samples] * setting.batch)
+    operations = update_operations(task.config, [setting.samples] * setting.batch)
     return {
         "seconds per update": {name: medians[name] for name in ("ours", "stock")},
         "ratio": medians["stock"] / medians["ours"],

@@ -69,9 +69,11 @@ def build(side: str, setting: Setting) -> nn.Module:
     return trained
 
 
-def draw_for_stock(config: Any, batch: int, frames: int, device: str) -> dict[str, Tensor]:
-    """Masks and distractors by stock's own functions."""
-    mask = stock._compute_mask_indices((batch, frames), config.mask_time_prob, config.mask_time_length, min_masks=2)
+def draw_for_stock(config: Any, batch: int, frames: int, device: str, real: Tensor | None = None) -> dict[str, Tensor]:
+    """Masks and distractors by stock's own functions, among the `real` frames (batch, frames)."""
+    mask = stock._compute_mask_indices(
+        (batch, frames), config.mask_time_prob, config.mask_time_length, attention_mask=real, min_masks=2
+    )
     negatives = stock._sample_negative_indices((batch, frames), config.num_negatives, mask)
     return {
         "mask_time_indices": torch.tensor(mask, device=device),
@@ -79,11 +81,16 @@ def draw_for_stock(config: Any, batch: int, frames: int, device: str) -> dict[st
     }
 
 
-def whole_step(side: str, model: Any, setting: Setting, dtype: torch.dtype) -> Callable[[], Tensor]:
-    """A function that runs forward and backward once."""
+def whole_step(
+    side: str, model: Any, setting: Setting, dtype: torch.dtype, mask: Tensor | None = None
+) -> Callable[[], Tensor]:
+    """A function that runs forward and backward once. `mask` (batch, samples) says which samples are no padding."""
     waveforms = setting.waveforms()
     frames = int(model._get_feat_extract_output_lengths(setting.samples))
-    given = {} if side == "ours" else draw_for_stock(model.config, setting.batch, frames, setting.device)
+    given: dict[str, Tensor] = {} if mask is None else {"attention_mask": mask}
+    if side != "ours":
+        real = None if mask is None else model._get_feature_vector_attention_mask(frames, mask).cpu()
+        given |= draw_for_stock(model.config, setting.batch, frames, setting.device, real)
 
     def step() -> Tensor:
         with autocast(setting, dtype):
@@ -135,20 +142,25 @@ def autocast(setting: Setting, dtype: torch.dtype) -> contextlib.AbstractContext
 
 
 def timed(function: Callable[[], Any], device: str) -> float:
-    """Seconds that one call takes."""
+    """Seconds that one call takes, on a GPU by its own events."""
     if device == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
+        begin.record()
+        function()
+        end.record()
+        torch.cuda.synchronize()
+        return float(begin.elapsed_time(end)) / 1000
     start = time.perf_counter()
     function()
-    if device == "cuda":
-        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def interleave(functions: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each, after one call to warm up."""
+def interleave(functions: dict[str, Callable[[], Any]], rounds: int, device: str, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of each, after so many calls to warm up."""
     for function in functions.values():
-        timed(function, device)
+        for _ in range(warm_up):
+            timed(function, device)
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():

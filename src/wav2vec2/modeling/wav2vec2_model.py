@@ -87,10 +87,13 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             _asked(output_attentions, self.config.output_attentions),
         )
         waveforms, lengths = self.real_samples(input_values, attention_mask)
-        draws_nothing = not self.training and mask_time_indices is None
-        if lengths is not None and draws_nothing and self.config.padding_invariant_norm and can_be_cut(lengths):
+        if lengths is not None and mask_time_indices is None and self.cuts_batches(lengths):
             return self.by_length(waveforms, lengths, wanted)
         return self.at_once(waveforms, lengths, wanted, mask_time_indices, draws)
+
+    def cuts_batches(self, like: Tensor) -> bool:
+        """Whether the host may wait for what it reads of tensors such as this one, and run a batch in parts."""
+        return not self.training and self.config.padding_invariant_norm and can_be_cut(like)
 
     def by_length(self, waveforms: Tensor, lengths: Tensor, wanted: tuple[bool, bool]) -> Wav2Vec2ModelOutput:
         """What `at_once` gives, in groups of clips of like length, and zero beyond the frames of a clip."""
@@ -138,7 +141,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             return input_values, None
         real = attention_mask.bool()
         if self.config.padding_invariant_norm:
-            input_values, real = real_samples_first(input_values, real)
+            may_look = can_be_looked_at(real) or self.cuts_batches(real)
+            input_values, real = real_samples_first(input_values, real, may_look)
         return input_values, real.sum(-1)
 
     def convolve(self, waveforms: Tensor, lengths: Tensor | None) -> Frames:
@@ -200,14 +204,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         return Wav2Vec2ModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
 
 
-def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def real_samples_first(input_values: Tensor, real: Tensor, may_look: bool) -> tuple[Tensor, Tensor]:
     """Waveforms and their mask (both (B, S)), with the real samples of every row moved to its beginning, in order.
 
-    So padding on the left, or between samples, is as if it stood on the right. Where the host may look, it moves
-    nothing that is in its place; on an accelerator it does not wait to find out. An exported program takes masks of
-    padding on the right alone.
+    So padding on the left, or between samples, is as if it stood on the right. Where the host `may_look`, it moves
+    nothing that is in its place; in training on an accelerator it does not wait to find out. An exported program takes
+    masks of padding on the right alone.
     """
-    if torch.compiler.is_exporting() or (can_be_looked_at(real) and bool((real[:, 1:] <= real[:, :-1]).all())):
+    if torch.compiler.is_exporting() or (may_look and bool((real[:, 1:] <= real[:, :-1]).all())):
         return input_values, real
     lengths = real.sum(1, keepdim=True)
     place = torch.where(real, real.cumsum(1) - 1, lengths + (~real).cumsum(1) - 1)

@@ -10,6 +10,7 @@ of the stride, adds w / stride to its frame numbers, so times do not depend on h
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
@@ -50,12 +51,12 @@ class FrameTimes:
                 "all must be positive"
             )
 
-    @property
+    @cached_property
     def stride(self) -> int:
         """Samples from one frame to the next."""
         return frame_stride(self.strides)
 
-    @property
+    @cached_property
     def receptive_field(self) -> int:
         """Samples that one frame sees.
 

@@ -24,6 +24,7 @@ from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
 from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
 from wav2vec2.inference.kept_parts import Keeper, Part
+from wav2vec2.inference.reading_ahead import read_ahead
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
 from wav2vec2.inference.windows_and_segments import (
     Moments,
@@ -35,21 +36,29 @@ from wav2vec2.inference.windows_and_segments import (
     from_frame,
 )
 from wav2vec2.modeling import Wav2Vec2ForCTC
+from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.precision import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor
 
 logger = logging.getLogger("wav2vec2")
 
-#: Seconds of audio in a batch where the caller does not say: little gains on a CPU, much on a GPU.
+#: Seconds of audio in a batch where the caller does not say. On a CPU little is gained by more.
 _BATCH_SECONDS = {"cpu": 60.0}
 _BATCH_SECONDS_ELSEWHERE = 240.0
+
+#: A GPU takes so many seconds for each GiB that it has, up to a limit: 960 s, 64 clips of 15 s, are two tenths of a
+#: second of work for a large model, and 20 MB of activations each in float32.
+_SECONDS_A_GIB, _MOST_SECONDS = 12.0, 960.0
 
 #: Batches that are read before the first is run, so that windows of similar length find each other.
 _BATCHES_AHEAD = 4
 
 #: Segments that are decoded side by side.
 _SEGMENTS_AT_ONCE = 8
+
+#: Recordings that are read at once while the model computes, and how many windows of each wait at most (2 MB each).
+_RECORDINGS_AT_ONCE, _WINDOWS_AHEAD = 4, 4
 
 Progress = Callable[[float], None]
 
@@ -62,7 +71,7 @@ class _Recording:
     #: What waits for the decoder.
     waiting: WaitingFrames
     #: What was heard so far.
-    heard: Moments = field(default_factory=Moments)
+    heard: Moments
     #: What was decoded, and at which second it begins.
     segments: list[tuple[float, Hypothesis]] = field(default_factory=list)
     error: Exception | None = None
@@ -74,8 +83,9 @@ class Transcriber:
     """Recognises speech with a CTC model and its processor; by beam search if there is a `decoder`, else greedily.
 
     `window_seconds` of a long recording are looked at at once, of which `context_seconds` on either side only inform
-    the rest. A batch holds up to `batch_seconds` of audio; by default 60 on a CPU, 240 elsewhere. Memory: the batches
-    that are read ahead (4, 64 kB a second), the model's activations for one batch, and for each recording in them a
+    the rest. A batch holds up to `batch_seconds` of audio; by default 60 on a CPU, 240 elsewhere, and on a CUDA GPU 12
+    for each GiB of its memory, from 240 to 960. Memory: the batches that are read ahead (4, 64 kB a second) and what
+    threads have read of the next recordings, the model's activations for one batch, and for each recording in them a
     minute of float32 log-probabilities (12 kB for each token of the vocabulary).
     """
 
@@ -92,7 +102,7 @@ class Transcriber:
         self._greedy = greedy_decoder(model, processor)
         features = processor.feature_extractor
         self._plan = WindowPlan(window_seconds, context_seconds, features.do_normalize, self._greedy.frame_times)
-        seconds = batch_seconds or _BATCH_SECONDS.get(model.device.type, _BATCH_SECONDS_ELSEWHERE)
+        seconds = batch_seconds or seconds_in_a_batch(model.device)
         if not seconds > 0:
             raise ValueError(f"batch_seconds={batch_seconds}: must be positive")
         self._batch_samples = max(round(seconds * features.sampling_rate), self._plan.size)
@@ -225,14 +235,16 @@ class Transcriber:
     ) -> Iterator[tuple[_Recording, Window]]:
         """The windows of all inputs one after the other; each recording is put into `unfinished` as it begins."""
         speller = self._greedy.speller
-        for audio in inputs:
+        begun = ((audio, Moments()) for audio in inputs)
+        read = read_ahead(begun, lambda pair: self._plan.windows(*pair), _RECORDINGS_AT_ONCE, _WINDOWS_AHEAD)
+        for (audio, heard), windows in read:
             parts = [] if keeper is None else keeper.parts_of(audio.name)
             done = parts[-1].end if parts else 0
-            recording = _Recording(audio, WaitingFrames(speller.blank, speller.delimiter, done))
+            recording = _Recording(audio, WaitingFrames(speller.blank, speller.delimiter, done), heard)
             recording.segments = [(self._seconds(part.offset), part.found) for part in parts]
             unfinished.append(recording)
             try:
-                for window in from_frame(done, self._plan.windows(audio, recording.heard)):
+                for window in from_frame(done, windows):
                     yield recording, window
             except (ValueError, OSError) as error:
                 recording.error = error
@@ -268,13 +280,14 @@ class Transcriber:
     @torch.inference_mode()
     def _log_probs(self, windows: list[Window]) -> list[Tensor]:
         """Log-probabilities (T, V) of the frames that each window keeps, float32 on the CPU."""
-        lengths = torch.tensor([len(window.samples) for window in windows])
-        values = torch.zeros(len(windows), int(lengths.max()))  # (B, S)
-        for row, window in zip(values, windows, strict=True):
-            row[: len(window.samples)] = torch.from_numpy(np.ascontiguousarray(window.samples))
-        mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
-        device, dtype = self.model.device, self.model.dtype
-        logits = self.model(values.to(device, dtype), attention_mask=mask.to(device)).logits  # (B, T, V)
+        device, lengths = self.model.device, [len(window.samples) for window in windows]
+        samples = torch.empty(len(windows), max(lengths), pin_memory=device.type == "cuda")  # (B, S)
+        for row, length, window in zip(samples, lengths, windows, strict=True):
+            row[:length] = torch.from_numpy(np.ascontiguousarray(window.samples))
+            row[length:] = 0.0
+        values = samples.to(device, non_blocking=True).to(self.model.dtype)  # 32 bits travel, and are cut there
+        mask = frames_within(torch.tensor(lengths, device=device), max(lengths))
+        logits = self.model(values, attention_mask=mask).logits  # (B, T, V)
         log_probs = logits.float().log_softmax(-1).cpu()
         return [row[window.first : window.last].clone() for row, window in zip(log_probs, windows, strict=True)]
 
@@ -317,6 +330,15 @@ class Transcriber:
         spaced = self._greedy.speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
         lower_case = getattr(tokenizer, "do_lower_case", False)
         return join_segments(name, segments, duration, timestamps, " " if spaced else "", lower_case)
+
+
+def seconds_in_a_batch(device: torch.device) -> float:
+    """How much audio a batch has on this device, unless the caller says it."""
+    seconds = _BATCH_SECONDS.get(device.type, _BATCH_SECONDS_ELSEWHERE)
+    if device.type != "cuda":
+        return seconds
+    memory = torch.cuda.get_device_properties(device).total_memory / 2**30
+    return max(seconds, min(_SECONDS_A_GIB * memory, _MOST_SECONDS))
 
 
 def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDecoder:

@@ -17,6 +17,7 @@ from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
 from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms, is_exported
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
+from wav2vec2.modeling.length_groups import FieldFrames, can_be_cut, joined, length_groups
 from wav2vec2.modeling.outputs import Wav2Vec2ModelOutput
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.random_draws import Draws, choose_draws
@@ -76,14 +77,50 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         generator: torch.Generator | None = None,
         clip_seeds: Tensor | None = None,
     ) -> Wav2Vec2ModelOutput:
-        """`attention_mask` (B, S) marks real samples; frames are of these alone, and come first in every row.
+        """`attention_mask` (B, S) marks real samples; frames are of these alone, and come first in every row. Without a
+        gradient the batch runs in groups of clips of like length: what stands beyond a clip's frames is then zero.
         `mask_time_indices` (B, T) are frames to mask; without them, training masks by the configuration (SpecAugment):
         from `generator` if given, or each clip by its own seed in `clip_seeds` (B,), whatever it is batched with."""
         draws = choose_draws(generator, clip_seeds, input_values.device)
-        frames = self.encode(input_values, attention_mask)
+        wanted = (
+            _asked(output_hidden_states, self.config.output_hidden_states),
+            _asked(output_attentions, self.config.output_attentions),
+        )
+        waveforms, lengths = self.real_samples(input_values, attention_mask)
+        if lengths is not None and mask_time_indices is None and self.cuts_batches(lengths):
+            return self.by_length(waveforms, lengths, wanted)
+        return self.at_once(waveforms, lengths, wanted, mask_time_indices, draws)
+
+    def cuts_batches(self, like: Tensor) -> bool:
+        """Whether the host may wait for what it reads of tensors such as this one, and run a batch in parts."""
+        return not self.training and self.config.padding_invariant_norm and can_be_cut(like)
+
+    def by_length(self, waveforms: Tensor, lengths: Tensor, wanted: tuple[bool, bool]) -> Wav2Vec2ModelOutput:
+        """What `at_once` gives, in groups of clips of like length, and zero beyond the frames of a clip."""
+        samples, count_frames = waveforms.shape[1], self._get_feat_extract_output_lengths
+        groups = length_groups(lengths, self.receptive_field)
+        if len(groups) == 1 and groups[0].width == samples and groups[0].lengths is None:
+            return self.at_once(waveforms, None, wanted)
+        parts = [self.at_once(waveforms[group.rows, : group.width], group.lengths, wanted) for group in groups]
+        within = FieldFrames(count_frames(samples, add_adapter=False), count_frames(lengths, add_adapter=False))
+        frames = dict.fromkeys(parts[0], within)
+        frames["attentions"] = within._replace(total=max(within.total, 1))
+        frames["last_hidden_state"] = FieldFrames(count_frames(samples), count_frames(lengths))
+        return Wav2Vec2ModelOutput(**joined(groups, parts, frames))
+
+    def at_once(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor | None,
+        wanted: tuple[bool, bool],
+        mask_time_indices: Tensor | None = None,
+        draws: Draws = None,
+    ) -> Wav2Vec2ModelOutput:
+        """Waveforms (B, S), of whose samples the first `lengths` (B,) are real, through all of the model."""
+        frames = self.convolve(waveforms, lengths)
         hidden_states, normalised = self.feature_projection(frames.features)
         hidden_states = self.mask(hidden_states, frames, mask_time_indices, draws)
-        context = self.contextualise(hidden_states, frames, output_hidden_states, output_attentions)
+        context = self.contextualise(hidden_states, frames, *wanted)
         return Wav2Vec2ModelOutput(
             last_hidden_state=context.last_hidden_state,
             extract_features=frames.trim(normalised),
@@ -94,23 +131,34 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
     def encode(self, input_values: Tensor, attention_mask: Tensor | None = None) -> Frames:
         """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""
+        return self.convolve(*self.real_samples(input_values, attention_mask))
+
+    def real_samples(self, input_values: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Waveforms (B, S), and how many of the samples of each are real (B,): those that come first. Without a mask
+        it is None, and all are. Where padding counts as in stock, samples stay in their places."""
         check_waveforms(input_values, attention_mask)
-        real = None if attention_mask is None else attention_mask.bool()
-        if real is not None and self.config.padding_invariant_norm:
-            input_values, real = real_samples_first(input_values, real)
-        batch, samples = input_values.shape
-        input_values = input_values.to(self.feature_extractor.dtype)
+        if attention_mask is None:
+            return input_values, None
+        real = attention_mask.bool()
+        if self.config.padding_invariant_norm:
+            may_look = can_be_looked_at(real) or self.cuts_batches(real)
+            input_values, real = real_samples_first(input_values, real, may_look)
+        return input_values, real.sum(-1)
+
+    def convolve(self, waveforms: Tensor, lengths: Tensor | None) -> Frames:
+        """The convolutions: waveforms (B, S), of whose samples the first `lengths` (B,) are real -> frames."""
+        batch, samples = waveforms.shape
+        waveforms = waveforms.to(self.feature_extractor.dtype)
         count = self._get_feat_extract_output_lengths(samples, add_adapter=False)
-        sample_lengths = None if real is None else real.sum(-1)
-        if self.config.padding_invariant_norm and real is not None:
-            input_values = input_values.masked_fill(~real, 0.0)
-        input_values = F.pad(input_values, (0, max(self.receptive_field - samples, 0)))
-        counted = sample_lengths if self.config.padding_invariant_norm else None
-        features = self.feature_extractor(input_values, counted).transpose(1, 2)
-        if sample_lengths is None:
-            lengths = torch.full((batch,), count, device=features.device)
-            return Frames(features, None, lengths, count)
-        lengths = self._get_feat_extract_output_lengths(sample_lengths, add_adapter=False)
+        counted = lengths if self.config.padding_invariant_norm else None
+        if counted is not None:
+            waveforms = waveforms.masked_fill(~frames_within(counted, samples), 0.0)
+        waveforms = F.pad(waveforms, (0, max(self.receptive_field - samples, 0)))
+        features = self.feature_extractor(waveforms, counted).transpose(1, 2)
+        if lengths is None:
+            everything = torch.full((batch,), count, device=features.device)
+            return Frames(features, None, everything, count)
+        lengths = self._get_feat_extract_output_lengths(lengths, add_adapter=False)
         return Frames(features, frames_within(lengths, features.shape[1]), lengths, count)
 
     def mask(
@@ -139,15 +187,11 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         self,
         hidden_states: Tensor,
         frames: Frames,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
+        output_hidden_states: bool,
+        output_attentions: bool,
     ) -> Wav2Vec2ModelOutput:
         """The Transformer, and the adapter if there is one: (B, T, H) -> (B, T, H)."""
-        wanted = (
-            _asked(output_hidden_states, self.config.output_hidden_states),
-            _asked(output_attentions, self.config.output_attentions),
-        )
-        context = self.encoder(hidden_states, frames.mask, *wanted)
+        context = self.encoder(hidden_states, frames.mask, output_hidden_states, output_attentions)
         output = frames.trim(context.hidden_states)
         if self.adapter is not None:
             padding_is_silent = frames.mask is not None and self.config.padding_invariant_norm
@@ -160,14 +204,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         return Wav2Vec2ModelOutput(last_hidden_state=output, hidden_states=between, attentions=context.attentions)
 
 
-def real_samples_first(input_values: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def real_samples_first(input_values: Tensor, real: Tensor, may_look: bool) -> tuple[Tensor, Tensor]:
     """Waveforms and their mask (both (B, S)), with the real samples of every row moved to its beginning, in order.
 
-    So padding on the left, or between samples, is as if it stood on the right. Where the host may look, it moves
-    nothing that is in its place; on an accelerator it does not wait to find out. An exported program takes masks of
-    padding on the right alone.
+    So padding on the left, or between samples, is as if it stood on the right. Where the host `may_look`, it moves
+    nothing that is in its place; in training on an accelerator it does not wait to find out. An exported program takes
+    masks of padding on the right alone.
     """
-    if is_exported() or (can_be_looked_at(real) and bool((real[:, 1:] <= real[:, :-1]).all())):
+    if is_exported() or (may_look and bool((real[:, 1:] <= real[:, :-1]).all())):
         return input_values, real
     lengths = real.sum(1, keepdim=True)
     place = torch.where(real, real.cumsum(1) - 1, lengths + (~real).cumsum(1) - 1)

@@ -64,7 +64,7 @@ def let_threads_sleep() -> None:
 
 def use_huge_pages() -> None:
     """Torch asks the system for pages of 2 MiB for large tensors, unless the environment says otherwise; it reads this
-    when it first allocates one. A tenth of a pass of base over 10 s would else go into asking for pages of 4 KiB, anew
-    for every tall tensor (docs/performance.md). A system without them, or told never to give them, ignores it.
+    when it first allocates one. Up to a tenth of a pass of base over 10 s would else go into asking for pages of 4 KiB,
+    anew for every tall tensor (docs/performance.md). A system without them, or told never to give them, ignores it.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

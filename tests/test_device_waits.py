@@ -32,6 +32,7 @@ from wav2vec2.training.data.micro_batches import Batch
 from wav2vec2.training.device_copies import CopiedAhead, ToHost
 from wav2vec2.training.model_making import make_extractor, make_model
 from wav2vec2.training.optimization import make_optimizer, set_learning_rate
+from wav2vec2.training.run_output import held_output
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import OptimizerSection, PretrainRun
 from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask
@@ -136,12 +137,14 @@ def test_the_loop_waits_once(on_device: Any, tmp_path: Path, monkeypatch: pytest
     run = from_dict(PretrainRun, recipe(tmp_path / "run", audio, **changes))
     monkeypatch.setattr(starting, "matmul_peak", lambda *_: 1e9)
     monkeypatch.setattr(starting, "hardware", lambda *_: "a device")
-    monkeypatch.setattr(starting, "finish", lambda *_: None)
     data, accelerator = pretraining.read_data(run), on_device()
     model = make_model(Wav2Vec2ForPreTraining, run.model, None)[0].to("meta")
     extractor, _ = make_extractor(run.model, run.data.normalize)
     task = PretrainingTask(model.config, extractor, 1)
-    with starting.started(run, accelerator, model, task, data, [extractor]) as loop:
+    with (
+        held_output(run, accelerator, resume=True) as output,
+        starting.started(run, accelerator, output, model, task, data, [extractor]) as loop,
+    ):
         ahead = CopiedAhead(loop.updates(), accelerator.device)
         with DeviceWaits():
             loop.take(ahead, False)

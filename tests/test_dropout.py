@@ -1,5 +1,6 @@
 """Dropout and attention with dropout: the right share, the right scale, one mask for both directions."""
 
+import copy
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from wav2vec2 import Wav2Vec2ForCTC, Wav2Vec2Model
 from wav2vec2.modeling.attention import Wav2Vec2Attention, mask_for
 from wav2vec2.modeling.dropout import Dropout
-from wav2vec2.modeling.dropout_attention import dropout_attention
+from wav2vec2.modeling.dropout_attention import dropout_attention, keeping_weights_is_faster
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -153,6 +154,78 @@ def test_attention_with_dropout_equals_the_slow_one(p: float, padded: bool) -> N
     torch.testing.assert_close(found_gradients, expected_gradients, atol=1e-12, rtol=1e-10)
     if padded:
         assert float(found_gradients[2][2, :, 1:].abs().sum()) == 0
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_without_dropout_equals_the_slow_one(padded: bool) -> None:
+    """With p = 0 nothing is drawn, and outputs and gradients are softmax attention's."""
+    query, key, value = inputs()
+    visible = visible_keys(padded)
+    before = torch.get_rng_state()
+    found = dropout_attention(query, key, value, visible, SCALE, 0.0)
+    assert torch.equal(torch.get_rng_state(), before)
+    expected = softmax_attention(query, key, visible) @ value
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    incoming = noise(BATCH, HEADS, FRAMES, SIZE, seed=9)
+    found_gradients = torch.autograd.grad(found, (query, key, value), incoming)
+    expected_gradients = torch.autograd.grad(expected, (query, key, value), incoming)
+    torch.testing.assert_close(found_gradients, expected_gradients, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "frames", "trained", "kept"),
+    [
+        (torch.bfloat16, 100, True, True),
+        (torch.float16, 1024, True, True),
+        (torch.bfloat16, 1025, True, False),
+        (torch.float32, 100, True, False),
+        (torch.bfloat16, 100, False, False),
+    ],
+)
+def test_weights_are_kept_where_that_is_faster(dtype: torch.dtype, frames: int, trained: bool, kept: bool) -> None:
+    """Without dropout: in 16 bits, for short clips, in training. With dropout: always, but if all is dropped."""
+    query = torch.zeros(1, 1, frames, 2, dtype=dtype).requires_grad_(trained)
+    assert keeping_weights_is_faster(query, 0.0) is kept
+    assert keeping_weights_is_faster(query, 0.1)
+    assert not keeping_weights_is_faster(query, 1.0)
+    with torch.no_grad():
+        assert not keeping_weights_is_faster(query, 0.0)
+
+
+@pytest.mark.parametrize("lengths", [None, [12, 5]])
+def test_training_in_bfloat16_on_short_clips_has_the_gradients_of_spelled_out_attention(
+    lengths: list[int] | None,
+) -> None:
+    """A module in bfloat16, whose weights are kept, beside the same in float64 by the plain steps."""
+    torch.manual_seed(0)
+    config = small_config(attention_dropout=0.0)
+    module = Wav2Vec2Attention(config).bfloat16().train()
+    exact = copy.deepcopy(module).double()
+    x = noise(2, 12, 48).bfloat16()
+    real = None if lengths is None else torch.arange(12) < torch.tensor(lengths)[:, None]
+    found, weights = module(x, mask_for("sdpa", config, x, real), "sdpa")
+    assert weights is None and "DropoutAttention" in graph_of(found)
+    expected = exact(x.double(), mask_for("eager", config, x.double(), real), "eager")[0]
+    torch.testing.assert_close(found.double(), expected, atol=2e-3, rtol=2e-2)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for (name, mine), reference in zip(module.named_parameters(), exact.parameters(), strict=True):
+        assert mine.grad is not None and reference.grad is not None
+        scale = float(reference.grad.abs().max())
+        if name != "k_proj.bias":  # whose gradient is zero but for rounding
+            assert float((mine.grad.double() - reference.grad).abs().max()) < 0.03 * scale, name
+
+
+def graph_of(x: Tensor) -> str:
+    """The names of all steps that backward would take."""
+    names, waiting, seen = [], [x.grad_fn], set()
+    while waiting:
+        step = waiting.pop()
+        if step is not None and step not in seen:
+            seen.add(step)
+            names.append(step.name())
+            waiting.extend(before for before, _ in step.next_functions)
+    return " ".join(names)
 
 
 @pytest.mark.slow

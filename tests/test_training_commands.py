@@ -139,3 +139,15 @@ def test_threads_of_a_command_sleep_while_they_wait(monkeypatch: pytest.MonkeyPa
                 monkeypatch.setenv(name, value)
         command_line_app.main()
         assert seen.pop() == expected
+
+
+def test_large_tensors_of_a_command_lie_in_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user has chosen otherwise."""
+    seen = []
+    monkeypatch.setattr(command_line_app, "app", lambda **_: seen.append(os.environ.get("THP_MEM_ALLOC_ENABLE")))
+    monkeypatch.setenv("GOMP_SPINCOUNT", "3000")
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    command_line_app.main()
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    command_line_app.main()
+    assert seen == ["0", "1"]

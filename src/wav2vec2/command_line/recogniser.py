@@ -21,6 +21,7 @@ class Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    int8 = "int8"
 
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Folder or Hub name of a CTC checkpoint.")]
@@ -42,7 +43,10 @@ Lexicon = Annotated[
 Window = Annotated[
     float | None, typer.Option(min=0.5, help="Seconds of a long file that the model looks at at once; 30 by default.")
 ]
-DtypeOption = Annotated[Dtype | None, typer.Option(help="By default bfloat16 on a GPU that has it, else float32.")]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option(help="By default bfloat16 on a GPU that has it, else float32; int8: linear layers, on a CPU."),
+]
 BatchSeconds = Annotated[float | None, typer.Option(min=0.1, help="Seconds of audio in a batch.")]
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.evaluation.bootstrap import Resampling
 from wav2vec2.evaluation.evaluation import (
@@ -179,7 +181,8 @@ def evaluated_model(checkpoint: str, transcriber: Transcriber, language: str | N
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
     model = transcriber.model
     parameters = sum(tensor.numel() for tensor in model.parameters())
-    precision = str(model.dtype).removeprefix("torch.")
+    narrow = any(tensor.dtype == torch.int8 for tensor in model.parameters())
+    precision = "int8" if narrow else str(model.dtype).removeprefix("torch.")
     return EvaluatedModel(name, weight_files(checkpoint, language), parameters, precision, language)
 
 

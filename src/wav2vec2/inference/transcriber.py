@@ -37,6 +37,7 @@ from wav2vec2.inference.windows_and_segments import (
 )
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.int8_linear import quantise_linear_layers
 from wav2vec2.modeling.precision import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import Wav2Vec2Processor
@@ -125,21 +126,27 @@ class Transcriber:
         """Load model, processor and decoder from a folder or the Hub.
 
         `device`: by default the accelerator that is there (cuda, mps, ...), else cpu; `dtype`: bfloat16 on a CUDA GPU
-        that has it, else float32. `language` is for checkpoints with several (MMS), such as "eng". `language_model` is
-        a compact, ARPA or KenLM file, or a folder; by default the decoder saved in the checkpoint, if there is one, is
-        used. `beam`, `hotwords` and `lexicon` (see `CTCDecoder`) go before what was saved there, and each alone makes
-        the search a beam search.
+        that has it, else float32; int8, for a CPU alone, is float32 with the Transformer's linear layers in 8 bits
+        (docs/performance.md: how much quicker, and what it costs). `language` is for checkpoints with several (MMS),
+        such as "eng". `language_model` is a compact, ARPA or KenLM file, or a folder; by default the decoder saved in
+        the checkpoint, if there is one, is used. `beam`, `hotwords` and `lexicon` (see `CTCDecoder`) go before what was
+        saved there, and each alone makes the search a beam search.
         """
         there = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         where = there if device is None else torch.device(device)
         best = torch.bfloat16 if where.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        if dtype == torch.int8 and where.type != "cpu":
+            raise ValueError(f"dtype=int8 computes on a CPU, not on {where.type}: pass device='cpu', or another dtype")
         hub = reach(name_or_path)
         check_head_for_text(name_or_path, hub)
         chosen = hub if language is None else hub | {"target_lang": language}
         processor = Wav2Vec2Processor.from_pretrained(name_or_path, **chosen)
         if dtype == torch.bfloat16 and (told := told_if_slow(where)) is not None:
             logger.warning("dtype=bfloat16, but %s; dtype=float32 is faster", told)
-        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=dtype or best, **chosen).to(where)
+        loaded_as = torch.float32 if dtype == torch.int8 else dtype or best
+        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=loaded_as, **chosen).to(where)
+        if dtype == torch.int8:
+            quantise_linear_layers(model)
         wanted = Wanted(language_model, beam, hotwords, lexicon)
         decoder = beam_decoder(name_or_path, greedy_decoder(model, processor), wanted, hub)
         return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)

@@ -13,8 +13,9 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.modeling.dropout import Dropout, drawn_on_cpu
-from wav2vec2.modeling.dropout_attention import dropout_attention
+from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.dropout_attention import dropout_attention, keeping_weights_is_faster
+from wav2vec2.modeling.linear import Linear
 from wav2vec2.modeling.precision import product_dtype
 
 
@@ -62,10 +63,10 @@ class Wav2Vec2Attention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden_states: Tensor, attention_mask: Any, implementation: str) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) if the implementation has them."""
@@ -75,7 +76,7 @@ class Wav2Vec2Attention(nn.Module):
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
         dropout = self.config.attention_dropout if self.training else 0.0
-        if implementation == "sdpa" and 0.0 < dropout < 1.0 and drawn_on_cpu(hidden_states):
+        if implementation == "sdpa" and keeping_weights_is_faster(query, dropout):
             output = dropout_attention(query, key, value, attention_mask, self.scaling, dropout)
             output, weights = output.transpose(1, 2), None
         else:
@@ -91,10 +92,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
-        self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.intermediate_dense = Linear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
         self.intermediate_dropout = Dropout(config.activation_dropout)
-        self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.output_dense = Linear(config.intermediate_size, config.hidden_size)
         self.output_dropout = Dropout(config.hidden_dropout)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

@@ -283,6 +283,7 @@ class Loop:
                 processes=accelerator.num_processes,
                 process=accelerator.process_index,
                 seconds_per_batch=self.run.data.seconds_per_batch,
+                pin=accelerator.device.type == "cuda",
             )
             for batch in map(self.with_targets, batches):
                 inputs = moved(batch.inputs, accelerator.device)

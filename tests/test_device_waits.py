@@ -26,8 +26,9 @@ from wav2vec2 import (
     Wav2Vec2ForSequenceClassification,
     Wav2Vec2ForXVector,
 )
-from wav2vec2.training import device_copies, pretraining, starting
+from wav2vec2.training import device_copies, starting
 from wav2vec2.training.data.audio_clips import LoadedClip
+from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.data.micro_batches import Batch
 from wav2vec2.training.device_copies import CopiedAhead, ToHost
 from wav2vec2.training.model_making import make_extractor, make_model
@@ -137,7 +138,7 @@ def test_the_loop_waits_once(on_device: Any, tmp_path: Path, monkeypatch: pytest
     run = from_dict(PretrainRun, recipe(tmp_path / "run", audio, **changes))
     monkeypatch.setattr(starting, "matmul_peak", lambda *_: 1e9)
     monkeypatch.setattr(starting, "hardware", lambda *_: "a device")
-    data, accelerator = pretraining.read_data(run), on_device()
+    data, accelerator = TrainingData(run.data, run.run.seed), on_device()
     model = make_model(Wav2Vec2ForPreTraining, run.model, None)[0].to("meta")
     extractor, _ = make_extractor(run.model, run.data.normalize)
     task = PretrainingTask(model.config, extractor, 1)

@@ -32,8 +32,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All parts as JSON; the tables stand under "printed"."""
     path = tmp_path_factory.mktemp("on_accelerator") / "report.json"
     parts = set(re.findall(r'Part\("([a-z ]+)"', (BENCHMARKS / "on_accelerator.py").read_text(encoding="utf-8")))
-    if "def measure(" not in (BENCHMARKS / "decoding.py").read_text(encoding="utf-8"):
-        parts.remove("decoding")
     command = [sys.executable, str(BENCHMARKS / "on_accelerator.py"), "--quick", "--output", str(path)]
     command += ["--parts", ",".join(parts)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -211,14 +211,14 @@ def test_hardly_any_padding_is_computed() -> None:
 
 
 def test_few_large_groups_on_an_accelerator() -> None:
-    """64 clips of 1 to 20 s: no group is small for the device, and padding stays under an eighth."""
+    """64 clips of 1 to 20 s: no group is small for the device, and padding stays under a fifth of the audio."""
     seconds = sorted(1 + 19 * place / 63 for place in range(64))
     ends = cheapest_ends(seconds, length_groups._ON_ACCELERATOR)
     begins = [0, *ends[:-1]]
     computed = [(end - begin) * seconds[end - 1] for begin, end in zip(begins, ends, strict=True)]
     assert 3 <= len(ends) <= 10
     assert min(computed) >= 0.8 * length_groups._ON_ACCELERATOR.at_least
-    assert sum(computed) <= 1.125 * sum(seconds)
+    assert sum(computed) <= 1.2 * sum(seconds)
     assert cheapest_ends([3.0, 10.0], length_groups._ON_ACCELERATOR) == [2]
 
 

@@ -36,8 +36,8 @@ class GroupCost(NamedTuple):
 #: a fifth of a second of audio, which is what its weights take to come out of memory.
 _ON_CPU = GroupCost(at_least=0.0, each=0.2)
 
-#: On an H200 base in bfloat16 computes 23,500 s of audio a second, and no batch takes less than 6.5 ms, in which the host
-#: starts its kernels: 150 s of audio. Of more than that, 16 clips of 15 s take 11.1 ms where 64 take 40.7: what is
+#: On an H200 base in bfloat16 computes 23,500 s of audio a second, and no batch takes less than 6.5 ms, in which the
+#: host starts its kernels: 150 s of audio. Of more than that, 16 clips of 15 s take 11.1 ms where 64 take 40.7: what is
 #: fixed beside the audio is about 1 ms.
 _ON_ACCELERATOR = GroupCost(at_least=150.0, each=20.0)
 

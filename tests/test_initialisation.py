@@ -159,8 +159,8 @@ def test_the_positional_convolution_is_initialised(config: Wav2Vec2Config, std: 
         assert float(tensor.std()) == pytest.approx(std, rel=0.02)
         assert abs(float(tensor.std()) / torch_default - 1) > 0.1
     # and so does what the convolution computes from one impulse in the middle of nothing
-    impulse = torch.zeros(1, config.hidden_size, 1 + 2 * config.num_conv_pos_embeddings)
-    impulse[0, 0, config.num_conv_pos_embeddings] = 1.0
+    impulse = torch.zeros(1, 1 + 2 * config.num_conv_pos_embeddings, config.hidden_size)
+    impulse[0, config.num_conv_pos_embeddings, 0] = 1.0
     response = convolution(impulse).detach()
     assert float(response[response != 0].std()) == pytest.approx(std, rel=0.1)
 

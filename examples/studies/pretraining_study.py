@@ -83,6 +83,7 @@ def run_of(name: str, seed: int, data: Path, work: Path, updates: int) -> Pretra
             max_seconds=4.0,
             seconds_per_update=32.0,
             seconds_per_batch=40.0,
+            length_steps=0,  # stock's masks and distractors are of clips alone, not of empty rows
             workers=1,
             cache=str(work / "durations"),
         ),

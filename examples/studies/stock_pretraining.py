@@ -18,7 +18,7 @@ from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.data.micro_batches import Waveforms
-from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
+from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact, real_samples
 
 
 class StockPretrainingTask:
@@ -38,7 +38,7 @@ class StockPretrainingTask:
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With masks and distractors."""
-        config, lengths = self.config, waveforms["attention_mask"].sum(1)
+        config, lengths = self.config, waveforms["sample_lengths"]
         frames = conv_output_length(lengths, config.conv_kernel, config.conv_stride)
         size = int(frames.max())
         real = torch.arange(size) < frames[:, None]
@@ -53,9 +53,9 @@ class StockPretrainingTask:
             "num_frames": frames.sum(),
         }
 
-    def counts(self, inputs: Inputs) -> list[float]:
+    def counts(self, inputs: Inputs) -> Tensor:
         """Masked frames."""
-        return [float(inputs["mask_time_indices"].sum())]
+        return inputs["mask_time_indices"].sum().float()[None]
 
     def begin(self, model: Any, update: int) -> None:
         """The temperature, as stock's script sets it."""
@@ -68,8 +68,8 @@ class StockPretrainingTask:
 
     def part(self, model: Any, inputs: Inputs, whole: None) -> PartOutput:
         """Stock's forward pass."""
-        names = ("input_values", "attention_mask", "mask_time_indices", "sampled_negative_indices")
-        output = model(**{name: inputs[name] for name in names})
+        names = ("input_values", "mask_time_indices", "sampled_negative_indices")
+        output = model(**{name: inputs[name] for name in names}, attention_mask=real_samples(inputs).long())
         masked = inputs["mask_time_indices"].sum()
         return PartOutput(
             output.loss,

@@ -14,7 +14,7 @@ import warm_processes
 from pretraining_runs import recipe, speechlike
 from training_audio import RATE
 
-from wav2vec2.training import finetuning, pretraining, starting
+from wav2vec2.training import finetuning, starting
 from wav2vec2.training.settings.recipes import from_dict
 from wav2vec2.training.settings.run_config import FinetuneRun
 
@@ -102,12 +102,7 @@ def train_until(values: dict[str, Any], update: int, number: int) -> None:
 
 def train_sharded(values: dict[str, Any]) -> None:
     """The run with FSDP2."""
-    with (
-        patch.object(pretraining_runs, "train_and_record", train),
-        patch.object(
-            finetuning, "make_accelerator", lambda precision: vars(pretraining)["make_accelerator"](precision)
-        ),
-    ):
+    with patch.object(pretraining_runs, "train_and_record", train):
         pretraining_runs.train_sharded(values)
 
 

@@ -65,6 +65,10 @@ def loaded(dataset: MicroBatches, workers: int, *, pin: bool = False) -> Generat
         shared.pickle.file.close()  # every worker has a descriptor of its own
 
     def close() -> None:
+        if pin:  # before the processes that it reads from: one that is killed as it writes would leave it waiting
+            iterator._pin_memory_thread_done_event.set()
+            iterator._worker_result_queue.put((None, None))
+            iterator._pin_memory_thread.join()
         # at once: nobody needs what they are making. The DataLoader would give each of them five seconds
         for worker in iterator._workers:
             worker.kill()

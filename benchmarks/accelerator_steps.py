@@ -38,8 +38,13 @@ def machine(bench: Bench) -> Iterator[Row]:
 
 
 def base(bench: Bench) -> Iterator[Row]:
-    """The pretraining step of base."""
-    yield from pretraining_steps(bench, base_setting(bench))
+    """The pretraining step of base; also with four times as many clips, for which the host does the same."""
+    setting = base_setting(bench)
+    yield from pretraining_steps(bench, setting)
+    many = Setting(**vars(setting) | {"batch": 4 * setting.batch})
+    model = build("ours", many)
+    step = {"ours": whole_step("ours", model, many, torch.bfloat16)}
+    yield step_beside(bench, many, described(many, False), step, {"ours": model})
 
 
 def large(bench: Bench) -> Iterator[Row]:

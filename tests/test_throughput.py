@@ -209,3 +209,16 @@ def test_a_meter_that_saw_nothing_divides_by_nothing() -> None:
     figures = Meter(clock=Clock()).figures()
     assert figures["data_wait_share"] == 0.0
     assert "peak_fraction" not in figures
+
+
+@pytest.mark.parametrize(("held", "parts", "proposed"), [(9, 7, 1750), (30, 7, 750), (60, 7, None), (9, 1, None)])
+def test_a_gpu_that_is_nearly_empty_is_told_of(
+    held: int, parts: int, proposed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In multiples of what a micro-batch took, no more than an update has, within seven tenths of the memory."""
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: held * 2**30)
+    properties = SimpleNamespace(total_memory=139 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    told = throughput.larger_batches(torch.device("cuda"), 250.0, parts)
+    assert told is None if proposed is None else told is not None and f"data.seconds_per_batch={proposed} " in told
+    assert throughput.larger_batches(torch.device("cpu"), 250.0, parts) is None

@@ -23,7 +23,7 @@ from wav2vec2.training.device_copies import CopiedAhead, moved
 from wav2vec2.training.guards import Guards, TrainingStoppedError
 from wav2vec2.training.memory_errors import explained_memory
 from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
-from wav2vec2.training.progress.throughput import Meter, update_operations
+from wav2vec2.training.progress.throughput import Meter, larger_batches, update_operations
 from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError, Saveable
 from wav2vec2.training.saving.interruption import Interruption, left_early
@@ -89,6 +89,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.last_save = time.monotonic()
         self.saved_update = self.state.update
+        self.advised = False
 
     def train(self) -> TrainingState:
         """Until the last update, or until someone asks to stop; either way everything is saved."""
@@ -190,7 +191,15 @@ class Loop:
         self.log.advance(state.update)
         if self.due(run.run.log_every):
             self.write_line(rate)
+            self.advise(len(parts))
         return signals
+
+    def advise(self, parts: int) -> None:
+        """Once, on a GPU: whether larger micro-batches would fit."""
+        told = None if self.advised else larger_batches(self.accelerator.device, self.run.data.seconds_per_batch, parts)
+        self.advised = True
+        if told is not None:
+            self.log.note(told)
 
     def list_dropped(self, parts: list[Batch]) -> None:
         """Name the clips that the task cannot learn from."""

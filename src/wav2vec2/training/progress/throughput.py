@@ -122,6 +122,21 @@ def peak_memory(device: torch.device | str = "cpu") -> int:
     return _peak_by_getrusage()
 
 
+def larger_batches(device: torch.device, seconds_per_batch: float, parts: int) -> str | None:
+    """What to tell somebody whose updates are cut into more `parts` than a GPU's memory asks for; None if they are not.
+    Weights are counted as if they grew with the audio, so what is proposed fits."""
+    if device.type != "cuda" or parts < 2:
+        return None
+    held, there = torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+    times = min(int(0.7 * there / held), parts)
+    if times < 2:
+        return None
+    return (
+        f"micro-batches of {seconds_per_batch:g} s took {held / 2**30:.0f} of the GPU's {there / 2**30:.0f} GiB: "
+        f"data.seconds_per_batch={times * seconds_per_batch:g} would need fewer, and each costs the host the same"
+    )
+
+
 def _peak_by_getrusage() -> int:
     """Where there is no `/proc`; kilobytes, but bytes on macOS; 0 where the system does not say."""
     import sys

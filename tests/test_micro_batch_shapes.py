@@ -166,20 +166,19 @@ def test_no_update_pays_much_for_the_grid(lengths: list[float], processes: int, 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(2, 15.6), min_size=4, max_size=9))
-def test_one_process_has_the_least_padding_that_the_fewest_parts_allow(lengths: list[float]) -> None:
-    """Within a row of the best of all ways to cut the clips, in the order of length, into so many micro-batches."""
+def test_one_process_has_the_fewest_parts_and_each_is_filled_up(lengths: list[float]) -> None:
+    """No way to cut the clips, in the order of length, into fewer micro-batches leaves all of them within the limit;
+    and only the last has room for one clip more."""
     limit, grid = 40.0, LengthGrid(15.6, 16)
     seconds = np.array(lengths)
     division = divide(seconds, 1, limit, grid)
     if division.shapes[0][0] == AS_THE_CLIPS:
         return
     ordered = grid.rounded(np.sort(seconds)[::-1])
-    best = min(
-        sum(costs)
-        for cuts in combinations(range(1, len(ordered)), division.parts - 1)
-        if max(costs := [ordered[a] * (b - a) for a, b in zip((0, *cuts), (*cuts, len(ordered)), strict=True)]) <= limit
-    )
-    assert sum(rows * length for rows, length in held(division, seconds)) <= best + ordered[0]
+    for cuts in combinations(range(1, len(ordered)), division.parts - 2) if division.parts > 1 else []:
+        pairs = zip((0, *cuts), (*cuts, len(ordered)), strict=True)
+        assert max(ordered[first] * (last - first) for first, last in pairs) > limit
+    assert all((rows + 1) * length > limit for rows, length in held(division, seconds)[:-1])
 
 
 def test_steps_go_on_above_the_longest_clip_and_never_fall_short() -> None:

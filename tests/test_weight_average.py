@@ -78,7 +78,7 @@ def test_the_average_is_the_formula_number_by_number() -> None:
     for update in range(8):
         with torch.no_grad():
             for one in model.parameters():
-                one += torch.randn_like(one)
+                one.add_(torch.randn_like(one))
         average.follow(update, torch.tensor(update != 3))
         decay = min(0.25, (1 + update) / (10 + update)) if update != 3 else 1.0
         for name, one in trained.items():
@@ -225,7 +225,7 @@ def test_lora_is_averaged_as_it_is_trained(labelled: Path, tmp_path: Path) -> No
     """The additions and the head, which come back when the run goes on; the folder has the average merged."""
 
     def lora(name: str) -> dict[str, Any]:
-        tuning = {"tuning__method": "lora", "tuning__lora_rank": 2, "tuning__freeze_updates": 0}
+        tuning: dict[str, Any] = {"tuning__method": "lora", "tuning__lora_rank": 2, "tuning__freeze_updates": 0}
         return averaged(tmp_path / name, labelled, run__evaluate_every=1000, **tuning)
 
     whole = run(lora("whole"))

@@ -164,7 +164,7 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The whole checkpoint with the lowest metric, the newer one of equals; None if none was saved with one."""
-        return next(self._whole(self._by_metric(folders.checkpoints_in(self.folder))), None)
+        return next(self._whole(self.by_metric(folders.checkpoints_in(self.folder))), None)
 
     def are_improved_by(self, accelerator: Accelerator, metric: float | None) -> bool:
         """Whether a checkpoint with this metric would be kept as one of the best. All processes must call."""
@@ -172,7 +172,7 @@ class Checkpoints:
         def judge() -> bool:
             if metric is None or not math.isfinite(metric):
                 return False
-            rated = self._by_metric(self._complete())[: self.keep_best]
+            rated = self.by_metric(self.complete())[: self.keep_best]
             worst = folders.read_list(rated[-1]).metric if rated else None
             return len(rated) < self.keep_best or (worst is not None and metric < worst)
 
@@ -187,7 +187,7 @@ class Checkpoints:
             else:
                 logger.warning("%s: is damaged (%s), so it is passed over", path, problem)
 
-    def _by_metric(self, paths: Sequence[Path]) -> list[Path]:
+    def by_metric(self, paths: Sequence[Path]) -> list[Path]:
         """Those that were saved with a metric, best first; of equals, the newest first."""
         rated = []
         for path in paths:
@@ -199,14 +199,14 @@ class Checkpoints:
                 rated.append((metric, path))
         return [path for _, path in sorted(rated, key=lambda pair: pair[0])]
 
-    def _complete(self) -> list[Path]:
+    def complete(self) -> list[Path]:
         """Those whose files are all there; what is in them is not read."""
         return [p for p in folders.checkpoints_in(self.folder) if folders.problem_with(p, contents=False) is None]
 
     def _thin_out(self, saved: Path) -> None:
         """Delete what is neither among the last nor among the best. Damaged folders are left for a person to judge."""
-        whole = self._complete()
-        keep = {saved, *whole[: self.keep_last], *self._by_metric(whole)[: self.keep_best]}
+        whole = self.complete()
+        keep = {saved, *whole[: self.keep_last], *self.by_metric(whole)[: self.keep_best]}
         for path in whole:
             if path not in keep:
                 folders.delete(path)

@@ -126,13 +126,17 @@ def test_an_update_waits_once(name: str, division: Any, on_device: Any, tmp_path
     assert len(seen) - len(losses) == 1, seen
 
 
-def test_the_loop_waits_once(on_device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Record, guards, lists of clips and the count of operations ask the device for nothing more; a line of the log
-    may, for its sums over processes."""
+@pytest.mark.parametrize("ema", [None, 0.999])
+def test_the_loop_waits_once(
+    ema: float | None, on_device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Record, guards, lists of clips, the count of operations and an average of the weights ask the device for nothing
+    more; a line of the log may, for its sums over processes."""
     audio = write_clips(tmp_path / "clips", [0.5, 0.6, 0.7, 0.8])
     changes: dict[str, Any] = {
         "run__updates": 100,
         "run__log_every": 3,
+        "run__ema": ema,
         "data__seconds_per_batch": 2.0,
         "model__config": EVERYTHING,
     }

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from wav2vec2.command_line.align import align
+from wav2vec2.command_line.average import average
 from wav2vec2.command_line.build_lm import build_lm
 from wav2vec2.command_line.card import card
 from wav2vec2.command_line.evaluate import evaluate
@@ -24,7 +25,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for command in (transcribe, align, build_lm, tune, evaluate, score, pretrain, finetune, report, card, push, quickstart):
+COMMANDS = (
+    *(transcribe, align, build_lm, tune, evaluate, score),
+    *(pretrain, finetune, average, report, card, push, quickstart),
+)
+for command in COMMANDS:
     app.command()(command)
 
 

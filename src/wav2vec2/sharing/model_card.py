@@ -27,6 +27,8 @@ CARD = "README.md"
 
 #: Files that a run, an evaluation and a checkpoint leave in their folders.
 _LOG, _CURVES, _EVALUATION, _CONFIG = "log.jsonl", "report.png", "evaluation.json", "config.json"
+#: What `wav2vec2 average` leaves in the folder of a mean.
+_AVERAGE = "average.json"
 
 #: What is told of a run, in this order: key of the facts, what it is called, how it is written.
 _FACTS: tuple[tuple[str, str, str], ...] = (
@@ -39,6 +41,7 @@ _FACTS: tuple[tuple[str, str, str], ...] = (
     ("updates", "updates", "{}"),
     ("epochs", "times through the data", "{:.2f}"),
     ("learning_rate", "learning rate", "{:g}"),
+    ("weights", "weights", "{}"),
     ("parameters", "parameters", "{}"),
     ("trained_parameters", "parameters that were trained", "{}"),
     ("precision", "precision", "{}"),
@@ -99,6 +102,10 @@ def write_card_from_files(
                 f"the evaluation is of a model of {parameters:,} parameters, the run of one of {trained:,}: they are "
                 "not of the same model"
             )
+    if (folder / _AVERAGE).is_file():
+        updates = json.loads((folder / _AVERAGE).read_text(encoding="utf-8"))["mean_of_updates"]
+        each = f"; each: {told['weights']}" if "weights" in told else ""
+        told["weights"] = f"mean of those after updates {', '.join(map(str, updates))}{each}"
     if data is not None:
         told["data"] = data
     if run is not None and (run / _CURVES).is_file():

@@ -283,7 +283,7 @@ class Loop:
         """The figures of the held-out data, always with the same masks. Whether the model is among the best so far, so
         that its checkpoint will be kept."""
         accelerator = self.accelerator
-        with self.meter.paused():
+        with self.meter.paused(), self.updater.average.in_the_model():
             self.updater.model.eval()
             sums: Sums = {}
             skipped: list[Skipped] = []
@@ -317,9 +317,8 @@ class Loop:
         metric = state.metrics.get(self.task.criterion) if state.metrics.get("update") == state.update else None
         with self.meter.paused():
             try:
-                self.checkpoints.save(
-                    self.accelerator, self.updater.model, self.updater.optimizer, state, self.saved_beside, metric
-                )
+                model, optimizer, average = self.updater.model, self.updater.optimizer, self.updater.average.tensors
+                self.checkpoints.save(self.accelerator, model, optimizer, state, self.saved_beside, metric, average)
                 self.saved_update = state.update
             except CheckpointWriteError as error:
                 if final:

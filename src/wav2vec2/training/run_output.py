@@ -130,8 +130,18 @@ def publish_model(checkpoints: Checkpoints, target: Path) -> None:
     source = checkpoints.best() or checkpoints.newest()
     if source is None:
         return
+    with written_aside(target) as fresh:
+        shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("training_state"))
+        shutil.rmtree(target, ignore_errors=True)
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """The name of a folder to make, which becomes `target` once it is done, and is gone if it fails."""
     fresh = target.with_name(f".{target.name}-being-written")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("training_state"))
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    try:
+        yield fresh
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -32,9 +32,11 @@ from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.run_output import RunOutput, StartError, held_output
 from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.saving.main_process import on_main_first
+from wav2vec2.training.saving.named_states import trained_parameters
 from wav2vec2.training.settings.run_config import Run, changes, write_run
 from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
+from wav2vec2.training.weight_average import WeightAverage
 
 T = TypeVar("T")
 
@@ -106,6 +108,8 @@ def prepare(
     """Model and optimizer in whatever wrappers the launch asks for."""
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise StartError("FSDP version 1 flattens parameters, and no checkpoint could name them: set fsdp_version: 2")
+    if run.run.ema is not None and accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise StartError("run.ema: DeepSpeed keeps the weights where no average can follow them: use DDP or FSDP2")
     if run.run.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # which wants to be told, though it sees no loader
@@ -119,6 +123,14 @@ def prepare(
     if run.run.compile:
         compile_layers(accelerator.unwrap_model(wrapped))
     return wrapped, optimizer
+
+
+def average_of(
+    run: Run, accelerator: Accelerator, wrapped: nn.Module, optimizer: AcceleratedOptimizer
+) -> WeightAverage:
+    """The average of the trained weights that the run asks for; of none, if it does not."""
+    trained = {} if run.run.ema is None else trained_parameters(accelerator, wrapped, optimizer)
+    return WeightAverage(accelerator.unwrap_model(wrapped), trained, run.run.ema or 0.0)
 
 
 def compile_layers(model: nn.Module) -> None:
@@ -150,8 +162,9 @@ def started(
     facts = facts_of(run, accelerator, model, data)
     told, warned = sentences(facts, data), warnings_of(run, accelerator)
     wrapped, optimizer = prepare(accelerator, model, run)
+    average = average_of(run, accelerator, wrapped, optimizer)
     if output.newest is not None:
-        output.state = output.checkpoints.restore(output.newest, accelerator, wrapped, optimizer)
+        output.state = output.checkpoints.restore(output.newest, accelerator, wrapped, optimizer, average.tensors)
     state = output.state
     with TrainingLog(output.folder, run.run.trackers, run.run.updates, main=output.main, begin_at=state.update) as log:
         log.truncate_to(state.log_bytes)
@@ -171,7 +184,7 @@ def started(
             run=run,
             accelerator=accelerator,
             task=task,
-            updater=Updater(accelerator, wrapped, optimizer, task, run.run.seed, run.optimizer.clip_norm),
+            updater=Updater(accelerator, wrapped, optimizer, task, run.run.seed, run.optimizer.clip_norm, average),
             data=data,
             checkpoints=output.checkpoints,
             log=log,
@@ -204,6 +217,7 @@ def facts_of(run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel,
         "updates": run.run.updates,
         "epochs": epochs,
         "learning_rate": run.optimizer.learning_rate,
+        "weights": "as trained" if run.run.ema is None else f"moving average with decay {run.run.ema:g}",
         "seed": run.run.seed,
         "processes": accelerator.num_processes,
         "precision": accelerator.mixed_precision.replace("no", "fp32"),
@@ -233,6 +247,7 @@ def sentences(facts: dict[str, Any], data: TrainingData) -> list[str]:
         f"{facts['trained_parameters'] / 1e6:.1f} M of them trained",
         *data.summary.lines(),
         *([f"  left out of evaluations: {left_out}"] if left_out else []),
+        *([f"evaluated and saved: the {facts['weights']}"] if facts["weights"] != "as trained" else []),
         f"{facts['updates']:,} updates of {facts['seconds_per_update']:g} s of audio over {facts['processes']} "
         f"process{'es' if facts['processes'] > 1 else ''}{epochs}",
         f"{facts['precision']} on {facts['hardware']}, matrix products up to {facts['matmul_peak_tflops']:.2f} TFLOP/s",

@@ -27,6 +27,7 @@ from wav2vec2.training.non_finite import first_non_finite, first_non_finite_grad
 from wav2vec2.training.settings.random_seeds import seed_everything
 from wav2vec2.training.sums_over_processes import NumbersOnTheirWay, add, over_processes, summed
 from wav2vec2.training.tasks.task import Inputs, Sums, Task
+from wav2vec2.training.weight_average import WeightAverage
 
 #: Beside the sums of a task, what comes to the host with them.
 _NORM, _MESSAGES = "gradient norm", "messages"
@@ -57,6 +58,7 @@ class Updater:
         task: Task,
         seed: int,
         clip_norm: float | None,
+        average: WeightAverage | None = None,
     ) -> None:
         self.accelerator = accelerator
         self.model = model
@@ -65,6 +67,7 @@ class Updater:
         self.task = task
         self.seed = seed
         self.clip_norm = clip_norm
+        self.average = average or WeightAverage(self.bare, {}, 0.0)
         self._last: tuple[int, Sequence[Inputs], Any] | None = None
 
     def __call__(
@@ -89,7 +92,9 @@ class Updater:
         norm = self.gradient_norm()
         numbers = NumbersOnTheirWay(sums | {_NORM: norm, _MESSAGES: heard})
         self.task.before_step(self.bare)
-        self.step(sums["loss"].isfinite() & norm.isfinite())
+        finite = sums["loss"].isfinite() & norm.isfinite()
+        self.step(finite)
+        self.average.follow(update, finite)
         return partial(self.result, update, numbers)
 
     def result(self, update: int, numbers: NumbersOnTheirWay) -> UpdateResult:

@@ -2,14 +2,16 @@
 
 `<folder>/update-00001000/` holds `config.json`, `model.safetensors` and the feature extractor or processor, and under
 `training_state/` the run's record (`state.json`), the optimizer by names of parameters (`optimizer.safetensors`, or
-DeepSpeed's own folder) and the list of all files (`files.json`). How folders stay whole: `checkpoint_folders.py`.
+DeepSpeed's own folder) and the list of all files (`files.json`). Where the model's file does not hold the weights as
+they are trained (LoRA merged, an average of them), those stand there too. How folders stay whole:
+`checkpoint_folders.py`.
 """
 
 import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +30,14 @@ from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.training.saving import checkpoint_folders as folders
 from wav2vec2.training.saving.main_process import told_by_main
 from wav2vec2.training.saving.named_states import (
+    copy_weights,
     gather_optimizer,
+    gather_tensors,
     gather_weights,
     restore_optimizer,
     restore_weights,
     unwrapped,
-    write_optimizer,
+    write_gathered,
 )
 from wav2vec2.training.saving.training_state import PACKAGES, TrainingState
 
@@ -44,6 +48,8 @@ _OPTIMIZER = f"{folders.STATE_FOLDER}/optimizer.safetensors"
 _STATE = f"{folders.STATE_FOLDER}/state.json"
 #: Weights as they are trained, where the model's file holds them merged (LoRA).
 TRAINING_WEIGHTS = f"{folders.STATE_FOLDER}/weights.safetensors"
+#: Weights as they are trained, where the model's file holds their average: those that have one.
+_RAW = f"{folders.STATE_FOLDER}/raw_weights.safetensors"
 _DEEPSPEED = f"{folders.STATE_FOLDER}/deepspeed"
 _GIB = 2**30
 
@@ -77,19 +83,22 @@ class Checkpoints:
         state: TrainingState,
         extras: Sequence[Saveable] = (),
         metric: float | None = None,
+        average: Mapping[str, Tensor] = {},
     ) -> Path:
         """Write a checkpoint, and give its folder. All processes must call, the main one writes, an error reaches all.
 
-        `extras` are written beside the model. `metric` (lower is better) decides which checkpoints are the best. Raises
+        `extras` are written beside the model. `metric` (lower is better) decides which checkpoints are the best. Where
+        there is an `average` of weights, by their names, it is what the model's file holds. Raises
         `CheckpointWriteError` if the folder cannot take it.
         """
         scaler = None if accelerator.scaler is None else dict(accelerator.scaler.state_dict())
         state = replace(state, processes=accelerator.num_processes, versions=versions_of(PACKAGES), scaler=scaler)
         deepspeed = _is_deepspeed(accelerator)
-        weights = gather_weights(accelerator, model)
-        optimized = {} if deepspeed else gather_optimizer(accelerator, model, optimizer)
-        tensors = [value for value in (*weights.values(), *optimized.values()) if isinstance(value, Tensor)]
-        needed = sum(tensor.nbytes for tensor in tensors)
+        weights, raw = _gather_model(accelerator, model, average)
+        gathered: dict[str, Mapping[str, Tensor | float]] = {_RAW: raw} if raw else {}
+        if not deepspeed:
+            gathered[_OPTIMIZER] = gather_optimizer(accelerator, model, optimizer)
+        needed = sum(_bytes_of(tensors) for tensors in (weights, *gathered.values()))
 
         def begin() -> Path:
             with _telling_of_space(self.folder, needed):
@@ -104,8 +113,8 @@ class Checkpoints:
         def write() -> Path:
             with _removed_after_failure(temporary), _telling_of_space(self.folder, needed):
                 _write_model(unwrapped(accelerator, model), weights, extras, temporary)
-                if not deepspeed:
-                    write_optimizer(temporary / _OPTIMIZER, optimized)
+                for name, tensors in gathered.items():
+                    write_gathered(temporary / name, tensors)
                 with (temporary / _STATE).open("w", encoding="utf-8") as file:
                     file.write(state.to_json())
                 folders.seal(temporary, state.update, metric)
@@ -117,10 +126,16 @@ class Checkpoints:
         return told_by_main(accelerator, write, _elsewhere)
 
     def restore(
-        self, path: Path | str, accelerator: Accelerator, model: nn.Module, optimizer: Optimizer
+        self,
+        path: Path | str,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: Optimizer,
+        average: Mapping[str, Tensor] = {},
     ) -> TrainingState:
         """Load a checkpoint into a prepared model and its optimizer on all processes, and give where the run stands.
 
+        An `average` of weights that was saved comes back as well; if none was, it begins as the weights.
         `CheckpointError` if the folder is damaged, or not of this model.
         """
         path = Path(path)
@@ -135,6 +150,9 @@ class Checkpoints:
             return state
         own = path / TRAINING_WEIGHTS
         restore_weights(accelerator, model, own if own.is_file() else path / _WEIGHTS)
+        copy_weights(accelerator, model, into=average)
+        if (path / _RAW).is_file():
+            restore_weights(accelerator, model, path / _RAW, some=True)
         restore_optimizer(accelerator, model, optimizer, path / _OPTIMIZER)
         if accelerator.scaler is not None and state.scaler is not None:
             accelerator.scaler.load_state_dict(state.scaler)
@@ -146,7 +164,7 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The whole checkpoint with the lowest metric, the newer one of equals; None if none was saved with one."""
-        return next(self._whole(self._by_metric(folders.checkpoints_in(self.folder))), None)
+        return next(self._whole(self.by_metric(folders.checkpoints_in(self.folder))), None)
 
     def are_improved_by(self, accelerator: Accelerator, metric: float | None) -> bool:
         """Whether a checkpoint with this metric would be kept as one of the best. All processes must call."""
@@ -154,7 +172,7 @@ class Checkpoints:
         def judge() -> bool:
             if metric is None or not math.isfinite(metric):
                 return False
-            rated = self._by_metric(self._complete())[: self.keep_best]
+            rated = self.by_metric(self.complete())[: self.keep_best]
             worst = folders.read_list(rated[-1]).metric if rated else None
             return len(rated) < self.keep_best or (worst is not None and metric < worst)
 
@@ -169,7 +187,7 @@ class Checkpoints:
             else:
                 logger.warning("%s: is damaged (%s), so it is passed over", path, problem)
 
-    def _by_metric(self, paths: Sequence[Path]) -> list[Path]:
+    def by_metric(self, paths: Sequence[Path]) -> list[Path]:
         """Those that were saved with a metric, best first; of equals, the newest first."""
         rated = []
         for path in paths:
@@ -181,17 +199,25 @@ class Checkpoints:
                 rated.append((metric, path))
         return [path for _, path in sorted(rated, key=lambda pair: pair[0])]
 
-    def _complete(self) -> list[Path]:
+    def complete(self) -> list[Path]:
         """Those whose files are all there; what is in them is not read."""
         return [p for p in folders.checkpoints_in(self.folder) if folders.problem_with(p, contents=False) is None]
 
     def _thin_out(self, saved: Path) -> None:
         """Delete what is neither among the last nor among the best. Damaged folders are left for a person to judge."""
-        whole = self._complete()
-        keep = {saved, *whole[: self.keep_last], *self._by_metric(whole)[: self.keep_best]}
+        whole = self.complete()
+        keep = {saved, *whole[: self.keep_last], *self.by_metric(whole)[: self.keep_best]}
         for path in whole:
             if path not in keep:
                 folders.delete(path)
+
+
+def _gather_model(
+    accelerator: Accelerator, model: nn.Module, average: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the model's file holds, and those weights that training goes on from instead of their average."""
+    weights, averaged = gather_weights(accelerator, model), gather_tensors(accelerator, average)
+    return weights | averaged, {name: weights[name] for name in averaged}
 
 
 def _write_model(model: PreTrainedModel, weights: dict[str, Tensor], extras: Sequence[Saveable], folder: Path) -> None:
@@ -205,6 +231,10 @@ def _write_model(model: PreTrainedModel, weights: dict[str, Tensor], extras: Seq
             transformers_logging.enable_progress_bar()
     for extra in extras:
         extra.save_pretrained(folder)
+
+
+def _bytes_of(tensors: Mapping[str, Tensor | float]) -> int:
+    return sum(value.nbytes for value in tensors.values() if isinstance(value, Tensor))
 
 
 def _is_deepspeed(accelerator: Accelerator) -> bool:

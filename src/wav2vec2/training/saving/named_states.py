@@ -12,6 +12,7 @@ precision without an error.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -56,8 +57,13 @@ def gather_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tens
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         weights = accelerator.get_state_dict(model)
         return dict(weights) if accelerator.is_main_process else {}
+    return gather_tensors(accelerator, _weights(accelerator, model))
+
+
+def gather_tensors(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors, whole or in pieces, on the CPU of the main process, nothing on the others. All processes must call."""
     # one by one, so that no accelerator holds all of them whole
-    whole = ((name, _whole(tensor)) for name, tensor in _weights(accelerator, model).items())
+    whole = ((name, _whole(tensor)) for name, tensor in tensors.items())
     return {name: tensor.cpu() for name, tensor in whole if accelerator.is_main_process}
 
 
@@ -65,7 +71,7 @@ def gather_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Opti
     """The optimizer's tensors and numbers as `parameter/entry`, on the CPU of the main process, nothing on the others.
     All processes must call."""
     gathered: dict[str, Tensor | float] = {}
-    for name, parameter in _optimized(accelerator, model, optimizer).items():
+    for name, parameter in trained_parameters(accelerator, model, optimizer).items():
         for entry, value in optimizer.state.get(parameter, {}).items():
             if not isinstance(value, Tensor | bool | int | float):
                 raise TypeError(f"the optimizer's {entry} of {name} is a {type(value).__name__}: cannot be saved")
@@ -75,20 +81,22 @@ def gather_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Opti
     return gathered
 
 
-def write_optimizer(path: Path, gathered: dict[str, Tensor | float]) -> None:
-    """Write what `gather_optimizer` gave as safetensors: reading it can run no code."""
+def write_gathered(path: Path, gathered: Mapping[str, Tensor | float]) -> None:
+    """Write what was gathered as safetensors: reading it can run no code."""
     tensors = {name: value.contiguous() for name, value in gathered.items() if isinstance(value, Tensor)}
     numbers = {name: value for name, value in gathered.items() if not isinstance(value, Tensor)}
     save_file(tensors, path, {"numbers": json.dumps(numbers)})
 
 
 @torch.no_grad()
-def restore_weights(accelerator: Accelerator, model: nn.Module, path: Path) -> None:
-    """Load a file of weights into a prepared model, strictly: the same names, shapes and precision."""
+def restore_weights(accelerator: Accelerator, model: nn.Module, path: Path, some: bool = False) -> None:
+    """Load a file of weights into a prepared model, strictly: the same names, shapes and precision. With `some` of the
+    names, the others keep what they have."""
     stored, own = load_file(path), _weights(accelerator, model)
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
-    if missing or unknown:
+    if unknown or (missing and not some):
         raise CheckpointError(f"{path}: not the weights of this model: missing {missing}, unknown {unknown}")
+    own = {name: tensor for name, tensor in own.items() if name in stored}
     for name, tensor in own.items():
         if (tensor.shape, tensor.dtype) != (stored[name].shape, stored[name].dtype):
             raise CheckpointError(f"{path}: {name} is {_kind(stored[name])}, but the model's is {_kind(tensor)}")
@@ -96,12 +104,20 @@ def restore_weights(accelerator: Accelerator, model: nn.Module, path: Path) -> N
         tensor.copy_(_piece(stored[name], tensor))
 
 
+@torch.no_grad()
+def copy_weights(accelerator: Accelerator, model: nn.Module, into: Mapping[str, Tensor]) -> None:
+    """Copy weights of a prepared model into tensors that are cut as they are, by their names."""
+    own = _weights(accelerator, model)
+    for name, tensor in into.items():
+        tensor.copy_(own[name])
+
+
 def restore_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, path: Path) -> None:
-    """Load what `write_optimizer` wrote; learning rates, weight decays and the like stay those of this run."""
+    """Load what `gather_optimizer` gave from a file; learning rates, weight decays and the like stay this run's."""
     stored: dict[str, Tensor | float] = dict(load_file(path))
     with safe_open(path, "pt") as file:
         stored |= json.loads((file.metadata() or {}).get("numbers", "{}"))
-    own = _optimized(accelerator, model, optimizer)
+    own = trained_parameters(accelerator, model, optimizer)
     index = {name: number for number, name in enumerate(own)}
     state: dict[int, dict[str, Any]] = {}
     for key, value in stored.items():
@@ -119,8 +135,8 @@ def _weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
     return {without_wrappers(name): tensor for name, tensor in unwrapped(accelerator, model).state_dict().items()}
 
 
-def _optimized(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]:
-    """The parameters by their names without wrappers, in the order of the optimizer's indices."""
+def trained_parameters(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> dict[str, nn.Parameter]:
+    """The optimizer's parameters by their names without wrappers, in the order of its indices."""
     inside = unwrapped(accelerator, model)
     names = {id(parameter): without_wrappers(name) for name, parameter in inside.named_parameters()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

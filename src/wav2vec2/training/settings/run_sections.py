@@ -200,6 +200,8 @@ class RunSection:
     keep_best: CountOrZero = 1
     #: Where the log also goes: the file `log.jsonl` is always written.
     trackers: list[Annotated[str, OneOf("tensorboard", "trackio")]] = field(default_factory=list)
+    #: Decay of a moving average of the weights, such as 0.999: what is evaluated and saved is the average then.
+    ema: Annotated[float, Between(0, 0.999999)] | None = None
     #: Write the one-page report at the end.
     report: bool = True
 

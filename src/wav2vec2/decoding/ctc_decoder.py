@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.device_kernels import usable
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.beam import LanguageModel, SearchSpace
+from wav2vec2.decoding.beam_search_kernel import holds
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.decoder_files import load_decoder, push_decoder, save_decoder
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
@@ -140,6 +142,11 @@ class CTCDecoder:
             self.token_threshold,
         )
         return search(prepared, self._space(device), self.beam), prepared.offset
+
+    def is_one_kernel_on(self, device: torch.device) -> bool:
+        """Whether a search there is a single kernel, and not some hundred operations a frame, which suit a CPU."""
+        columns = min(self.candidates, len(self.speller.vocabulary)) + 3
+        return usable(device) and holds(self._spaces[torch.device("cpu")], self.beam, columns)
 
     def greedy(self, log_probs: Tensor, lengths: Lengths | None = None) -> list[list[Hypothesis]]:
         """The text of the best path of each utterance, in the form of `decode`: one hypothesis each."""

@@ -280,7 +280,7 @@ def _read_parts(
     alignment: Alignment, names: Mapping[int, str], times: FrameTimes, duration: float
 ) -> list[AlignedPart | None]:
     """The letter or phone of each target, with its time; None for a star, which stands for nothing known."""
-    intervals = in_order([times.interval(span.start, span.end, duration) for span in alignment])
+    intervals = times.intervals([span.start for span in alignment], [span.end for span in alignment], duration)
     return [
         None if span.token == _STAR else AlignedPart(names.get(span.token, ""), start, end, span.confidence)
         for span, (start, end) in zip(alignment, intervals, strict=True)

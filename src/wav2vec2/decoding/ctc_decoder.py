@@ -152,12 +152,13 @@ class CTCDecoder:
         """The text of the best path of each utterance, in the form of `decode`: one hypothesis each."""
         log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
         paths = greedy_paths(log_probs, frames, self.speller.blank, self._allowed(log_probs.device))
-        answers, log_probs = [], log_probs.cpu()
-        for row, (length, path) in enumerate(zip(frames.tolist(), paths, strict=True)):
-            text = self.speller.split(span.token for span in path.spans)
-            spans = [span for span in path.spans if span.token != self.speller.delimiter]
-            measured = measure(log_probs[row, :length], text, spans, self.speller, [0.5] * len(text))
-            words, tokens = self._reader().words(text, spans, length, measured)
+        texts = [self.speller.split(span.token for span in path.spans) for path in paths]
+        spans = [[span for span in path.spans if span.token != self.speller.delimiter] for path in paths]
+        nobody = [[0.5] * len(text) for text in texts]
+        measured = measure(log_probs.cpu(), range(len(texts)), texts, spans, self.speller, nobody)
+        answers = []
+        for path, text, of_text, found, length in zip(paths, texts, spans, measured, frames.tolist(), strict=True):
+            words, tokens = self._reader().words(text, of_text, length, found)
             joined = " ".join(word.text for word in words)
             answers.append([Hypothesis(joined, path.score, words, tokens, acoustic_score=path.score)])
         return answers
@@ -241,12 +242,11 @@ class CTCDecoder:
         which = torch.tensor([row for row, _ in places], dtype=torch.long, device=log_probs.device)
         spans = locate(log_probs[which], frames[which], texts, self.speller)
         extras, languages, lengths = found.extra.tolist(), found.language.tolist(), frames.tolist()
-        log_probs = log_probs.cpu()  # once for all texts
+        agreed = [agreement[row][k] for row, k in places]
+        measured = measure(log_probs.cpu(), which.tolist(), texts, spans, self.speller, agreed)
         answers: list[list[Hypothesis]] = [[] for _ in scores]
-        for (row, k), text, of_text in zip(places, texts, spans, strict=True):
-            inside = log_probs[row, : lengths[row]]
-            measured = measure(inside, text, of_text, self.speller, agreement[row][k])
-            words, tokens = self._reader().words(text, of_text, lengths[row], measured)
+        for (row, k), text, of_text, of_words in zip(places, texts, spans, measured, strict=True):
+            words, tokens = self._reader().words(text, of_text, lengths[row], of_words)
             joined, score = " ".join(word.text for word in words), scores[row][k]
             answers[row].append(Hypothesis(joined, score, words, tokens, score - extras[row][k], languages[row][k]))
         return [answer or [Hypothesis("", IMPOSSIBLE, acoustic_score=IMPOSSIBLE)] for answer in answers]

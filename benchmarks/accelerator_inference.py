@@ -1,4 +1,4 @@
-"""Parts of `on_accelerator.py`: logits beside stock's, transcripts, and decoding."""
+"""Parts of `on_accelerator.py`: logits beside stock's, transcripts, alignment, and decoding."""
 
 import statistics
 import time
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pretraining_step import interleave
 from torch import Tensor
 
+from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.inference.aligning import align_each, align_recording
 from wav2vec2.inference.transcriber import Transcriber
 
 SAMPLING_RATE = 16000
@@ -41,6 +43,7 @@ def inference(bench: Bench) -> Iterator[Row]:
             bench, f"logits of {what}, sorted, batches of {_TOGETHER}, {name}", models, by_length, audio
         )
         yield transcripts(bench, models["ours"], clips, f"Transcriber on {what}, samples to text, {name}")
+        yield transcripts(bench, models["ours"], clips, f"the same by beam search, 25 texts, {name}", beam=25)
         at_once = [padded(clips, bench.device, dtype)]
         yield logits_beside(bench, f"logits of {what}, unsorted, one batch, {name}", models, at_once, audio)
 
@@ -94,17 +97,46 @@ def encoder_pass(bench: Bench, model: Any, dtype: torch.dtype, name: str) -> Row
     return beside(f"logits of {count} x {seconds:g} s, {name}", taken, audio=count * seconds)
 
 
-def transcripts(bench: Bench, model: Any, clips: list[NDArray[np.float32]], what: str) -> Row:
-    """Samples in, greedy texts out: normalisation, batches, logits, decoding; by the clock of the computer."""
-    transcriber = Transcriber(model, finetuning_step.processor())
+def transcripts(bench: Bench, model: Any, clips: list[NDArray[np.float32]], what: str, beam: int | None = None) -> Row:
+    """Samples in, texts out, greedy ones without a beam: normalisation, batches, logits, decoding."""
+    processor = finetuning_step.processor()
+    decoder = None if beam is None else CTCDecoder(processor.tokenizer.tokens, beam=beam)
+    transcriber = Transcriber(model, processor, decoder)
     inputs = [(clip, SAMPLING_RATE) for clip in clips]
-    taken = []
-    for _ in range(bench.warm_up + bench.rounds):
-        begun = time.perf_counter()
-        transcriber.transcribe(inputs, timestamps=None)
-        taken.append(time.perf_counter() - begun)
+    taken = by_the_clock(bench, {"ours": lambda: transcriber.transcribe(inputs, timestamps=None)})
+    return beside(what, taken, audio=sum(len(clip) for clip in clips) / SAMPLING_RATE)
+
+
+def alignment(bench: Bench) -> Iterator[Row]:
+    """Words with times of clips of 1 to 10 s: all of them at once, and one by one."""
+    clips = mixed_clips(3 if bench.quick else 64, 0.6 if bench.quick else 10.0)
+    setting = finetuning_step.Setting(
+        preset="tiny" if bench.quick else "base", batch=1, seconds=1.0, seed=0, rounds=bench.rounds, attention=None
+    )
+    dtype = torch.float32 if bench.device == "cpu" else torch.bfloat16
+    model = finetuning_step.models(setting)[0].eval().to(bench.device, dtype)
+    transcriber = Transcriber(model, finetuning_step.processor())
+    spoken = [((clip, SAMPLING_RATE), "SO MUCH IS SAID " * (len(clip) // SAMPLING_RATE + 1)) for clip in clips]
     audio = sum(len(clip) for clip in clips) / SAMPLING_RATE
-    return beside(what, {"ours": statistics.median(taken[bench.warm_up :])}, audio=audio)
+
+    def one_by_one() -> None:
+        for pair in spoken:
+            align_recording(transcriber, *pair)
+
+    taken = by_the_clock(bench, {"ours": lambda: list(align_each(transcriber, spoken)), "alone": one_by_one})
+    yield beside(f"alignment of {len(clips)} clips, all at once", {"ours": taken["ours"]}, audio=audio)
+    yield beside("the same clips one by one", {"ours": taken["alone"]}, audio=audio)
+
+
+def by_the_clock(bench: Bench, works: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Seconds of each, whatever the device does meanwhile: medians of interleaved rounds."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(bench.warm_up + bench.rounds):
+        for name, work in works.items():
+            begun = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(times[bench.warm_up :]) for name, times in taken.items()}
 
 
 def decoding(bench: Bench) -> Iterator[Row]:

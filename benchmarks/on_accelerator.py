@@ -55,6 +55,7 @@ PARTS = (
     Part("profile", accelerator_steps.profile, 15),
     Part("ctc", accelerator_steps.ctc, 20),
     Part("inference", accelerator_inference.inference, 40),
+    Part("alignment", accelerator_inference.alignment, 15),
     Part("large", accelerator_steps.large, 35),
     Part("decoding", accelerator_inference.decoding, 40),
     Part("compiled base", accelerator_steps.compiled_base, 60),

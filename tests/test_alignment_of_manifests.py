@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from textgrids import read_textgrid
 from typer.testing import CliRunner, Result
 
 from wav2vec2.alignment.aligned_words import align_words
-from wav2vec2.command_line import align as module
 from wav2vec2.command_line.app import app
 from wav2vec2.inference import Transcriber
 from wav2vec2.inference.aligning import align_recording
+from wav2vec2.inference.listener import Launched, Listener
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
@@ -23,6 +24,9 @@ from wav2vec2.processing.processor import Wav2Vec2Processor
 pytestmark = pytest.mark.slow
 
 RUNNER = CliRunner()
+
+#: One window of two seconds is a batch.
+SMALL_BATCHES = {"window_seconds": 2.0, "context_seconds": 0.5, "batch_seconds": 2.0}
 
 
 def test_a_folder_in_place_of_a_file_is_refused_first(checkpoint: Path, tmp_path: Path) -> None:
@@ -84,19 +88,23 @@ def test_one_bad_recording_never_stops_the_rest(checkpoint: Path, manifest: Path
 def test_ctrl_c_keeps_what_is_finished(
     checkpoint: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt, calls = module._attempt, []
+    """The second batch of one recording each is never computed; the first is written all the same."""
+    launch, calls = Listener.launch, []
 
-    def stopped(*arguments: object) -> str | None:
-        calls.append(arguments)
+    def stopped(listener: Listener, windows: list[Any]) -> Launched:
+        calls.append(len(windows))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return attempt(*arguments)  # type: ignore[arg-type]
+        return launch(listener, windows)
 
-    monkeypatch.setattr(module, "_attempt", stopped)
+    monkeypatch.setattr(Listener, "launch", stopped)
+    load = Transcriber.from_pretrained
+    monkeypatch.setattr(Transcriber, "from_pretrained", lambda *given, **more: load(*given, **more | SMALL_BATCHES))
     result = run(checkpoint, "--data", manifest, "-o", tmp_path / "out")
     assert result.exit_code == 130
     assert "align: stopped; 1 of 5 are finished, and the same command does the rest" in result.stderr
     assert [path.name for path in (tmp_path / "out").rglob("*.json")] == ["a.json"]
+    assert calls == [1, 1]
 
 
 @pytest.mark.parametrize(

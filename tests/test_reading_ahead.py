@@ -14,8 +14,8 @@ from recognition_checkpoints import RATE, noise, processor, talkative_model
 
 from wav2vec2.inference import Transcriber
 from wav2vec2.inference.audio_inputs import AudioInput
+from wav2vec2.inference.listener import seconds_in_a_batch
 from wav2vec2.inference.reading_ahead import read_ahead
-from wav2vec2.inference.transcriber import seconds_in_a_batch
 from wav2vec2.inference.windows_and_segments import Moments
 
 
@@ -112,24 +112,23 @@ def test_the_next_recordings_are_read_while_the_model_computes(monkeypatch: pyte
         AudioInput(str(n), noise(6.0, n), RATE, lambda n=n: begun.append(str(n)))  # type: ignore[misc]
         for n in range(8)
     ]
-    recognise = transcriber._log_probs
+    launch = transcriber.listener.launch
 
     def slow(windows: list[Any]) -> Any:
         soon(lambda: len(set(begun)) > 2)
         seen.append(len(set(begun)))
-        return recognise(windows)
+        return launch(windows)
 
-    monkeypatch.setattr(transcriber, "_log_probs", slow)
+    monkeypatch.setattr(transcriber.listener, "launch", slow)
     assert [transcript.path for transcript in transcriber.transcribe_each(inputs)] == [str(n) for n in range(8)]
     assert seen[0] > 2
 
 
 def test_nothing_is_left_in_the_memory_of_a_batch() -> None:
     """Samples are put into memory that is not cleared: what stood there is no part of a shorter window."""
-    transcriber = Transcriber(talkative_model("base"), processor())
+    listener = Transcriber(talkative_model("base"), processor()).listener
     windows = [
-        next(transcriber._plan.windows(AudioInput("noise", noise(seconds, 5), RATE), Moments()))
-        for seconds in (3.0, 0.7)
+        next(listener.plan.windows(AudioInput("noise", noise(seconds, 5), RATE), Moments())) for seconds in (3.0, 0.7)
     ]
     empty = torch.empty
 
@@ -139,9 +138,9 @@ def test_nothing_is_left_in_the_memory_of_a_batch() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty", dirty)
-        together = transcriber._log_probs(windows)
+        together = listener.launch(windows).read()
     for window, rows in zip(windows, together, strict=True):
-        torch.testing.assert_close(rows, transcriber._log_probs([window])[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(rows, listener.launch([window]).read()[0], atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("gib", "seconds"), [(8, 240), (16, 240), (24, 288), (40, 480), (80, 960), (141, 960)])

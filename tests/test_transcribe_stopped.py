@@ -20,6 +20,7 @@ from wav2vec2.command_line.transcript_files import write_transcript
 from wav2vec2.decoding.transcripts import Hypothesis, Token, Word
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.kept_parts import KeptInFiles, Part
+from wav2vec2.inference.listener import Listener
 
 RUNNER = CliRunner()
 
@@ -53,16 +54,16 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.windows, self.calls, self.last = 0, 0, 10**9
-        recognise = Transcriber._log_probs
+        launch = Listener.launch
 
-        def counted(transcriber: Transcriber, windows: list[Any]) -> Any:
+        def counted(listener: Listener, windows: list[Any]) -> Any:
             self.calls += 1
             if self.calls > self.last:
                 raise KeyboardInterrupt
             self.windows += len(windows)
-            return recognise(transcriber, windows)
+            return launch(listener, windows)
 
-        monkeypatch.setattr(Transcriber, "_log_probs", counted)
+        monkeypatch.setattr(Listener, "launch", counted)
 
     def stop_after(self, calls: int) -> None:
         self.calls, self.windows, self.last = 0, 0, calls

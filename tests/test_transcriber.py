@@ -42,8 +42,9 @@ def local_model() -> Any:
 
 
 def log_probs_of(transcriber: Transcriber, samples: Any) -> Tensor:
-    windows = transcriber._plan.windows(AudioInput("noise", samples, RATE), Moments())
-    return torch.cat([rows for window in windows for rows in transcriber._log_probs([window])])
+    listener = transcriber.listener
+    windows = listener.plan.windows(AudioInput("noise", samples, RATE), Moments())
+    return torch.cat([rows for window in windows for rows in listener.launch([window]).read()])
 
 
 def one(transcriber: Transcriber, audio: Any, **options: Any) -> Transcript:

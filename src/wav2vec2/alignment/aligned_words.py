@@ -3,18 +3,20 @@
 Every word of the transcript comes back, in order and as it was written. What the vocabulary cannot spell (digits,
 foreign letters) becomes a star, which gets its time from where its neighbours leave off and vouches for nothing.
 
-Shapes: T frames, V tokens.
+Shapes: B utterances, T frames, V tokens, S states.
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wav2vec2.alignment.forced_alignment import STAR_COST, Alignment, Span, align, silence_as_blank
+from wav2vec2.alignment.alignment_trellis import CELLS
+from wav2vec2.alignment.forced_alignment import PADDING, STAR_COST, Alignment, Span, align, silence_as_blank
 from wav2vec2.alignment.frame_times import FrameTimes, Interval, in_order
 
 _STAR = -1
@@ -80,25 +82,97 @@ def align_words(
     if log_probs.ndim != 2:
         raise ValueError(f"log_probs: shape {tuple(log_probs.shape)}; need (frames, tokens) of one recording")
     words = text.split() if isinstance(text, str) else list(text)
-    ids = _token_ids(vocabulary, log_probs.shape[1])
+    alone = Utterance(log_probs, words, duration, pronunciations)
+    return align_utterances(
+        [alone], vocabulary, word_delimiter, blank, times, star_cost=star_cost, minimum_confidence=minimum_confidence
+    )[0]
+
+
+class Utterance(NamedTuple):
+    """What is aligned: log_probs (T, V) and words. `duration` and `pronunciations` as in `align_words`."""
+
+    log_probs: Tensor
+    words: Sequence[str]
+    duration: float | None = None
+    pronunciations: Sequence[Sequence[str]] | None = None
+
+
+def align_utterances(
+    utterances: Sequence[Utterance],
+    vocabulary: Sequence[str] | Mapping[str, int],
+    word_delimiter: str | None = "|",
+    blank: int = 0,
+    times: FrameTimes | None = None,
+    device: torch.device | None = None,
+    star_cost: float = STAR_COST,
+    minimum_confidence: float = 0.01,
+) -> list[list[AlignedWord]]:
+    """What `align_words` gives for each utterance, many at a time: those of similar length share a trellis.
+
+    Trellises that fit into one table are searched on `device`, longer ones where the log-probabilities are.
+    """
+    times = times or FrameTimes()
+    ids = _token_ids(vocabulary, utterances[0].log_probs.shape[1]) if utterances else {}
     delimiter = None if word_delimiter is None else ids.pop(word_delimiter, None)
     spelling = {token: number for token, number in ids.items() if number != blank and token}
-    if pronunciations is None:
-        spelled = [spell_with_stars(word, spelling) for word in words]
-    else:
-        spelled = _pronounced(words, pronunciations, spelling)
-    targets, places = _join(spelled, delimiter)
-    # the frames of a pause are the delimiter's and the blank's together
-    log_probs = silence_as_blank(log_probs, blank, delimiter, torch.logaddexp)
-    labels = torch.tensor([targets], dtype=torch.long)
-    alignment = align(log_probs[None], labels, blank=blank, star=_STAR, star_cost=star_cost)[0]
-    times = times or FrameTimes()
-    duration = times.duration(log_probs.shape[0]) if duration is None else duration
-    found = _read_words(words, alignment, places, times, duration, minimum_confidence)
-    parts = _read_parts(alignment, {number: token for token, number in ids.items()}, times, duration)
+    joined = [_join(_spelled(one, spelling), delimiter) for one in utterances]
+    found: list[list[AlignedWord]] = [[] for _ in utterances]
+    names = {number: token for token, number in ids.items()}
+    for numbers in _sharing_a_trellis(utterances, [targets for targets, _ in joined]):
+        log_probs = [utterances[number].log_probs for number in numbers]
+        padded = torch.nn.utils.rnn.pad_sequence(log_probs, True) if len(numbers) > 1 else log_probs[0][None]
+        labels = [torch.tensor(joined[number][0], dtype=torch.long) for number in numbers]
+        targets = torch.nn.utils.rnn.pad_sequence(labels, True, PADDING)
+        if device is not None and padded[..., 0].numel() * _width(targets.shape[1], padded.shape[2]) <= CELLS:
+            padded = padded.to(device)
+        # the frames of a pause are the delimiter's and the blank's together
+        quiet = silence_as_blank(padded, blank, delimiter, torch.logaddexp)
+        alignments = align(quiet, targets, [len(one) for one in log_probs], None, blank, _STAR, star_cost)
+        for number, alignment in zip(numbers, alignments, strict=True):
+            duration = utterances[number].duration
+            last = times.duration(len(utterances[number].log_probs)) if duration is None else duration
+            places = joined[number][1]
+            words = _read_words(utterances[number].words, alignment, places, times, last, minimum_confidence)
+            found[number] = _with_parts(words, places, _read_parts(alignment, names, times, last))
+    return found
+
+
+def _spelled(utterance: Utterance, spelling: Mapping[str, int]) -> list[list[int]]:
+    """The ids of each word's tokens, a star for what has none."""
+    if utterance.pronunciations is None:
+        return [spell_with_stars(word, spelling) for word in utterance.words]
+    return _pronounced(utterance.words, utterance.pronunciations, spelling)
+
+
+def _sharing_a_trellis(utterances: Sequence[Utterance], targets: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The numbers of the utterances in groups of similar length, B T max(S, V) of which fit into one table; one that
+    is too long for that is alone."""
+    group: list[int] = []
+    widest = 0
+    for number in sorted(range(len(utterances)), key=lambda number: len(utterances[number].log_probs)):
+        frames, tokens = utterances[number].log_probs.shape
+        own = _width(len(targets[number]), tokens)
+        if group and (len(group) + 1) * frames * max(widest, own) > CELLS:
+            yield group
+            group, widest = [], 0
+        group.append(number)
+        widest = max(widest, own)
+    if group:
+        yield group
+
+
+def _width(targets: int, tokens: int) -> int:
+    """How many numbers the trellis of so many targets has a frame, in its widest table."""
+    return max(2 * targets + 1, tokens)
+
+
+def _with_parts(
+    words: Sequence[AlignedWord], places: Sequence[range], parts: Sequence[AlignedPart | None]
+) -> list[AlignedWord]:
+    """The words with what was found of their letters."""
     return [
         replace(word, parts=tuple(part for part in parts[place.start : place.stop] if part is not None))
-        for word, place in zip(found, places, strict=True)
+        for word, place in zip(words, places, strict=True)
     ]
 
 
@@ -178,7 +252,7 @@ def _join(spelled: list[list[int]], delimiter: int | None) -> tuple[list[int], l
 
 
 def _read_words(
-    words: list[str],
+    words: Sequence[str],
     alignment: Alignment,
     places: list[range],
     times: FrameTimes,
@@ -206,7 +280,7 @@ def _read_parts(
     alignment: Alignment, names: Mapping[int, str], times: FrameTimes, duration: float
 ) -> list[AlignedPart | None]:
     """The letter or phone of each target, with its time; None for a star, which stands for nothing known."""
-    intervals = in_order([times.interval(span.start, span.end, duration) for span in alignment])
+    intervals = times.intervals([span.start for span in alignment], [span.end for span in alignment], duration)
     return [
         None if span.token == _STAR else AlignedPart(names.get(span.token, ""), start, end, span.confidence)
         for span, (start, end) in zip(alignment, intervals, strict=True)

@@ -8,8 +8,10 @@ Shapes: B utterances, T frames, V tokens, U targets.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -189,34 +191,35 @@ def _align_feasible(
     """Alignments of utterances that have a path."""
     log_probs = log_probs[:, : int(frames.max())]
     path = best_path(build_trellis(log_probs, frames, targets, tokens, blank, star, star_cost))  # (B, T), ends aligned
-    alignments = []
-    for row, (length, count) in enumerate(zip(frames.tolist(), tokens.tolist(), strict=True)):
-        states = path[row, path.shape[1] - length :]
-        labels = targets[row, :count]
-        alignments.append(_read_spans(log_probs[row, :length], states, labels, blank, star, star_cost))
-    return alignments
+    place = torch.arange(path.shape[1], device=path.device) + (path.shape[1] - frames)[:, None]
+    states = path.gather(1, place.clamp(max=path.shape[1] - 1))  # (B, T), beginnings aligned
+    columns = targets.new_full((len(targets), 2 * targets.shape[1] + 1), blank)
+    columns[:, 1::2] = targets
+    emitted = columns.gather(1, states)  # (B, T)
+    wild = torch.zeros_like(emitted, dtype=torch.bool) if star is None else emitted == star
+    said = log_probs.gather(2, emitted.masked_fill(wild, blank)[..., None])[..., 0].float()
+    on_path = said if star is None else torch.where(wild, log_probs.amax(2).float() - star_cost, said)
+    confidence = said.exp().masked_fill(wild, 0.0)
+    rows = zip(on_path.double().cpu(), frames.tolist(), strict=True)
+    scores = [float(row[:length].sum()) for row, length in rows]
+    return _read_spans(states.cpu(), confidence.double().cpu(), frames.cpu(), targets.cpu(), tokens.cpu(), scores)
 
 
 def _read_spans(
-    log_probs: Tensor, states: Tensor, labels: Tensor, blank: int, star: int | None, star_cost: float
-) -> Alignment:
-    """The spans of one path: states (T,) of labels (U,) through log_probs (T, V)."""
-    columns = labels.new_full((2 * len(labels) + 1,), blank)
-    columns[1::2] = labels
-    emitted = columns[states]  # (T,)
-    wild = torch.zeros_like(emitted, dtype=torch.bool) if star is None else emitted == star
-    said = log_probs.gather(1, emitted.masked_fill(wild, blank)[:, None])[:, 0].float()
-    score = torch.where(wild, log_probs.amax(1).float() - star_cost, said).double().cpu().sum()
-    in_token = states % 2 == 1
-    token = (states // 2)[in_token].cpu()
-    confidence = said.exp().masked_fill(wild, 0.0)[in_token].double().cpu()
-    sums = torch.zeros(len(labels), dtype=torch.double).index_add_(0, token, confidence)
-    counts = torch.bincount(token, minlength=len(labels))
-    frame = in_token.nonzero()[:, 0].cpu()
-    starts = frame[counts.cumsum(0) - counts].tolist()
-    means = (sums / counts).clamp(0.0, 1.0).tolist()
-    rows = zip(labels.tolist(), starts, counts.tolist(), means, strict=True)
-    return Alignment((Span(label, start, start + count, mean) for label, start, count, mean in rows), float(score))
+    states: Tensor, confidence: Tensor, frames: Tensor, targets: Tensor, tokens: Tensor, scores: Sequence[float]
+) -> list[Alignment]:
+    """The spans of paths, of all at once: states (B, T) of targets (B, U), with what each frame's token has (B, T)."""
+    in_token = (states % 2 == 1) & (torch.arange(states.shape[1]) < frames[:, None])
+    row, frame = in_token.nonzero().unbind(1)  # of all paths, one after the other
+    first = tokens.cumsum(0) - tokens  # (B,) where the tokens of a path begin among those of all
+    token, count = (first[row] + states[row, frame] // 2).numpy(), int(tokens.sum())
+    counts = np.bincount(token, minlength=count)
+    sums = np.bincount(token, confidence[row, frame].numpy(), minlength=count)
+    starts = frame.numpy()[counts.cumsum() - counts]
+    labels = targets[torch.arange(targets.shape[1]) < tokens[:, None]]
+    values = labels.tolist(), starts.tolist(), (starts + counts).tolist(), (sums / counts).clip(0.0, 1.0).tolist()
+    spans = map(Span, *values)
+    return [Alignment(islice(spans, each), score) for each, score in zip(tokens.tolist(), scores, strict=True)]
 
 
 def _spread(number: int, labels: list[int], frames: int, needed: int) -> Alignment:

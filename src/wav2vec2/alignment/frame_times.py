@@ -14,6 +14,8 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
 
 Interval = tuple[float, float]
@@ -92,6 +94,18 @@ class FrameTimes:
         (0.0025, 0.0225)
         """
         return (frame * self.stride + (self.receptive_field - self.stride) / 2) / self.sampling_rate
+
+    def intervals(self, starts: Sequence[int], ends: Sequence[int], duration: float) -> list[Interval]:
+        """The `interval` of each of many, in order: see `in_order`.
+
+        >>> FrameTimes().intervals([0, 50], [1, 100], duration=1.5)
+        [(0.0025, 0.0225), (1.0025, 1.5)]
+        """
+        frames = np.array([starts, ends], dtype=np.int64)
+        edges = (frames * self.stride + (self.receptive_field - self.stride) / 2) / self.sampling_rate
+        first, last = np.clip(edges - np.array(self.bias)[:, None], 0.0, duration)
+        found = list(zip(first.tolist(), np.maximum(first, last).tolist(), strict=True))
+        return in_order(found) if (first[1:] < last[:-1]).any() else found
 
     def interval(self, start: int, end: int, duration: float) -> Interval:
         """Seconds of the frames start ... end - 1, freed of the bias, inside [0, duration] and never backwards."""

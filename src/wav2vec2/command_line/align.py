@@ -1,7 +1,7 @@
 """`wav2vec2 align`: when was each word of a known transcript said?"""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -14,6 +14,7 @@ from wav2vec2.command_line.recogniser import Recogniser
 from wav2vec2.command_line.stopping import STOPPED, Stop, stoppable, told
 from wav2vec2.command_line.transcript_files import (
     STANDARD_INPUT,
+    audio_input,
     files_for,
     is_finished,
     missing_files,
@@ -22,6 +23,7 @@ from wav2vec2.command_line.transcript_files import (
 )
 
 if TYPE_CHECKING:
+    from wav2vec2.inference.aligning import AlignedRecording
     from wav2vec2.inference.transcriber import Transcriber
 
 
@@ -79,7 +81,7 @@ def align(
     if (data is None) == (audio is None) or (audio is None) != (text is None) or (data is not None and output is None):
         raise typer.BadParameter("give AUDIO and TEXT, or --data with --output, a folder", param_hint="AUDIO TEXT")
     recogniser = Recogniser(model, device, language, dtype=dtype)
-    with told("align"), stoppable("align: stopping after this recording; Ctrl-C again stops at once") as stop:
+    with told("align"), stoppable("align: stopping when this batch is done; Ctrl-C again stops at once") as stop:
         if data is None:
             tasks = [_one(audio or STANDARD_INPUT, text or "", output)]
         else:
@@ -160,7 +162,9 @@ def read_transcript(text: str) -> str:
 
 
 def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: AlignmentFormat, stop: Stop) -> list[str]:
-    """Align and write each recording; a line for each that failed."""
+    """Align all recordings, and write each as soon as it and those before it are done; a line for each that failed."""
+    from wav2vec2.inference.aligning import align_each, part_name
+
     failed: list[str] = []
     done = 0
     several = len(tasks) > 1
@@ -171,12 +175,15 @@ def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: AlignmentFo
             stop.check()
 
         try:
-            for task in tasks:
-                stop.check()
-                fault = _attempt(transcriber, task, format, advance)
-                failed += [fault] if fault else []
-                done += not fault
-                report.finished("failed, see the end" if fault else str(task.audio))
+            found = align_each(transcriber, ((audio_input(task.audio, stop), task.text) for task in tasks), advance)
+            for task, aligned in zip(tasks, found, strict=True):
+                if aligned.error is not None:
+                    fault = str(aligned.error)
+                    failed.append(fault if str(task.audio) in fault else f"{task.audio}: {fault}")
+                else:
+                    _write(task, aligned, format, part_name(transcriber))
+                    done += 1
+                report.finished("failed, see the end" if aligned.error else str(task.audio))
         except KeyboardInterrupt as error:
             rest = f"{done} of {len(tasks)} are finished, and the same command does the rest"
             typer.echo(f"align: stopped; {rest}", err=True)
@@ -184,35 +191,18 @@ def _run(transcriber: "Transcriber", tasks: Sequence[_Task], format: AlignmentFo
     return failed
 
 
-def _attempt(
-    transcriber: "Transcriber", task: _Task, format: AlignmentFormat, advance: Callable[[float], None]
-) -> str | None:
-    """What went wrong with a recording, if anything did. A file that cannot be written ends the run."""
-    try:
-        content, doubts = _aligned(transcriber, task, format, advance)
-    except (ValueError, OSError) as error:
-        return str(error) if str(task.audio) in str(error) else f"{task.audio}: {error}"
+def _write(task: _Task, aligned: "AlignedRecording", format: AlignmentFormat, parts: str) -> None:
+    """Write the times, and name the words whose times are guesses. A file that cannot be written ends the run."""
+    from wav2vec2.inference.subtitle_formats import render
+
+    name = "stdin" if task.audio == STANDARD_INPUT else task.audio.stem
+    content = render(aligned.words, format, name, aligned.duration, parts)
     if task.target is None:
         typer.echo(content, nl=False)
     else:
         write_transcript(task.target, content)
-    if doubts:
-        typer.echo(f"align: {task.audio}: {doubts}", err=True)
-    return None
-
-
-def _aligned(
-    transcriber: "Transcriber", task: _Task, format: AlignmentFormat, advance: Callable[[float], None]
-) -> tuple[str, str]:
-    """What is to be written, and a sentence that names the words whose times are guesses."""
-    from wav2vec2.inference.aligning import align_recording, part_name
-    from wav2vec2.inference.audio_inputs import AudioInput
-    from wav2vec2.inference.subtitle_formats import render
-
-    piped = task.audio == STANDARD_INPUT
-    audio = AudioInput("standard input", sys.stdin.buffer.read()) if piped else task.audio
-    words, duration = align_recording(transcriber, audio, task.text, advance)
-    doubtful = [word.text for word in words if not word.aligned]
-    shown = " ".join(doubtful[:10]) + (" ..." if len(doubtful) > 10 else "")
-    doubts = f"the times of {len(doubtful)} of {len(words)} words are guesses: {shown}" if doubtful else ""
-    return render(words, format, "stdin" if piped else task.audio.stem, duration, part_name(transcriber)), doubts
+    doubtful = [word.text for word in aligned.words if not word.aligned]
+    if doubtful:
+        shown = " ".join(doubtful[:10]) + (" ..." if len(doubtful) > 10 else "")
+        guesses = f"the times of {len(doubtful)} of {len(aligned.words)} words are guesses: {shown}"
+        typer.echo(f"align: {task.audio}: {guesses}", err=True)

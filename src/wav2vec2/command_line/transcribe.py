@@ -1,6 +1,5 @@
 """`wav2vec2 transcribe`: what is said in these files, and when?"""
 
-import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -13,10 +12,10 @@ from wav2vec2.command_line.progress import progress_report
 from wav2vec2.command_line.recogniser import Recogniser
 from wav2vec2.command_line.stopping import STOPPED, Stop, stoppable, told
 from wav2vec2.command_line.transcript_files import (
-    STANDARD_INPUT,
     UNFINISHED,
     PrintedTranscripts,
     WrittenFiles,
+    audio_input,
     is_finished,
     missing_files,
     transcript_files,
@@ -26,7 +25,6 @@ from wav2vec2.evaluation.figures_in_words import duration
 
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation_run import RecognitionReport
-    from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
 
@@ -129,7 +127,7 @@ class _Run:
         from wav2vec2.inference.kept_parts import KeptInMemory
 
         self.transcriber, self.timestamps, self.stop = transcriber, timestamps, stop
-        self.inputs = [_input(path, stop) for path in targets]
+        self.inputs = [audio_input(path, stop) for path in targets]
         self.files = {
             one.name: target for one, target in zip(self.inputs, targets.values(), strict=True) if target is not None
         }
@@ -206,11 +204,3 @@ class _Run:
                 where = "is printed; with --output the same command would go on from there"
                 self.output.add(beginning)
             typer.echo(f"  {name}: what was found in its first {duration(beginning.duration)} {where}", err=True)
-
-
-def _input(path: Path, stop: Stop) -> "AudioInput":
-    from wav2vec2.inference.audio_inputs import AudioInput
-
-    if path == STANDARD_INPUT:
-        return AudioInput("standard input", sys.stdin.buffer.read(), check=stop.check)
-    return AudioInput(str(path), path, check=stop.check)

@@ -1,5 +1,6 @@
-"""Where the transcript of each file goes, which are finished already, and how they are written or printed."""
+"""Where the transcript of each file goes, which are finished already, and how all of them are read and written."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from wav2vec2.command_line.stopping import Stop
 from wav2vec2.files.replaced_file import replaced_file
 
 if TYPE_CHECKING:
+    from wav2vec2.inference.audio_inputs import AudioInput
     from wav2vec2.inference.transcript import Transcript
 
 #: How standard input is written where a file is meant.
@@ -89,6 +92,15 @@ def is_finished(audio: Path, transcript: Path | None) -> bool:
     if not (transcript is not None and transcript.is_file() and audio.is_file()):
         return False
     return transcript.stat().st_mtime >= audio.stat().st_mtime
+
+
+def audio_input(path: Path, stop: Stop) -> "AudioInput":
+    """A file, or standard input, which is left where it is being read once a stop is asked for."""
+    from wav2vec2.inference.audio_inputs import AudioInput
+
+    if path == STANDARD_INPUT:
+        return AudioInput("standard input", sys.stdin.buffer.read(), check=stop.check)
+    return AudioInput(str(path), path, check=stop.check)
 
 
 def write_transcript(path: Path, content: str) -> None:

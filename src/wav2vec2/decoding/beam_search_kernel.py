@@ -30,9 +30,14 @@ _MOST_PLACES, _MOST_COLUMNS = 512, 31
 
 
 def fits(frames: PreparedFrames, space: SearchSpace, beam: int) -> bool:
-    """Whether a program can hold the beam, and read what the language model knows."""
+    """Whether there is anything to search, and a program can hold the beam."""
+    return holds(space, beam, frames.tokens.shape[2]) and frames.tokens.numel() > 0
+
+
+def holds(space: SearchSpace, beam: int, columns: int) -> bool:
+    """Whether a program can hold such a beam, and read what the language model knows."""
     readable = space.language_model is None or _trie(space) is not None
-    return readable and beam <= _MOST_PLACES and frames.tokens.shape[2] <= _MOST_COLUMNS and frames.tokens.numel() > 0
+    return readable and beam <= _MOST_PLACES and columns <= _MOST_COLUMNS
 
 
 def walk(frames: PreparedFrames, space: SearchSpace, beam: Beam, added: Tensor, source: Tensor, prints: Tensor) -> Beam:

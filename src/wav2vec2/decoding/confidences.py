@@ -32,8 +32,18 @@ class Calibration:
 
     def confidence(self, measured: Sequence[float]) -> float:
         """The probability that a word with these features is right."""
+        return self.confidences([measured])[0]
+
+    def confidences(self, measured: Sequence[Sequence[float]]) -> list[float]:
+        """The same for many words."""
+        if not measured:
+            return []
         weights = np.array([self.constant, self.mean, self.least, self.lag, self.support])
-        return float(_logistic(np.array([1.0, *measured]) @ weights))
+        inputs = np.array([(1.0, *of_word) for of_word in measured])
+        likely: list[float] = _logistic(
+            (inputs[:, None] @ weights)[:, 0]
+        ).tolist()  # word by word: no sum depends on others
+        return likely
 
     @classmethod
     def fit(cls, measured: Sequence[Sequence[float]], correct: Sequence[bool]) -> "Calibration":

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wav2vec2.alignment.device_kernels import usable
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.beam import LanguageModel, SearchSpace
+from wav2vec2.decoding.beam_search_kernel import holds
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.decoder_files import load_decoder, push_decoder, save_decoder
 from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
@@ -141,16 +143,22 @@ class CTCDecoder:
         )
         return search(prepared, self._space(device), self.beam), prepared.offset
 
+    def is_one_kernel_on(self, device: torch.device) -> bool:
+        """Whether a search there is a single kernel, and not some hundred operations a frame, which suit a CPU."""
+        columns = min(self.candidates, len(self.speller.vocabulary)) + 3
+        return usable(device) and holds(self._spaces[torch.device("cpu")], self.beam, columns)
+
     def greedy(self, log_probs: Tensor, lengths: Lengths | None = None) -> list[list[Hypothesis]]:
         """The text of the best path of each utterance, in the form of `decode`: one hypothesis each."""
         log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
         paths = greedy_paths(log_probs, frames, self.speller.blank, self._allowed(log_probs.device))
-        answers, log_probs = [], log_probs.cpu()
-        for row, (length, path) in enumerate(zip(frames.tolist(), paths, strict=True)):
-            text = self.speller.split(span.token for span in path.spans)
-            spans = [span for span in path.spans if span.token != self.speller.delimiter]
-            measured = measure(log_probs[row, :length], text, spans, self.speller, [0.5] * len(text))
-            words, tokens = self._reader().words(text, spans, length, measured)
+        texts = [self.speller.split(span.token for span in path.spans) for path in paths]
+        spans = [[span for span in path.spans if span.token != self.speller.delimiter] for path in paths]
+        nobody = [[0.5] * len(text) for text in texts]
+        measured = measure(log_probs.cpu(), range(len(texts)), texts, spans, self.speller, nobody)
+        answers = []
+        for path, text, of_text, found, length in zip(paths, texts, spans, measured, frames.tolist(), strict=True):
+            words, tokens = self._reader().words(text, of_text, length, found)
             joined = " ".join(word.text for word in words)
             answers.append([Hypothesis(joined, path.score, words, tokens, acoustic_score=path.score)])
         return answers
@@ -234,12 +242,11 @@ class CTCDecoder:
         which = torch.tensor([row for row, _ in places], dtype=torch.long, device=log_probs.device)
         spans = locate(log_probs[which], frames[which], texts, self.speller)
         extras, languages, lengths = found.extra.tolist(), found.language.tolist(), frames.tolist()
-        log_probs = log_probs.cpu()  # once for all texts
+        agreed = [agreement[row][k] for row, k in places]
+        measured = measure(log_probs.cpu(), which.tolist(), texts, spans, self.speller, agreed)
         answers: list[list[Hypothesis]] = [[] for _ in scores]
-        for (row, k), text, of_text in zip(places, texts, spans, strict=True):
-            inside = log_probs[row, : lengths[row]]
-            measured = measure(inside, text, of_text, self.speller, agreement[row][k])
-            words, tokens = self._reader().words(text, of_text, lengths[row], measured)
+        for (row, k), text, of_text, of_words in zip(places, texts, spans, measured, strict=True):
+            words, tokens = self._reader().words(text, of_text, lengths[row], of_words)
             joined, score = " ".join(word.text for word in words), scores[row][k]
             answers[row].append(Hypothesis(joined, score, words, tokens, score - extras[row][k], languages[row][k]))
         return [answer or [Hypothesis("", IMPOSSIBLE, acoustic_score=IMPOSSIBLE)] for answer in answers]

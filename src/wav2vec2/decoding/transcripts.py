@@ -5,15 +5,16 @@ Shapes: N texts, T frames, V tokens.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wav2vec2.alignment.forced_alignment import PADDING, Span, align, silence_as_blank
-from wav2vec2.alignment.frame_times import FrameTimes, in_order
+from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.confidences import Calibration, features
 from wav2vec2.decoding.spelling import Speller, Spelling
 
@@ -75,16 +76,16 @@ class Reader:
         self, spellings: Sequence[Spelling], spans: Sequence[Span], frames: int, measured: Sequence[tuple[float, ...]]
     ) -> tuple[list[Word], list[Token]]:
         """Words and tokens of one text from the spans of all its tokens, and the features of its words."""
-        duration = self.times.duration(frames)
-        intervals = in_order([self.times.interval(span.start, span.end, duration) for span in spans])
+        starts, ends = [span.start for span in spans], [span.end for span in spans]
+        intervals = self.times.intervals(starts, ends, self.times.duration(frames))
         tokens = [
             Token(self.speller.vocabulary[span.token], start, end, span.confidence)
             for span, (start, end) in zip(spans, intervals, strict=True)
         ]
         words, place = [], 0
-        for spelling, of_word in zip(spellings, measured, strict=True):
+        for spelling, of_word, sure in zip(spellings, measured, self.calibration.confidences(measured), strict=True):
             start, end = tokens[place].start, tokens[place + len(spelling) - 1].end
-            words.append(Word(self.name(spelling), start, end, self.calibration.confidence(of_word), of_word))
+            words.append(Word(self.name(spelling), start, end, sure, of_word))
             place += len(spelling)
         return words, tokens
 
@@ -118,25 +119,43 @@ def _quiet(log_probs: Tensor, speller: Speller) -> Tensor:
 
 
 def measure(
-    log_probs: Tensor, text: Sequence[Spelling], spans: Sequence[Span], speller: Speller, agreement: Sequence[float]
-) -> list[tuple[float, ...]]:
-    """The features of each word of a text in log_probs (T, V) on a CPU; `agreement` is the beam's, one a word."""
-    if not spans:
-        return []
+    log_probs: Tensor,
+    of: Sequence[int],
+    texts: Sequence[Sequence[Spelling]],
+    spans: Sequence[Sequence[Span]],
+    speller: Speller,
+    agreement: Sequence[Sequence[float]],
+) -> list[list[tuple[float, ...]]]:
+    """The features of each word of each text.
+
+    `of` (N,) says which of the log_probs (B, T, V), on a CPU, a text was found in; `agreement` is the beam's, one a
+    word.
+    """
     quiet = _quiet(log_probs, speller)
-    state = torch.full((len(quiet),), speller.blank)
-    for span in spans:
-        state[span.start : span.end] = span.token
-    of_path = quiet.gather(1, state[:, None])[:, 0].clamp(min=-50.0)
-    lag = torch.nn.functional.pad((quiet.amax(1) - of_path).cumsum(0), (1, 0)).tolist()
-    summed = torch.nn.functional.pad(of_path.cumsum(0), (1, 0)).tolist()
-    measured, place = [], 0
-    for spelling, agreed in zip(text, agreement, strict=True):
-        of_word = spans[place : place + len(spelling)]
-        means = [(summed[span.end] - summed[span.start]) / (span.end - span.start) for span in of_word]
-        measured.append(features(means, lag[of_word[-1].end] - lag[of_word[0].start], agreed))
-        place += len(spelling)
-    return measured
+    lengths = np.array([len(of_text) for of_text in spans], dtype=np.int64)
+    every = np.array([span[:3] for one in spans for span in one], dtype=np.int64).reshape(-1, 3)
+    token, start, end = every.T  # of all texts, one after the other
+    text, size = np.repeat(np.arange(len(spans)), lengths), end - start
+    state = np.full((len(spans), quiet.shape[1]), speller.blank)
+    inside = np.arange(size.sum()) - np.repeat(size.cumsum() - size - start, size)
+    state[np.repeat(text, size), inside] = np.repeat(token, size)
+    row = torch.tensor(of, dtype=torch.long)
+    of_path = quiet[row[:, None], torch.arange(quiet.shape[1]), torch.from_numpy(state)].clamp(min=-50.0)  # (N, T)
+    lag, summed = (
+        torch.nn.functional.pad(values.cumsum(1), (1, 0)).double().numpy()
+        for values in (quiet.amax(2)[row] - of_path, of_path)
+    )
+    means = iter(((summed[text, end] - summed[text, start]) / size).tolist())
+    behind = iter(zip(lag[text, start].tolist(), lag[text, end].tolist(), strict=True))
+    return [
+        [_of_word(list(islice(means, len(word))), list(islice(behind, len(word))), agreed) for word, agreed in words]
+        for words in (zip(*each, strict=True) for each in zip(texts, agreement, strict=True))
+    ]
+
+
+def _of_word(means: Sequence[float], lags: Sequence[tuple[float, float]], agreed: float) -> tuple[float, ...]:
+    """The features of a word, from each token's mean and the lags before and behind it."""
+    return features(means, lags[-1][1] - lags[0][0], agreed)
 
 
 def words_of_beams(tokens: Tensor, speller: Speller) -> list[list[list[tuple[Spelling, int, int]]]]:
@@ -144,25 +163,22 @@ def words_of_beams(tokens: Tensor, speller: Speller) -> list[list[list[tuple[Spe
 
     `tokens` (B, K, T) are what the frames added; a number outside the vocabulary stands where that was nothing.
     """
-    table = tokens.cpu().numpy()
-    added = table < len(speller.vocabulary)
-    pairs = zip(added.nonzero()[2].tolist(), table[added].tolist(), strict=True)  # of all texts, one after the other
-    return [[_word_places(islice(pairs, count), speller) for count in counts] for counts in added.sum(2).tolist()]
-
-
-def _word_places(added: Iterable[tuple[int, int]], speller: Speller) -> list[tuple[Spelling, int, int]]:
-    """The words that tokens spell, which stand behind their frames, each with its first and its last frame."""
-    words: list[tuple[Spelling, int, int]] = []
-    spelling: list[int] = []
-    start = last = 0
-    for frame, token in added:
-        if spelling and (token == speller.delimiter or speller.delimiter is None):
-            words.append((tuple(spelling), start, last))
-            spelling = []
-        if token != speller.delimiter:
-            start, last = (start if spelling else frame), frame
-            spelling.append(token)
-    return [*words, (tuple(spelling), start, last)] if spelling else words
+    table = tokens.flatten(0, 1).cpu().numpy()  # (B K, T)
+    letters = table < len(speller.vocabulary)
+    if speller.delimiter is not None:
+        letters &= table != speller.delimiter
+    text, frame = letters.nonzero()  # of all texts, one after the other
+    begins = np.ones(len(frame), dtype=bool)
+    if speller.delimiter is not None:  # a letter goes on with a word that no delimiter has ended since the last letter
+        ended = (table == speller.delimiter).cumsum(1)[text, frame]
+        begins[1:] = (text[1:] != text[:-1]) | (ended[1:] != ended[:-1])
+    starts = begins.nonzero()[0]
+    ends = np.append(starts[1:], len(frame))[: len(starts)]
+    said = table[letters].tolist()
+    spellings = [tuple(said[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    words = iter(zip(spellings, frame[starts].tolist(), frame[ends - 1].tolist(), strict=True))
+    counts = np.bincount(text[starts], minlength=len(table)).reshape(tokens.shape[:2])
+    return [[list(islice(words, int(count))) for count in of_beam] for of_beam in counts]
 
 
 def support(

@@ -9,34 +9,25 @@ Shapes: B windows, S samples, T frames, V tokens.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.decoding.spelling import Speller
 from wav2vec2.decoding.transcripts import Hypothesis
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
 from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
 from wav2vec2.inference.kept_parts import Keeper, Part
-from wav2vec2.inference.reading_ahead import read_ahead
+from wav2vec2.inference.listener import Heard, Listener, Pieces, Progress, Recording, stream_beside
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
-from wav2vec2.inference.windows_and_segments import (
-    Moments,
-    Segment,
-    WaitingFrames,
-    Window,
-    WindowPlan,
-    batches,
-    from_frame,
-)
+from wav2vec2.inference.windows_and_segments import Segment, WaitingFrames, WindowPlan
 from wav2vec2.modeling import Wav2Vec2ForCTC
-from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.int8_linear import quantise_linear_layers
 from wav2vec2.modeling.precision import told_if_slow
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
@@ -44,40 +35,20 @@ from wav2vec2.processing.processor import Wav2Vec2Processor
 
 logger = logging.getLogger("wav2vec2")
 
-#: Seconds of audio in a batch where the caller does not say. On a CPU little is gained by more.
-_BATCH_SECONDS = {"cpu": 60.0}
-_BATCH_SECONDS_ELSEWHERE = 240.0
-
-#: A GPU takes so many seconds for each GiB that it has, up to a limit: 960 s, 64 clips of 15 s, are two tenths of a
-#: second of work for a large model, and 20 MB of activations each in float32.
-_SECONDS_A_GIB, _MOST_SECONDS = 12.0, 960.0
-
-#: Batches that are read before the first is run, so that windows of similar length find each other.
-_BATCHES_AHEAD = 4
-
-#: Segments that are decoded side by side.
-_SEGMENTS_AT_ONCE = 8
-
-#: Recordings that are read at once while the model computes, and how many windows of each wait at most (2 MB each).
-_RECORDINGS_AT_ONCE, _WINDOWS_AHEAD = 4, 4
-
-Progress = Callable[[float], None]
+#: Segments that are decoded side by side on a CPU. Where a search is one kernel a GPU takes more, as long as they have
+#: no more log-probabilities than that in all (128 MiB; the search needs some ten times as much).
+_SEGMENTS_AT_ONCE, _MOST_SEGMENTS_AT_ONCE, _MOST_CELLS = 8, 64, 1 << 25
 
 
-@dataclass
-class _Recording:
-    """A recording on its way through."""
+class _Recording(Heard):
+    """A recording on its way through model and decoder."""
 
-    audio: AudioInput
-    #: What waits for the decoder.
-    waiting: WaitingFrames
-    #: What was heard so far.
-    heard: Moments
-    #: What was decoded, and at which second it begins.
-    segments: list[tuple[float, Hypothesis]] = field(default_factory=list)
-    error: Exception | None = None
-    #: Whether all of it has been read.
-    read: bool = False
+    def __init__(self, audio: AudioInput, parts: Sequence[Part], speller: Speller) -> None:
+        super().__init__(audio, known=parts[-1].end if parts else 0)
+        #: What waits for the decoder.
+        self.undecoded = WaitingFrames(speller.blank, speller.delimiter, self.known)
+        #: What was decoded, in order.
+        self.parts = list(parts)
 
 
 class Transcriber:
@@ -99,14 +70,20 @@ class Transcriber:
         context_seconds: float = 4.0,
         batch_seconds: float | None = None,
     ) -> None:
-        self.model, self.processor, self.decoder = model.eval(), processor, decoder
-        self._greedy = greedy_decoder(model, processor)
-        features = processor.feature_extractor
-        self._plan = WindowPlan(window_seconds, context_seconds, features.do_normalize, self._greedy.frame_times)
-        seconds = batch_seconds or seconds_in_a_batch(model.device)
-        if not seconds > 0:
-            raise ValueError(f"batch_seconds={batch_seconds}: must be positive")
-        self._batch_samples = max(round(seconds * features.sampling_rate), self._plan.size)
+        self.processor, self.decoder = processor, decoder
+        self._greedy = greedy_decoder(model.eval(), processor)
+        times, normalises = self._greedy.frame_times, processor.feature_extractor.do_normalize
+        self.listener = Listener(model, WindowPlan(window_seconds, context_seconds, normalises, times), batch_seconds)
+
+    @property
+    def model(self) -> Wav2Vec2ForCTC:
+        """What computes."""
+        return self.listener.model
+
+    @property
+    def frame_times(self) -> FrameTimes:
+        """When its frames are."""
+        return self._greedy.frame_times
 
     @classmethod
     def from_pretrained(
@@ -187,9 +164,7 @@ class Transcriber:
 
     def transcript_of(self, name: str, parts: Sequence[Part], timestamps: Timestamps = "word") -> Transcript:
         """The transcript of the beginning of a recording, from the parts that were kept of it."""
-        times = self._plan.times
-        duration = sum(part.frames for part in parts) * times.stride / times.sampling_rate
-        return self._joined(name, [(self._seconds(part.offset), part.found) for part in parts], duration, timestamps)
+        return self._joined(name, parts, self._seconds(sum(part.frames for part in parts)), timestamps)
 
     def log_probs(
         self, audio: object, sampling_rate: int | None = None, progress: Progress | None = None
@@ -199,21 +174,33 @@ class Transcriber:
         `progress` is called with the seconds of audio that each batch has got further.
         """
         ((recording,), _) = audio_inputs([audio], sampling_rate)
-        heard, pieces = Moments(), [torch.zeros(0, self.model.config.vocab_size)]
-        pool: list[Window] = []
+        ((heard, log_probs),) = chain.from_iterable(self.log_probs_of_each([Heard(recording)], progress))
+        if heard.error is not None:
+            raise heard.error
+        return log_probs, heard.seconds(self.frame_times.sampling_rate)
 
-        def recognise() -> None:
-            pieces.extend(self._log_probs(pool) if pool else ())
-            if progress is not None:
-                progress(self._seconds(sum(window.last - window.first for window in pool)))
-            pool.clear()
+    def log_probs_of_each(
+        self, recordings: Iterable[Recording], progress: Progress | None = None
+    ) -> Iterator[list[tuple[Recording, Tensor]]]:
+        """The recordings in order, as many at a time as are complete after a batch, each with its log-probabilities
+        (T, V) as `log_probs` gives them. One with an `error` has only those that came before it."""
+        begun: deque[Recording] = deque()
+        pieces: dict[int, list[Tensor]] = {}  # by the identity of the recording
 
-        for window in self._plan.windows(recording, heard):
-            pool.append(window)
-            if sum(len(one.samples) for one in pool) >= self._batch_samples:
-                recognise()
-        recognise()
-        return torch.cat(pieces), heard.count / self._plan.times.sampling_rate
+        def each() -> Iterator[Recording]:
+            for recording in recordings:
+                begun.append(recording)
+                pieces[id(recording)] = [torch.zeros(0, len(self._greedy.speller.vocabulary))]
+                yield recording
+
+        for heard in chain(self.listener.hear(each(), progress), [Pieces[Recording]([], True)]):
+            for recording, piece in heard.of:
+                pieces[id(recording)].append(piece)
+            complete = []
+            while begun and begun[0].complete:
+                recording = begun.popleft()
+                complete.append((recording, torch.cat(pieces.pop(id(recording)))))
+            yield complete
 
     def _transcripts(
         self,
@@ -225,127 +212,94 @@ class Transcriber:
         if timestamps not in ("word", "char", None):
             raise ValueError(f"timestamps={timestamps!r}: must be 'word', 'char' or None")
         unfinished: deque[_Recording] = deque()
-        pool: list[tuple[_Recording, Window]] = []
-        pooled = 0
-        for recording, window in self._read(inputs, unfinished, keeper):
-            pool.append((recording, window))
-            pooled += len(window.samples)
-            if pooled >= _BATCHES_AHEAD * self._batch_samples:
-                self._recognise(pool, unfinished, progress, keeper)
-                pool, pooled = [], 0
+
+        def begun() -> Iterator[_Recording]:
+            for audio in inputs:
+                parts = [] if keeper is None else keeper.parts_of(audio.name)
+                unfinished.append(_Recording(audio, parts, self._greedy.speller))
+                yield unfinished[-1]
+
+        ready: list[tuple[_Recording, Segment]] = []
+        for pieces in self.listener.hear(begun(), progress):
+            ready += self._full_segments(pieces.of)
+            if pieces.is_last or _decodes_every_batch(self.model.device):
+                self._decode([*ready, *_last_segments(unfinished)], keeper)
+                ready = []
                 yield from self._finished(unfinished, timestamps)
-        self._recognise(pool, unfinished, progress, keeper)
+        self._decode([*ready, *_last_segments(unfinished)], keeper)
         yield from self._finished(unfinished, timestamps)
 
-    def _read(
-        self, inputs: Iterable[AudioInput], unfinished: deque[_Recording], keeper: Keeper | None
-    ) -> Iterator[tuple[_Recording, Window]]:
-        """The windows of all inputs one after the other; each recording is put into `unfinished` as it begins."""
-        speller = self._greedy.speller
-        begun = ((audio, Moments()) for audio in inputs)
-        read = read_ahead(begun, lambda pair: self._plan.windows(*pair), _RECORDINGS_AT_ONCE, _WINDOWS_AHEAD)
-        for (audio, heard), windows in read:
-            parts = [] if keeper is None else keeper.parts_of(audio.name)
-            done = parts[-1].end if parts else 0
-            recording = _Recording(audio, WaitingFrames(speller.blank, speller.delimiter, done), heard)
-            recording.segments = [(self._seconds(part.offset), part.found) for part in parts]
-            unfinished.append(recording)
-            try:
-                for window in from_frame(done, windows):
-                    yield recording, window
-            except (ValueError, OSError) as error:
-                recording.error = error
-            recording.read = True
-
-    def _recognise(
-        self,
-        pool: list[tuple[_Recording, Window]],
-        unfinished: Iterable[_Recording],
-        progress: Progress | None,
-        keeper: Keeper | None,
-    ) -> None:
-        """Run the model on the windows, and the decoder on the segments that are then complete."""
-        windows = [window for _, window in pool]
-        found: list[Tensor] = [torch.empty(0)] * len(pool)
-        for batch in batches(windows, self._batch_samples):
-            for number, log_probs in zip(batch, self._log_probs([windows[n] for n in batch]), strict=True):
-                found[number] = log_probs
-            if progress is not None:
-                kept = sum(windows[number].last - windows[number].first for number in batch)
-                progress(kept * self._plan.times.stride / self._plan.times.sampling_rate)
-        ready: list[tuple[_Recording, Segment]] = []
-        for (recording, _), log_probs in zip(pool, found, strict=True):
+    def _full_segments(self, pieces: list[tuple[_Recording, Tensor]]) -> Iterator[tuple[_Recording, Segment]]:
+        """Give each recording its frames; what may then be decoded, though more of the recording follows."""
+        for recording, log_probs in pieces:
             if log_probs.isnan().any():
                 recording.error = ValueError(f"{recording.audio.name}: the model's output is NaN")
             if recording.error is None:
-                ready += ((recording, segment) for segment in recording.waiting.add(log_probs))
-        for recording in unfinished:
-            if recording.read and recording.error is None:
-                ready += ((recording, segment) for segment in recording.waiting.rest())
-        self._decode(ready, keeper)
-
-    @torch.inference_mode()
-    def _log_probs(self, windows: list[Window]) -> list[Tensor]:
-        """Log-probabilities (T, V) of the frames that each window keeps, float32 on the CPU."""
-        device, lengths = self.model.device, [len(window.samples) for window in windows]
-        samples = torch.empty(len(windows), max(lengths), pin_memory=device.type == "cuda")  # (B, S)
-        for row, length, window in zip(samples, lengths, windows, strict=True):
-            row[:length] = torch.from_numpy(np.ascontiguousarray(window.samples))
-            row[length:] = 0.0
-        values = samples.to(device, non_blocking=True).to(self.model.dtype)  # 32 bits travel, and are cut there
-        mask = frames_within(torch.tensor(lengths, device=device), max(lengths))
-        logits = self.model(values, attention_mask=mask).logits  # (B, T, V)
-        log_probs = logits.float().log_softmax(-1).cpu()
-        return [row[window.first : window.last].clone() for row, window in zip(log_probs, windows, strict=True)]
+                for segment in recording.undecoded.add(log_probs):
+                    yield recording, segment
 
     def _decode(self, ready: list[tuple[_Recording, Segment]], keeper: Keeper | None) -> None:
         """Decode segments of similar length side by side, and give each recording its own, in order."""
-        search = self._greedy.greedy if self.decoder is None else self.decoder.decode
         order = sorted(range(len(ready)), key=lambda number: len(ready[number][1].log_probs))
         found: list[Hypothesis] = [Hypothesis("", 0.0)] * len(ready)
-        for start in range(0, len(order), _SEGMENTS_AT_ONCE):
-            numbers = order[start : start + _SEGMENTS_AT_ONCE]
+        while order:
+            longest = ready[order[-1]][1].log_probs
+            device, at_once = self._decoding_of(longest)
+            numbers, order = order[-at_once:], order[:-at_once]
             frames = [ready[number][1].log_probs for number in numbers]
-            padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)  # (B, T, V)
-            for number, hypotheses in zip(numbers, search(padded, [len(rows) for rows in frames]), strict=True):
+            with torch.cuda.stream(stream_beside(device)):  # of None: nothing
+                padded = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True).to(device)  # (B, T, V)
+                search = self._greedy.greedy if self.decoder is None else self.decoder.decode
+                answers = search(padded, [len(rows) for rows in frames])
+            for number, hypotheses in zip(numbers, answers, strict=True):
                 found[number] = hypotheses[0]
         for (recording, segment), hypothesis in zip(ready, found, strict=True):
-            recording.segments.append((self._seconds(segment.offset), hypothesis))
+            recording.parts.append(Part(segment.offset, len(segment.log_probs), hypothesis))
             if keeper is not None:
-                keeper.keep(recording.audio.name, Part(segment.offset, len(segment.log_probs), hypothesis))
+                keeper.keep(recording.audio.name, recording.parts[-1])
+
+    def _decoding_of(self, longest: Tensor) -> tuple[torch.device, int]:
+        """Where segments are decoded of which the longest is (T, V), and how many at once."""
+        if self.decoder is not None and self.decoder.is_one_kernel_on(self.model.device):
+            return self.model.device, max(1, min(_MOST_SEGMENTS_AT_ONCE, _MOST_CELLS // longest.numel()))
+        return torch.device("cpu"), _SEGMENTS_AT_ONCE
 
     def _seconds(self, frames: int) -> float:
         """The time in the recording at which the frame with this number begins."""
-        return frames * self._plan.times.stride / self._plan.times.sampling_rate
+        return frames * self.frame_times.stride / self.frame_times.sampling_rate
 
     def _finished(
         self, unfinished: deque[_Recording], timestamps: Timestamps
     ) -> Iterator[tuple[Transcript, Exception | None]]:
         """Take the recordings from the front of the queue of which nothing is left to do."""
-        while unfinished and unfinished[0].read:
+        while unfinished and unfinished[0].complete:
             recording = unfinished.popleft()
-            name, duration = recording.audio.name, recording.heard.count / self._plan.times.sampling_rate
+            name, duration = recording.audio.name, recording.seconds(self.frame_times.sampling_rate)
             if recording.error is not None:
                 yield Transcript(name, error=_reason(recording)), recording.error
                 continue
-            yield self._joined(name, recording.segments, duration, timestamps), None
+            yield self._joined(name, recording.parts, duration, timestamps), None
 
-    def _joined(
-        self, name: str, segments: Sequence[tuple[float, Hypothesis]], duration: float, timestamps: Timestamps
-    ) -> Transcript:
+    def _joined(self, name: str, parts: Sequence[Part], duration: float, timestamps: Timestamps) -> Transcript:
         tokenizer = self.processor.tokenizer
         spaced = self._greedy.speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
         lower_case = getattr(tokenizer, "do_lower_case", False)
+        segments = [(self._seconds(part.offset), part.found) for part in parts]
         return join_segments(name, segments, duration, timestamps, " " if spaced else "", lower_case)
 
 
-def seconds_in_a_batch(device: torch.device) -> float:
-    """How much audio a batch has on this device, unless the caller says it."""
-    seconds = _BATCH_SECONDS.get(device.type, _BATCH_SECONDS_ELSEWHERE)
-    if device.type != "cuda":
-        return seconds
-    memory = torch.cuda.get_device_properties(device).total_memory / 2**30
-    return max(seconds, min(_SECONDS_A_GIB * memory, _MOST_SECONDS))
+def _decodes_every_batch(device: torch.device) -> bool:
+    """Whether segments are decoded while the device computes the next batch. A CPU computes nothing meanwhile, and
+    decodes few segments in hardly less time than many: there they wait until a few batches are done."""
+    return device.type != "cpu"
+
+
+def _last_segments(unfinished: Iterable[_Recording]) -> Iterator[tuple[_Recording, Segment]]:
+    """What is left to decode of recordings of which nothing more comes."""
+    for recording in unfinished:
+        if recording.complete and recording.error is None:
+            for segment in recording.undecoded.rest():
+                yield recording, segment
 
 
 def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDecoder:
@@ -370,7 +324,7 @@ def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDe
     )
 
 
-def _reason(recording: _Recording) -> str:
+def _reason(recording: Heard) -> str:
     """The error of a recording as a sentence that names the recording."""
     text, name = str(recording.error), recording.audio.name
     return text if name in text else f"{name}: {text}"

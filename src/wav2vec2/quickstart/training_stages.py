@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from wav2vec2.configuration import Wav2Vec2Config, presets
+from wav2vec2.files.shipped_checkpoints import checkpoint
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.quickstart.manifest_files import LONGEST, SHORTEST, Corpus
 from wav2vec2.training.settings.run_config import (
@@ -35,7 +36,7 @@ from wav2vec2.training.settings.run_config import (
 from wav2vec2.training.settings.run_sections import DataSection
 from wav2vec2.training.starting import has_fast_bf16
 
-#: The model that everything starts from.
+#: The model that everything starts from; always the package's own, whatever folder is called so.
 CHECKPOINT = "small"
 
 #: What the shape of a model is, and what its weights are like before they have learned anything.
@@ -86,8 +87,10 @@ _WARM_UPS, _TIMED = 2, 5
 class TrainingSize:
     """How long the runs are."""
 
-    #: Updates of the pretraining that goes on.
-    pretraining_updates: int = 40
+    #: Updates of the pretraining that goes on. So few show how it is done and change little: of 40, 12 % of the masked
+    #: pieces are told before and after, and 60 small updates of fine-tuning then leave 60 and 79 % of the characters
+    #: wrong (two seeds), without it 62 and 85 %.
+    pretraining_updates: int = 20
     #: Seconds of audio in each of its updates.
     pretraining_seconds: float = 16.0
     #: Its highest learning rate: a tenth of what the checkpoint was trained with, of which an update had 75 times the
@@ -114,7 +117,7 @@ def pretraining_run(corpus: Corpus, output: Path, size: TrainingSize, seed: int)
     weights of its losses, the Gumbel temperature at which it ended."""
     updates = size.pretraining_updates
     return PretrainRun(
-        model=ModelSection(checkpoint=CHECKPOINT),
+        model=ModelSection(checkpoint=str(checkpoint(CHECKPOINT))),
         data=DataSection(
             train=[Source(str(corpus.audio), format="manifest")],
             min_seconds=1.0,
@@ -138,16 +141,16 @@ def pretraining_run(corpus: Corpus, output: Path, size: TrainingSize, seed: int)
     )
 
 
-def finetuning_run(corpus: Corpus, checkpoint: Path | None, output: Path, size: TrainingSize, seed: int) -> FinetuneRun:
+def finetuning_run(corpus: Corpus, start: Path | None, output: Path, size: TrainingSize, seed: int) -> FinetuneRun:
     """Learn to spell from the labelled part. Recordings with a letter that no other has are left out, and listed.
 
-    The convolutions of a checkpoint are held, as in the paper. Without a checkpoint, everything begins with random
-    weights and is trained.
+    `start` is the folder of a checkpoint, whose convolutions are held, as in the paper. Without one, everything begins
+    with random weights and is trained.
     """
-    if checkpoint is None:
+    if start is None:
         model = FinetuneModelSection(preset="base", config=same_shape() | _FINETUNING | {"feature_grad_mult": 1.0})
     else:
-        model = FinetuneModelSection(checkpoint=str(checkpoint), config=_FINETUNING | {"feature_grad_mult": 0.0})
+        model = FinetuneModelSection(checkpoint=str(start), config=_FINETUNING | {"feature_grad_mult": 0.0})
     updates = size.finetuning_updates
     return FinetuneRun(
         model=model,
@@ -179,7 +182,7 @@ def finetuning_run(corpus: Corpus, checkpoint: Path | None, output: Path, size: 
 
 def same_shape() -> dict[str, Any]:
     """What a fresh model needs to be of the checkpoint's shape."""
-    config = Wav2Vec2Config.from_pretrained(CHECKPOINT)
+    config = Wav2Vec2Config.from_pretrained(checkpoint(CHECKPOINT))
     return {name: list(value) if isinstance(value := getattr(config, name), tuple) else value for name in _SHAPE}
 
 

@@ -20,7 +20,13 @@ from wav2vec2.quickstart.recognition import (
 )
 from wav2vec2.quickstart.resumable_stages import ResumableStages, Say, StoppedError
 from wav2vec2.quickstart.spoken_corpus import CorpusSize, make_corpus
-from wav2vec2.quickstart.training_stages import TrainingSize, expected_minutes, finetuning_run, pretraining_run
+from wav2vec2.quickstart.training_stages import (
+    CHECKPOINT,
+    TrainingSize,
+    expected_minutes,
+    finetuning_run,
+    pretraining_run,
+)
 
 #: What the sizes are made for, in minutes on two cores.
 MINUTES = 6.0
@@ -127,9 +133,10 @@ class Quickstart:
         self._finished("pretraining")
         told = [line["accuracy"] for line in read_log(self.output / "pretraining") if line["kind"] == "training"]
         return [
-            f"`{run.model.checkpoint}`, which comes with wav2vec2, goes on for {run.run.updates} updates of "
+            f"`{CHECKPOINT}`, which comes with wav2vec2, goes on for {run.run.updates} updates of "
             f"{run.data.seconds_per_update:g} s without labels: the masked piece of sound is told from 100 others in "
-            f"{told[0]:.0%} of the cases at first, {told[-1]:.0%} at last (guessing: 1 %)"
+            f"{told[0]:.0%} of the cases at first, {told[-1]:.0%} at last (guessing: 1 %)",
+            "that is to see how it is done: it takes hours of audio, and of time, to change what the model knows",
         ]
 
     def finetune(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""`wav2vec2 quickstart`: the corpus it speaks, all stages in miniature, going on after a stop, own recordings."""
+"""`wav2vec2 quickstart`: all stages in miniature, going on after a stop, own recordings."""
 
 import os
 import signal
@@ -16,15 +16,13 @@ from typer.testing import CliRunner
 from wav2vec2 import CTCDecoder, Transcriber
 from wav2vec2.command_line.app import app
 from wav2vec2.evaluation.evaluation import Evaluation
-from wav2vec2.processing.audio_files import load_audio
-from wav2vec2.processing.manifests import Recording, read_manifest
+from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.quickstart import training_stages, whole_path
 from wav2vec2.quickstart.manifest_files import Corpus
 from wav2vec2.quickstart.own_recordings import RecordingsError, take_recordings
 from wav2vec2.quickstart.resumable_stages import StoppedError
-from wav2vec2.quickstart.sentences import PATTERNS, WORDS, draw_sentences, draw_words, vocabulary
-from wav2vec2.quickstart.speech_synthesis import recorded
-from wav2vec2.quickstart.spoken_corpus import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES, make_corpus
+from wav2vec2.quickstart.sentences import vocabulary
+from wav2vec2.quickstart.spoken_corpus import make_corpus
 from wav2vec2.quickstart.training_stages import TrainingSize
 from wav2vec2.quickstart.whole_path import Quickstart, Settings, SettingsError, quickstart
 from wav2vec2.training import starting
@@ -35,7 +33,16 @@ pytest.importorskip("espeakng_loader", reason="the extra `quickstart` is not ins
 pytestmark = pytest.mark.slow
 
 PARTS = ("labelled", "development", "test")
-STAGES = ["make_recordings", "pretrain", "finetune", "build_language_model", "measure", "transcribe", "write_card"]
+STAGES = [
+    "make_recordings",
+    "pretrain",
+    "finetune",
+    "train_from_scratch",
+    "build_language_model",
+    "measure",
+    "transcribe",
+    "write_card",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,7 +79,7 @@ class interrupted:  # noqa: N801 (reads as a sentence)
     def __init__(self, stage: str | None, worked: list[str]) -> None:
         self.stage, self.worked = stage, worked
         self.patches = [patch.object(Quickstart, name, self.watched(name)) for name in STAGES]
-        if stage in ("pretrain", "finetune"):
+        if stage in ("pretrain", "finetune", "train_from_scratch"):
             self.patches.append(patch.object(starting, "Updater", Interrupted))
 
     def watched(self, name: str) -> Any:
@@ -105,102 +112,6 @@ class Interrupted(Updater):
         return super().__call__(update, *rest)
 
 
-# --- the corpus ----------------------------------------------------------------------------------------------------
-
-
-def test_sentences_are_of_the_grammar_and_all_different() -> None:
-    drawn = draw_sentences(500, seed=3)
-    assert len(set(drawn)) == 500
-    assert {word for sentence in drawn for word in sentence.split()} <= vocabulary()
-    kinds = {kind: set(words.split()) for kind, words in WORDS.items()}
-    for sentence in drawn[:50]:
-        assert any(fits(sentence.split(), pattern.split(), kinds) for pattern in PATTERNS)
-    others = draw_sentences(500, seed=3, without=drawn)
-    assert not set(drawn) & set(others)
-    assert len(set(draw_words(40, seed=1))) == 40
-
-
-def fits(words: list[str], pattern: list[str], kinds: dict[str, set[str]]) -> bool:
-    return len(words) == len(pattern) and all(
-        word in (kinds[part.strip("<>")] if part.startswith("<") else {part})
-        for word, part in zip(words, pattern, strict=True)
-    )
-
-
-def test_words_are_plain_letters_of_one_kind_and_few_hundred() -> None:
-    assert 60 < len(vocabulary()) < 200
-    assert all(word.isascii() and word.isalpha() and word.islower() for word in vocabulary())
-    parts = {part for pattern in PATTERNS for part in pattern.split() if part.startswith("<")}
-    assert parts == {f"<{kind}>" for kind in WORDS}
-
-
-def test_held_out_voices_are_of_other_throats() -> None:
-    voices = [*TRAINING_VOICES, *DEVELOPMENT_VOICES, *TEST_VOICES]
-    assert len({voice.name for voice in voices}) == len(voices)
-    groups = [{one.throat for one in group} for group in (TRAINING_VOICES, DEVELOPMENT_VOICES, TEST_VOICES)]
-    assert len(set.union(*groups)) == sum(map(len, groups))
-
-
-def test_no_sentence_and_no_voice_of_the_test_is_trained_on(corpus: Corpus) -> None:
-    parts = {part: list(read_manifest(getattr(corpus, part))) for part in (*PARTS, "audio")}
-    for field in ("speaker", "transcript"):
-        groups = [{getattr(one, field) for one in parts[part]} for part in PARTS]
-        assert len(set.union(*groups)) == sum(map(len, groups))
-    assert {one.speaker for one in parts["audio"]} == {one.speaker for one in parts["labelled"]}
-    assert {one.path for one in parts["labelled"]} < {one.path for one in parts["audio"]}
-    assert all(not one.transcript for one in parts["audio"])
-    assert [len(parts[part]) for part in (*PARTS, "audio")] == [3 * (1 + 3), 2, 2 * 2, 3 * (1 + 4)]
-
-
-def test_files_are_what_their_manifest_says(corpus: Corpus) -> None:
-    assert len(recordings := list(read_manifest(corpus.audio))) > 1
-    for one in recordings:
-        about = soundfile.info(one.path)
-        assert (about.samplerate, about.channels, about.format) == (16000, 1, "FLAC")
-        assert one.duration == pytest.approx(about.duration, abs=1e-4)
-        samples = load_audio(one.path)
-        assert 0.012 < np.sqrt(np.mean(samples**2)) < 0.065 and np.abs(samples).max() < 1.0
-        edge = np.sqrt(np.mean(samples[:600] ** 2))
-        assert 0 < edge < 0.1 * np.sqrt(np.mean(samples**2)), "noise alone before the first word"
-
-
-def test_longer_sentences_take_longer_and_voices_differ(corpus: Corpus) -> None:
-    spoken = [one for part in PARTS for one in read_manifest(getattr(corpus, part))]
-    letters, seconds = zip(*((len(one.transcript or ""), one.duration or 0.0) for one in spoken), strict=True)
-    assert np.corrcoef(letters, seconds)[0, 1] > 0.9
-    first: dict[str | None, Recording] = {}
-    for one in spoken:
-        first.setdefault(one.speaker, one)
-    assert len(first) == 6
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_files_and_another_does_not(corpus: Corpus, tmp_path: Path) -> None:
-    make_corpus(tmp_path / "again", SIZE, seed=1)
-    names = sorted(path.relative_to(corpus.folder) for path in corpus.folder.rglob("*") if path.is_file())
-    assert len(names) == 4 + 3 * 5 + 2 + 4
-    for name in names:
-        assert (tmp_path / "again" / name).read_bytes() == (corpus.folder / name).read_bytes(), name
-    with patch.object(whole_path, "make_corpus", make_corpus):
-        make_corpus(tmp_path / "other", SIZE, seed=2)
-    texts = [
-        [one.transcript for one in read_manifest(Corpus(folder).test)] for folder in (corpus.folder, tmp_path / "other")
-    ]
-    assert not set(texts[0]) & set(texts[1])
-
-
-def test_noise_and_loudness_stay_within_their_limits() -> None:
-    tone = np.sin(np.arange(16000) * 0.05).astype(np.float32)
-    for seed in range(20):
-        made = recorded(tone, np.random.default_rng(seed))
-        silence = len(made) - len(tone)
-        assert 2 * 0.05 * 16000 - 2 <= silence <= 2 * 0.25 * 16000 + 2
-        loud = float(np.sqrt(np.mean(made**2) * len(made) / len(tone)))
-        assert 0.0145 < loud < 0.0625
-        below = 20 * np.log10(loud / np.std(made[: round(0.05 * 16000)]))
-        assert 24 < below < 41.5
-
-
 # --- the whole path ------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +125,12 @@ def test_a_stage_that_is_done_is_not_done_again(finished: tuple[Path, list[str],
 @pytest.mark.slow
 def test_trainings_went_on_from_their_checkpoints(finished: tuple[Path, list[str], list[str]]) -> None:
     output, _, _ = finished
-    for name, updates in (("pretraining", TRAINING.pretraining_updates), ("finetuning", TRAINING.finetuning_updates)):
+    spelling = TRAINING.finetuning_updates
+    for name, updates in (
+        ("pretraining", TRAINING.pretraining_updates),
+        ("finetuning", spelling),
+        ("scratch", spelling),
+    ):
         lines = read_log(output / name)
         assert [line["kind"] for line in lines].count("resume") == 1
         assert max(line.get("update", 0) for line in lines) == updates
@@ -250,8 +166,14 @@ def test_card_and_words_on_the_screen_have_the_figures_of_the_evaluation(
     for one in found.decodings:
         assert f"**{100 * one.wer.rate:.2f}**" in card
         assert f"WER {one.wer.rate:.1%}" in text
+    beside = Evaluation.from_json((output / "evaluation" / "scratch" / "evaluation.json").read_text(encoding="utf-8"))
+    assert [one.name for one in beside.decodings] == ["greedy"] and beside.utterances == 4
+    assert f"from random weights, greedy: WER {beside.decodings[0].wer.rate:.1%}" in text
+    assert f"from random weights give {100 * beside.decodings[0].wer.rate:.1f} % of word errors" in card
+    assert beside.model.parameters == found.model.parameters > 14e6
     assert "report_pretraining.png" in card and "Synthetic voices alone" in card
-    assert f"for {TRAINING.pretraining_updates} updates of 8 s" in card
+    assert "`small`, the pretrained model that comes with wav2vec2" in card and "license: cc-by-sa-4.0" in card
+    assert f"pretrained on for {TRAINING.pretraining_updates} updates of 8 s" in card
     assert str(output) not in card
 
 
@@ -397,4 +319,4 @@ def test_it_says_first_how_long_it_will_take(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_step_that_is_timed_takes_longer_with_more_audio() -> None:
-    assert 0 < training_stages.seconds_of_a_step(1.0) < training_stages.seconds_of_a_step(32.0)
+    assert 0 < training_stages.seconds_of_a_step(1.0) < training_stages.seconds_of_a_step(8.0)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
     from wav2vec2.alignment.forced_alignment import align as align
     from wav2vec2.configuration import Wav2Vec2Config as Wav2Vec2Config
     from wav2vec2.decoding.ctc_decoder import CTCDecoder as CTCDecoder
+    from wav2vec2.files.shipped_checkpoints import checkpoint as checkpoint
     from wav2vec2.inference.auto_classes import register as register
     from wav2vec2.inference.transcriber import Transcriber as Transcriber
     from wav2vec2.inference.transcript import Transcript as Transcript
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
 __version__ = "0.1.0"
 
 _MODULES = {
+    "files.shipped_checkpoints": ("checkpoint",),
     "configuration": ("Wav2Vec2Config",),
     "modeling": (
         "CheckpointError",

@@ -34,7 +34,7 @@ def told(command: str, stopped: str = "stopped", errors: tuple[type[Exception], 
         typer.echo(f"{command}: {stopped}", err=True)
         raise typer.Exit(STOPPED) from stop
     except errors as error:
-        typer.echo(f"{command}: {error}", err=True)
+        typer.echo("\n".join([f"{command}: {error}", *getattr(error, "__notes__", [])]), err=True)
         raise typer.Exit(1) from error
 
 

@@ -6,12 +6,14 @@ of ours loads there. Fields that only this package has come last; they are neutr
 """
 
 import math
+import os
 from dataclasses import fields
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
 
 from wav2vec2.configuration.validation import problems_of
+from wav2vec2.files.shipped_checkpoints import known_names_told, located
 
 
 class Wav2Vec2Config(PreTrainedConfig):
@@ -191,6 +193,18 @@ class Wav2Vec2Config(PreTrainedConfig):
         self.output_hidden_size = self.output_hidden_size or self.hidden_size
         super().__post_init__(**kwargs)
         self.check(of_a_model=False)
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As in stock Transformers, which asks for every `config.json` here; short names of models that come with the
+        package are known too, and told where a name is not."""
+        with known_names_told(pretrained_model_name_or_path):
+            found: tuple[dict[str, Any], dict[str, Any]] = super().get_config_dict(
+                located(pretrained_model_name_or_path), **kwargs
+            )
+        return found
 
     def check(self, of_a_model: bool = True) -> None:
         """Raise one `ValueError` that names every field that cannot work, its value and what would be right."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wav2vec2.files.shipped_checkpoints import known_names_told
+
 #: Options of `from_pretrained` that say where files come from.
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -22,5 +24,6 @@ def local_path(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any]
     """Where a file of the folder or repository `source` is on this machine, fetched if need be; None if it has none."""
     from transformers.utils import cached_file
 
-    found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub)
+    with known_names_told(source):
+        found = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False, **hub)
     return None if found is None else Path(found)

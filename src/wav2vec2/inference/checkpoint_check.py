@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from wav2vec2.files.shipped_checkpoints import comes_with_the_package, known_names
 from wav2vec2.processing.tokenizer_files import CONFIG_FILE, VOCABULARY_FILE, find_file, read_json
 
 #: Seconds that the Hub has to answer the first request.
@@ -23,7 +24,7 @@ def reach(name: str | Path) -> dict[str, Any]:
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if Path(name).exists() or Path(name).is_absolute() or str(name).startswith("."):
+    if Path(name).exists() or Path(name).is_absolute() or str(name).startswith(".") or comes_with_the_package(name):
         return {}
     reason = "it is switched off by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else _unreachable(str(name))
     if reason is None:
@@ -32,7 +33,7 @@ def reach(name: str | Path) -> dict[str, Any]:
         return {"local_files_only": True}
     raise ConnectionError(
         f"{name}: no such folder here, it is not in the cache {constants.HF_HUB_CACHE}, and the Hub cannot be reached "
-        f"({reason}). Fetch it where there is a network, and give the folder"
+        f"({reason}). Fetch it where there is a network, and give the folder{known_names(name)}"
     )
 
 

@@ -9,6 +9,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import Length, output_length
+from wav2vec2.files.shipped_checkpoints import located
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, frames_within
 from wav2vec2.modeling.initialization import initialize
 from wav2vec2.modeling.input_checks import check_waveforms
@@ -43,14 +44,16 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Source, *model_args: Any, **kwargs: Any) -> Any:
-        """As in stock Transformers. Raises `CheckpointError` for a damaged file and for a tensor that is missing or
-        misshapen; logs the parts that start afresh and the tensors that this model does not use."""
+        """As in stock Transformers, and by the short name of a model that comes with the package. Raises
+        `CheckpointError` for a damaged file and for a tensor that is missing or misshapen; logs the parts that start
+        afresh and the tensors that this model does not use."""
         if model_args:
             raise TypeError("from_pretrained takes keywords after the name")
         with_info = kwargs.pop("output_loading_info", False)
         if kwargs.get("config") is not None and not isinstance(kwargs["config"], str):
             kwargs["config"] = with_own_fields(kwargs["config"])
-        model, info = load_checked(super().from_pretrained, pretrained_model_name_or_path, cls.fresh_parts, **kwargs)
+        source = located(pretrained_model_name_or_path)
+        model, info = load_checked(super().from_pretrained, source, cls.fresh_parts, **kwargs)
         return (model, info) if with_info else model
 
     def get_input_embeddings(self) -> None:

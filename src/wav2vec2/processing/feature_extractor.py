@@ -4,6 +4,7 @@ Shapes: B clips, S samples of the longest.
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import BatchFeature
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType
 
+from wav2vec2.files.shipped_checkpoints import known_names_told, located
 from wav2vec2.processing.waveforms import as_array, as_waveform, normalised
 
 logger = logging.getLogger("wav2vec2")
@@ -58,6 +60,17 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.return_attention_mask = return_attention_mask
         self.do_normalize = do_normalize
+
+    @classmethod
+    def get_feature_extractor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As in stock Transformers; also by the short name of a model that comes with the package."""
+        with known_names_told(pretrained_model_name_or_path):
+            found: tuple[dict[str, Any], dict[str, Any]] = super().get_feature_extractor_dict(
+                located(pretrained_model_name_or_path), **kwargs
+            )
+        return found
 
     def __call__(
         self,

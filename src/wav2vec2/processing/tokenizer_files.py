@@ -14,6 +14,7 @@ from typing import Any
 
 from wav2vec2.files.hub_files import HUB_OPTIONS, hub_options, local_path
 from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.files.shipped_checkpoints import located
 from wav2vec2.processing.vocabulary import check_tokens
 
 #: What the Auto classes and pipelines of stock Transformers add to the options of `from_pretrained`.
@@ -57,6 +58,7 @@ def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 def find_file(source: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
     """Where the file is on this machine: in the folder `source`, or fetched from the Hub; None when there is none."""
+    source = located(source)
     folder = Path(source)
     if folder.is_dir():
         subfolder = Path(hub.get("subfolder") or "")

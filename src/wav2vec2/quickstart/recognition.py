@@ -26,6 +26,9 @@ _ORDER = 3
 #: Texts that beam search keeps: fewer than elsewhere, for time.
 _BEAM = 32
 
+#: The folder of the model that begins with random weights, and of what it was measured at.
+SCRATCH = "scratch"
+
 #: Punctuation is never written by the model, so it is not counted against it.
 _NORMALISER = "basic"
 
@@ -78,14 +81,34 @@ def build_language_model(trained: Path, corpus: Corpus, model: Path) -> list[str
     ]
 
 
-def measure(model: Path, corpus: Corpus, data: DataDescription, output: Path) -> list[str]:
-    """Evaluate greedy search and beam search on the test set."""
+def measure(model: Path, scratch: Path, corpus: Corpus, data: DataDescription, output: Path) -> list[str]:
+    """Evaluate greedy search and beam search on the test set, and greedy search of the model from scratch."""
+    found = _evaluated(model, corpus, data, output)
+    return [*evaluation_lines(found), *_beside_scratch(found, _evaluated(scratch, corpus, data, output / SCRATCH))]
+
+
+def _evaluated(model: Path, corpus: Corpus, data: DataDescription, output: Path) -> Evaluation:
+    """What a model does on the test set, kept in `output`."""
     transcriber = Transcriber.from_pretrained(model, device="cpu")
     names = DataNames(data.name, None, "test", data.revision)
     setup = Setup(_NORMALISER, names=names, language_model=f"{_ORDER}-grams of the training texts")
     evaluated = evaluate_manifest(transcriber, evaluated_model(str(model), transcriber), corpus.test, setup)
     save_evaluation(evaluated, output)
-    return evaluation_lines(evaluated.evaluation)
+    return evaluated.evaluation
+
+
+def _beside_scratch(pretrained: Evaluation, scratch: Evaluation) -> list[str]:
+    """What pretraining is worth: both models with the same labels, greedy, on the same recordings."""
+    ours, theirs = pretrained.decodings[0], scratch.decodings[0]
+    lines = [
+        f"the same labels, shape and updates from random weights, greedy: WER {theirs.wer.rate:.1%}, "
+        f"CER {theirs.cer.rate:.1%}"
+    ]
+    if theirs.wer.rate:
+        change = 1 - ours.wer.rate / theirs.wer.rate
+        told = f"{change:.0%} fewer" if change > 0 else f"{-change:.0%} more" if change < 0 else "as many"
+        lines.append(f"so the pretrained model makes {told} word errors than the one from scratch")
+    return lines
 
 
 def evaluation_lines(found: Evaluation) -> list[str]:
@@ -134,18 +157,23 @@ def write_model_card(model: Path, data: DataDescription, evaluation: Path, runs:
         if (folder / "report.png").is_file():
             shutil.copyfile(folder / "report.png", model / f"report_{name}.png")
     shutil.copyfile(evaluation / "evaluation.json", model / "evaluation.json")
+    beside = Evaluation.from_json((evaluation / SCRATCH / "evaluation.json").read_text(encoding="utf-8")).decodings[0]
     facts = facts_of_log(runs["finetuning"] / FILE_NAME)
     before = facts_of_log(runs["pretraining"] / FILE_NAME)
     facts["model"] = (
-        f"a model pretrained for {before['updates']} updates of {before['seconds_per_update']:g} s on "
-        f"{60 * before['hours']:.1f} minutes of audio without labels"
+        f"`{before['model']}`, the pretrained model that comes with wav2vec2, pretrained on for {before['updates']} "
+        f"updates of {before['seconds_per_update']:g} s on {60 * before['hours']:.1f} minutes of audio without labels"
     )
     facts["data"] = data.sentence
     card = CardFacts(
         license=data.licence,
         languages=data.languages,
         title="wav2vec2-quickstart",
-        limitations=data.limitations,
+        limitations=(
+            *data.limitations,
+            "What pretraining was worth here: the same labels, shape and updates from random weights give "
+            f"{100 * beside.wer.rate:.1f} % of word errors, greedy.",
+        ),
         tags=("quickstart",),
     )
     write_card(model, card, measured, facts)

@@ -86,11 +86,11 @@ class CorpusSize:
     """How much each voice says."""
 
     #: Sentences of a training voice.
-    training: int = 20
+    training: int = 12
     #: How many of those come with their text.
-    labelled: int = 10
+    labelled: int = 2
     #: Single words that a training voice says before them, with their text.
-    words: int = 6
+    words: int = 1
     #: Sentences of a voice that is chosen by.
     development: int = 16
     #: Sentences of a voice that is measured on.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.files.shipped_checkpoints import comes_with_the_package, known_names, located
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
@@ -35,11 +36,12 @@ LAYOUT = (
 
 
 def require_checkpoint(model: ModelSection) -> None:
-    """A `CheckpointError` if `model.checkpoint` is neither a folder with a model nor a name on the Hub, or if
-    `model.config` does not go with it. Of the Hub only the configuration is fetched."""
+    """A `CheckpointError` if `model.checkpoint` is neither a folder with a model, nor the short name of one that comes
+    with the package, nor a name on the Hub, or if `model.config` does not go with it. Of the Hub only the configuration
+    is fetched."""
     if model.checkpoint is None:
         return
-    place, said = Path(model.checkpoint), f"model.checkpoint={model.checkpoint}"
+    place, said = Path(located(model.checkpoint)), f"model.checkpoint={model.checkpoint}"
     if place.is_dir():
         _require_model_folder(place, said)
     elif place.exists():
@@ -51,7 +53,7 @@ def require_checkpoint(model: ModelSection) -> None:
     except OSError as error:
         if place.is_dir():
             raise
-        told = " ".join(str(error).split())
+        told = " ".join(str(error).split()) + known_names(model.checkpoint)
         raise CheckpointError(
             f"{said}: no such folder, and as a name on the Hub it cannot be loaded: {told}"
         ) from error
@@ -87,6 +89,8 @@ def make_model(
         else:
             model, missing = _under_another_head(kind, section.checkpoint, head, options)
     notes = layout_notes(section, model.config)
+    if comes_with_the_package(section.checkpoint):
+        notes.append(f"model.checkpoint={section.checkpoint}: the model that comes with wav2vec2")
     if model.config.feature_grad_mult == 0:
         model.freeze_feature_encoder()
         notes.append("the convolutional encoder is not trained")

@@ -56,7 +56,7 @@ class ModelSection:
 
     #: A function of `wav2vec2.configuration.presets`, as "base": a model with fresh weights.
     preset: str | None = None
-    #: Folder or Hub name of a checkpoint to start from.
+    #: Folder or Hub name of a checkpoint to start from, or "small", the model that comes with the package.
     checkpoint: str | None = None
     #: Fields of `Wav2Vec2Config` that replace those of the preset or the checkpoint.
     config: dict[str, Any] = field(default_factory=dict)

@@ -13,6 +13,7 @@ Shapes: T frames of a clip, C channels.
 """
 
 import tempfile
+import weakref
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -90,6 +91,7 @@ class DiskStore:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115 (it is read from later)
+                weakref.finalize(self, self._file.close)
             self._file.seek(self._end)
             written = self._file.write(_bytes_of(features.features))
         except OSError:

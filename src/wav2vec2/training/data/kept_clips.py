@@ -9,6 +9,7 @@ matter when a worker learns of it.
 import mmap
 import os
 import tempfile
+import weakref
 from multiprocessing import reduction
 from typing import Any
 
@@ -21,6 +22,7 @@ class KeptClips:
 
     def __init__(self, clips: int) -> None:
         self._file = tempfile.TemporaryFile(prefix="wav2vec2-")  # noqa: SIM115 (it lives as long as this)
+        weakref.finalize(self, self._file.close)
         self._file.truncate(4 * max(1, clips))
         self._lengths = _mapped(self._file.fileno())
 

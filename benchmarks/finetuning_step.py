@@ -58,7 +58,7 @@ from wav2vec2.training.settings.run_config import (
     TuningSection,
 )
 from wav2vec2.training.starting import make_accelerator
-from wav2vec2.training.tasks.ctc_task import CTCTask
+from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tasks.task import Inputs, inputs_of
 from wav2vec2.training.transformers_trainer import CTCCollator
 from wav2vec2.training.update_step import Updater
@@ -92,6 +92,7 @@ class Setting(SimpleNamespace):
     rounds: int
     attention: str | None
     shape: Path | None
+    held: bool
 
     def config(self) -> wav2vec2.Wav2Vec2Config:
         """The preset's, or that of a checkpoint, with a head for letters."""
@@ -125,6 +126,8 @@ def models(setting: Setting) -> tuple[Any, Any]:
     theirs.load_state_dict(ours.state_dict())
     for model in (ours, theirs):
         model.freeze_feature_encoder()
+    if setting.held:
+        theirs.freeze_base_model()
     if setting.attention is not None:
         ours.set_attn_implementation(setting.attention)
     return ours, theirs
@@ -188,7 +191,8 @@ def compare(setting: Setting, dtype: str, output: Path, clock: Callable[[], floa
     AcceleratorState._reset_state(True)  # which is one for the whole process, and keeps the precision
     ours, theirs = models(setting)
     own = processor()
-    task = CTCTask(ours.config, own.feature_extractor, own.tokenizer, setting.seed)
+    stages = Stages(freeze_updates=setting.rounds + 2 if setting.held else 0)
+    task = CTCTask(ours.config, own.feature_extractor, own.tokenizer, setting.seed, stages)
     accelerator = make_accelerator(dtype)
     wrapped, optimizer = accelerator.prepare(ours, make_optimizer(ours, FinetuneOptimizerSection()))
     updater = Updater(accelerator, wrapped, optimizer, task, setting.seed, 1.0)
@@ -356,6 +360,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shape", type=Path, help="a checkpoint whose configuration stands for the preset's")
+    parser.add_argument("--held", action="store_true", help="train the head alone (tuning.freeze_updates)")
     parser.add_argument("--processor-seconds", action="store_true", help="not those of the clock on the wall")
     parser.add_argument("--attention", help="ours: sdpa or eager (run.attention); by default its own choice")
     parser.add_argument("--seed", type=int, default=0)
@@ -375,6 +380,7 @@ def main() -> None:
         rounds=options.rounds,
         attention=options.attention,
         shape=options.shape,
+        held=options.held,
     )
     clock = time.process_time if options.processor_seconds else time.perf_counter
     report: dict[str, Any] = {"setting": vars(setting) | {"shape": str(setting.shape)}, "machine": machine()}

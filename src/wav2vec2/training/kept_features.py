@@ -1,7 +1,8 @@
 """Fine-tuning that computes the convolutions of a clip once.
 
 Where the convolutions are held, as in the paper, their output of a clip is always the same. It is kept the first time,
-and from then on the clip is neither read nor convolved: that is over half of the work of an update of base on a CPU.
+and from then on the clip is neither read nor convolved. Of the operations of an update of base, which goes through the
+convolutions forwards alone, these are 14 %, and 33 % while only the head is trained.
 
 So that a result does not depend on what happens to be kept, a clip's features are a function of the clip alone, to the
 last bit: every clip goes through the convolutions by itself, padded to a length that follows from its own, and is

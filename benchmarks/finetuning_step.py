@@ -4,9 +4,10 @@
     python benchmarks/finetuning_step.py --learn FSDD WORK            # tiny on digit strings: error rates
 
 Seconds: both models have the same weights, data, masks' probabilities, dropouts and optimizer; the convolutional
-encoder is frozen. After every update of Trainer's comes one of ours, so that both meet the same machine; medians and
-ratios are given, with the machine's own matrix product beside them. An update is forward, backward, clipping and the
-optimizer's step.
+encoder is frozen. After every update of Trainer's come one of ours, and one that goes on from kept features
+(tuning.keep_features=memory), so that all meet the same machine; medians and ratios are given, with the machine's own
+matrix product beside them. An update is forward, backward, clipping and the optimizer's step. On a machine that others
+use too, --processor-seconds counts what the process itself has had of one (OMP_NUM_THREADS=1).
 
 Learning: both start from the same random weights of `tiny` (or --checkpoint) and get the same strings, as many updates
 of as much audio, the same learning rates and the same seed. Each is then judged by the greedy texts of its own model on
@@ -19,6 +20,8 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +38,12 @@ from wav2vec2.configuration import presets
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.processing.manifests import read_manifest
 from wav2vec2.training.data.audio_clips import LoadedClip
+from wav2vec2.training.data.division import AS_THE_CLIPS
+from wav2vec2.training.data.feature_stores import MemoryStore
+from wav2vec2.training.data.kept_clips import KeptClips
+from wav2vec2.training.data.micro_batches import Batch, ClipByClip, filled
 from wav2vec2.training.finetuning import finetune, start_head_afresh
+from wav2vec2.training.kept_features import KeptFeatures
 from wav2vec2.training.optimization import make_optimizer
 from wav2vec2.training.progress.throughput import matmul_peak, update_operations
 from wav2vec2.training.settings.run_config import (
@@ -50,8 +58,8 @@ from wav2vec2.training.settings.run_config import (
     TuningSection,
 )
 from wav2vec2.training.starting import make_accelerator
-from wav2vec2.training.tasks.ctc_task import CTCTask
-from wav2vec2.training.tasks.task import inputs_of
+from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
+from wav2vec2.training.tasks.task import Inputs, inputs_of
 from wav2vec2.training.transformers_trainer import CTCCollator
 from wav2vec2.training.update_step import Updater
 
@@ -83,10 +91,13 @@ class Setting(SimpleNamespace):
     seed: int
     rounds: int
     attention: str | None
+    shape: Path | None
+    held: bool
 
     def config(self) -> wav2vec2.Wav2Vec2Config:
-        """The preset's, with a head for letters."""
-        config: wav2vec2.Wav2Vec2Config = getattr(presets, self.preset)(
+        """The preset's, or that of a checkpoint, with a head for letters."""
+        made = partial(wav2vec2.Wav2Vec2Config.from_pretrained, self.shape) if self.shape else None
+        config: wav2vec2.Wav2Vec2Config = (made or getattr(presets, self.preset))(
             **FINETUNING, vocab_size=len(processor().tokenizer), pad_token_id=0
         )
         return config
@@ -96,7 +107,8 @@ class Setting(SimpleNamespace):
         generator = np.random.default_rng(self.seed)
         samples = generator.standard_normal((self.batch, int(self.seconds * 16000))).astype(np.float32)
         texts = ["".join(generator.choice(list(LETTERS), int(14 * self.seconds))) for _ in range(self.batch)]
-        return [LoadedClip(str(n), one, n, text) for n, (one, text) in enumerate(zip(samples, texts, strict=True))]
+        pairs = enumerate(zip(samples, texts, strict=True))
+        return [LoadedClip(str(n), one, n, text, number=n) for n, (one, text) in pairs]
 
 
 def processor() -> wav2vec2.Wav2Vec2Processor:
@@ -114,27 +126,30 @@ def models(setting: Setting) -> tuple[Any, Any]:
     theirs.load_state_dict(ours.state_dict())
     for model in (ours, theirs):
         model.freeze_feature_encoder()
+    if setting.held:
+        theirs.freeze_base_model()
     if setting.attention is not None:
         ours.set_attn_implementation(setting.attention)
     return ours, theirs
 
 
 class OurUpdates(TrainerCallback):  # type: ignore[misc]
-    """Times Trainer's updates, and after each takes and times one of ours."""
+    """Times Trainer's updates, and after each those of ours, which differ in what makes their inputs."""
 
-    def __init__(self, updater: Updater, inputs: dict[str, torch.Tensor]) -> None:
-        self.updater, self.inputs = updater, inputs
-        self.seconds: dict[str, list[float]] = {"stock": [], "ours": []}
+    def __init__(self, updater: Updater, sides: dict[str, Callable[[], Inputs]], clock: Callable[[], float]) -> None:
+        self.updater, self.sides, self.clock = updater, sides, clock
+        self.seconds: dict[str, list[float]] = {side: [] for side in ("stock", *sides)}
         self.began = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.began = time.perf_counter()
+        self.began = self.clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        middle = time.perf_counter()
-        self.updater(state.global_step, [self.inputs])()
-        self.seconds["stock"].append(middle - self.began)
-        self.seconds["ours"].append(time.perf_counter() - middle)
+        self.seconds["stock"].append(self.clock() - self.began)
+        for side, inputs in self.sides.items():
+            began = self.clock()
+            self.updater(state.global_step, [inputs()])()
+            self.seconds[side].append(self.clock() - began)
 
 
 def trainer_arguments(output: Path, updates: int, dtype: str, **more: Any) -> TrainingArguments:
@@ -162,17 +177,28 @@ def trainer_arguments(output: Path, updates: int, dtype: str, **more: Any) -> Tr
     return TrainingArguments(**(given | more))
 
 
-def compare(setting: Setting, dtype: str, output: Path) -> dict[str, Any]:
+def kept(updater: Updater, task: CTCTask, clips: list[LoadedClip]) -> Callable[[], Inputs]:
+    """What makes inputs of features that are in memory."""
+    facts = [clip.facts for clip in clips]
+    batch = Batch(0, 0, 1, ClipByClip(task.waveforms)(clips), facts, 0.0, shape=filled(AS_THE_CLIPS, facts))
+    keep = KeptFeatures(updater.bare, updater.accelerator, MemoryStore(2.0**40), KeptClips(len(clips)), print)
+    keep(batch)  # the first time
+    return lambda: task.with_targets(keep(batch).inputs, facts)
+
+
+def compare(setting: Setting, dtype: str, output: Path, clock: Callable[[], float]) -> dict[str, Any]:
     """Seconds per update of one precision."""
     AcceleratorState._reset_state(True)  # which is one for the whole process, and keeps the precision
     ours, theirs = models(setting)
     own = processor()
-    task = CTCTask(ours.config, own.feature_extractor, own.tokenizer, setting.seed)
+    stages = Stages(freeze_updates=setting.rounds + 2 if setting.held else 0)
+    task = CTCTask(ours.config, own.feature_extractor, own.tokenizer, setting.seed, stages)
     accelerator = make_accelerator(dtype)
     wrapped, optimizer = accelerator.prepare(ours, make_optimizer(ours, FinetuneOptimizerSection()))
     updater = Updater(accelerator, wrapped, optimizer, task, setting.seed, 1.0)
     clips = setting.clips()
-    interleaved = OurUpdates(updater, inputs_of(task, clips))
+    inputs = inputs_of(task, clips)
+    interleaved = OurUpdates(updater, {"ours": lambda: inputs, "kept": kept(updater, task, clips)}, clock)
     trainer = Trainer(
         model=theirs,
         args=trainer_arguments(output, setting.rounds + 1, dtype, per_device_train_batch_size=setting.batch),
@@ -187,6 +213,7 @@ def compare(setting: Setting, dtype: str, output: Path) -> dict[str, Any]:
     rate = update_operations(ours.config, lengths, trains_convolutions=False) / seconds["ours"]
     return seconds | {
         "ratio": seconds["stock"] / seconds["ours"],
+        "ratio, kept": seconds["stock"] / seconds["kept"],
         "matmul peak, TFLOP/s": peak / 1e12,
         "fraction of the peak": rate / peak,
     }
@@ -305,11 +332,11 @@ def learn(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Seconds per update as Markdown."""
     lines = [
-        "| precision | stock, s | ours, s | ratio | matmul peak, TFLOP/s | fraction of it |",
-        "|---|---|---|---|---|---|",
+        "| precision | stock, s | ours, s | kept, s | ratio | ratio, kept | matmul peak, TFLOP/s | fraction of it |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for dtype, row in results.items():
-        names = ("stock", "ours", "ratio", "matmul peak, TFLOP/s", "fraction of the peak")
+        names = ("stock", "ours", "kept", "ratio", "ratio, kept", "matmul peak, TFLOP/s", "fraction of the peak")
         lines.append(f"| {dtype} | " + " | ".join(f"{row[name]:.3g}" for name in names) + " |")
     return "\n".join(lines)
 
@@ -332,6 +359,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["bf16", "fp32"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shape", type=Path, help="a checkpoint whose configuration stands for the preset's")
+    parser.add_argument("--held", action="store_true", help="train the head alone (tuning.freeze_updates)")
+    parser.add_argument("--processor-seconds", action="store_true", help="not those of the clock on the wall")
     parser.add_argument("--attention", help="ours: sdpa or eager (run.attention); by default its own choice")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--learn", nargs=2, type=Path, metavar=("FSDD", "WORK"), help="compare error rates instead")
@@ -349,13 +379,16 @@ def main() -> None:
         seed=options.seed,
         rounds=options.rounds,
         attention=options.attention,
+        shape=options.shape,
+        held=options.held,
     )
-    report: dict[str, Any] = {"setting": vars(setting), "machine": machine()}
+    clock = time.process_time if options.processor_seconds else time.perf_counter
+    report: dict[str, Any] = {"setting": vars(setting) | {"shape": str(setting.shape)}, "machine": machine()}
     if options.learn:
         report["results"] = learn(setting, options)
         print(json.dumps(report, indent=2))
     else:
-        report["results"] = {dtype: compare(setting, dtype, options.work) for dtype in options.dtypes}
+        report["results"] = {dtype: compare(setting, dtype, options.work, clock) for dtype in options.dtypes}
         print(json.dumps(report["machine"]), table(report["results"]), sep="\n\n")
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -251,7 +251,9 @@ def test_an_unknown_tracker_is_refused_with_those_there_are(tmp_path: Path) -> N
 def test_the_fields_of_the_meter_are_timing_fields() -> None:
     from wav2vec2.training.progress.throughput import Meter
 
-    names = set(Meter(peak=1.0).figures())
+    meter = Meter(peak=1.0)
+    meter.count(clips=2, convolved=1)
+    names = set(meter.figures())
     assert names <= TIMING_FIELDS
     # the first line of a log holds the peak, and the loop counts the audio
     assert names | {"matmul_peak_tflops", "audio_seconds_per_second"} >= TIMING_FIELDS

@@ -101,6 +101,7 @@ TIMING_FIELDS = frozenset(
         "matmul_peak_tflops",
         "peak_fraction",
         "peak_memory_gib",
+        "kept_share",  # of a run that is resumed nothing is kept at first
     }
 )
 

@@ -13,7 +13,7 @@ from transformers import initialization as init
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
-from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+from wav2vec2.modeling.wav2vec2_model import Clips, Wav2Vec2Model
 
 
 class Heard(NamedTuple):
@@ -44,7 +44,7 @@ class Wav2Vec2Classifier(Wav2Vec2PreTrainedModel):
 
     def listen(
         self,
-        input_values: Tensor,
+        input_values: Clips,
         attention_mask: Tensor | None,
         output_hidden_states: bool | None,
         output_attentions: bool | None,

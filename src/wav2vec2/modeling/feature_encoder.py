@@ -101,9 +101,14 @@ class Wav2Vec2FeatureEncoder(nn.Module):
         if scale == 0.0:
             with torch.no_grad():
                 x = self.convolve(waveform, lengths)
-            return NoGradient.apply(x, *self.parameters())
+            return self.held(x)
         x = self.convolve(waveform, lengths)
         return x if scale == 1.0 else ScaleGradient.apply(x, scale)
+
+    def held(self, features: Tensor) -> Tensor:
+        """The convolutions' output (any shape), from which no gradient reaches them."""
+        output: Tensor = NoGradient.apply(features, *self.parameters())
+        return output
 
     def convolve(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
         """Waveform (B, S) -> features (B, C, T): all layers, one after the other."""

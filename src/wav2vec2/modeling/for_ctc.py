@@ -20,7 +20,7 @@ from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.loading import Source
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
-from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
+from wav2vec2.modeling.wav2vec2_model import Clips, Wav2Vec2Model
 
 #: The logit of a token that is ruled out, beside a blank of 0: its probability is 0 in every dtype, and half precision
 #: can still hold it.
@@ -58,7 +58,7 @@ class Wav2Vec2ForCTC(LanguageSwitch):
     @can_return_tuple
     def forward(
         self,
-        input_values: Tensor,
+        input_values: Clips,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
@@ -91,7 +91,8 @@ class Wav2Vec2ForCTC(LanguageSwitch):
         if labels is not None:
             rules = (config.ctc_loss_reduction, config.ctc_zero_infinity, config.ctc_drop_infeasible)
             loss, dropped = ctc_loss(logits, labels.to(logits.device), lengths, blank, *rules, num_items_in_batch)
-        if attention_mask is not None and not self.training and config.padding_invariant_norm:
+        may_be_padded = attention_mask is not None or not isinstance(input_values, Tensor)
+        if may_be_padded and not self.training and config.padding_invariant_norm:
             logits = blank_beyond(logits, lengths, blank)
         return Wav2Vec2CTCOutput(
             loss=loss,

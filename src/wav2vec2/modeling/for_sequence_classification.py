@@ -11,6 +11,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.classification import Wav2Vec2Classifier, sequence_loss
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.precision import full_precision
+from wav2vec2.modeling.wav2vec2_model import Clips
 
 
 class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
@@ -28,7 +29,7 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2Classifier):
     @can_return_tuple
     def forward(
         self,
-        input_values: Tensor,
+        input_values: Clips,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,

@@ -14,6 +14,7 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.classification import Wav2Vec2Classifier, cross_entropy
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.precision import full_precision
+from wav2vec2.modeling.wav2vec2_model import Clips
 
 
 class TDNNLayer(nn.Module):
@@ -96,7 +97,7 @@ class Wav2Vec2ForXVector(Wav2Vec2Classifier):
     @can_return_tuple
     def forward(
         self,
-        input_values: Tensor,
+        input_values: Clips,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,

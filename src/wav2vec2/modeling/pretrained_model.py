@@ -10,6 +10,7 @@ from transformers.modeling_utils import PreTrainedModel
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import Length, output_length
 from wav2vec2.files.shipped_checkpoints import located
+from wav2vec2.modeling.convolved_clips import ConvolvedClips
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, frames_within
 from wav2vec2.modeling.initialization import initialize
 from wav2vec2.modeling.input_checks import check_waveforms
@@ -78,8 +79,10 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         lengths = self._get_feat_extract_output_lengths(attention_mask.long().sum(-1), add_adapter)
         return frames_within(lengths, feature_vector_length)
 
-    def frame_lengths(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def frame_lengths(self, input_values: Tensor | ConvolvedClips, attention_mask: Tensor | None) -> Tensor:
         """How many real output frames each clip (B, S) has: (B,)."""
+        if isinstance(input_values, ConvolvedClips):
+            return self._get_feat_extract_output_lengths(input_values.lengths)
         check_waveforms(input_values, attention_mask)
         batch, samples = input_values.shape
         if attention_mask is None:

@@ -14,6 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
 from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
+from wav2vec2.modeling.convolved_clips import ConvolvedClips
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
 from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms, is_exported
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
@@ -47,6 +48,10 @@ class Frames(NamedTuple):
         return x if missing == 0 else F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing])
 
 
+#: A batch of clips before the convolutions, or behind them.
+Clips = Tensor | ConvolvedClips
+
+
 class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
     """Waveforms (B, S), 16 kHz -> context representations (B, T, H), one every 20 ms."""
 
@@ -69,7 +74,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_values: Tensor,
+        input_values: Clips,
         attention_mask: Tensor | None = None,
         mask_time_indices: Tensor | None = None,
         output_hidden_states: bool | None = None,
@@ -95,22 +100,30 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         """Whether the host may wait for what it reads of tensors such as this one, and run a batch in parts."""
         return not self.training and self.config.padding_invariant_norm and can_be_cut(like)
 
-    def by_length(self, waveforms: Tensor, lengths: Tensor, wanted: tuple[bool, bool]) -> Wav2Vec2ModelOutput:
+    def by_length(self, waveforms: Clips, lengths: Tensor, wanted: tuple[bool, bool]) -> Wav2Vec2ModelOutput:
         """What `at_once` gives, in groups of clips of like length, and zero beyond the frames of a clip."""
         samples, count_frames = waveforms.shape[1], self._get_feat_extract_output_lengths
         groups = length_groups(lengths, self.receptive_field)
         if len(groups) == 1 and groups[0].width == samples and groups[0].lengths is None:
             return self.at_once(waveforms, None, wanted)
-        parts = [self.at_once(waveforms[group.rows, : group.width], group.lengths, wanted) for group in groups]
+        parts = [
+            self.at_once(self.rows_of(waveforms, group.rows, group.width), group.lengths, wanted) for group in groups
+        ]
         within = FieldFrames(count_frames(samples, add_adapter=False), count_frames(lengths, add_adapter=False))
         frames = dict.fromkeys(parts[0], within)
         frames["attentions"] = within._replace(total=max(within.total, 1))
         frames["last_hidden_state"] = FieldFrames(count_frames(samples), count_frames(lengths))
         return Wav2Vec2ModelOutput(**joined(groups, parts, frames))
 
+    def rows_of(self, waveforms: Clips, rows: Tensor, samples: int) -> Clips:
+        """Some clips (n,) of a batch, and of these so many samples."""
+        if isinstance(waveforms, ConvolvedClips):
+            return waveforms.part(rows, samples, self._get_feat_extract_output_lengths(samples, add_adapter=False))
+        return waveforms[rows, :samples]
+
     def at_once(
         self,
-        waveforms: Tensor,
+        waveforms: Clips,
         lengths: Tensor | None,
         wanted: tuple[bool, bool],
         mask_time_indices: Tensor | None = None,
@@ -133,9 +146,11 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         """Waveforms (B, S) -> frames. A clip too short for one frame has none, alone or in a batch."""
         return self.convolve(*self.real_samples(input_values, attention_mask))
 
-    def real_samples(self, input_values: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def real_samples(self, input_values: Clips, attention_mask: Tensor | None) -> tuple[Clips, Tensor | None]:
         """Waveforms (B, S), and how many of the samples of each are real (B,): those that come first. Without a mask
         it is None, and all are. Where padding counts as in stock, samples stay in their places."""
+        if isinstance(input_values, ConvolvedClips):
+            return input_values, input_values.lengths
         check_waveforms(input_values, attention_mask)
         if attention_mask is None:
             return input_values, None
@@ -145,21 +160,30 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             input_values, real = real_samples_first(input_values, real, may_look)
         return input_values, real.sum(-1)
 
-    def convolve(self, waveforms: Tensor, lengths: Tensor | None) -> Frames:
-        """The convolutions: waveforms (B, S), of whose samples the first `lengths` (B,) are real -> frames."""
+    def convolve(self, waveforms: Clips, lengths: Tensor | None) -> Frames:
+        """The convolutions: waveforms (B, S), of whose samples the first `lengths` (B,) are real -> frames. Of clips
+        that are convolved already, what is known of them."""
         batch, samples = waveforms.shape
-        waveforms = waveforms.to(self.feature_extractor.dtype)
         count = self._get_feat_extract_output_lengths(samples, add_adapter=False)
-        counted = lengths if self.config.padding_invariant_norm else None
-        if counted is not None:
-            waveforms = waveforms.masked_fill(~frames_within(counted, samples), 0.0)
-        waveforms = F.pad(waveforms, (0, max(self.receptive_field - samples, 0)))
-        features = self.feature_extractor(waveforms, counted).transpose(1, 2)
+        if isinstance(waveforms, ConvolvedClips):
+            features = self.feature_extractor.held(F.pad(waveforms.features, (0, 0, 0, 0 if count else 1)))
+        else:
+            features = self.convolved(waveforms, lengths if self.config.padding_invariant_norm else None)
         if lengths is None:
             everything = torch.full((batch,), count, device=features.device)
             return Frames(features, None, everything, count)
         lengths = self._get_feat_extract_output_lengths(lengths, add_adapter=False)
         return Frames(features, frames_within(lengths, features.shape[1]), lengths, count)
+
+    def convolved(self, waveforms: Tensor, counted: Tensor | None) -> Tensor:
+        """Waveforms (B, S) -> features (B, T, C); what lies beyond the `counted` (B,) samples has no part in them."""
+        samples = waveforms.shape[1]
+        waveforms = waveforms.to(self.feature_extractor.dtype)
+        if counted is not None:
+            waveforms = waveforms.masked_fill(~frames_within(counted, samples), 0.0)
+        waveforms = F.pad(waveforms, (0, max(self.receptive_field - samples, 0)))
+        features: Tensor = self.feature_extractor(waveforms, counted)
+        return features.transpose(1, 2)
 
     def mask(
         self, hidden_states: Tensor, frames: Frames, mask_time_indices: Tensor | None = None, draws: Draws = None

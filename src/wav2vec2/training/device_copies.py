@@ -77,8 +77,8 @@ class CopiedAhead:
 
     def _fetched(self) -> UpdateInputs | Exception:
         try:
-            parts = next(self.updates)
             with torch.cuda.stream(self.beside):  # of None: nothing
+                parts = next(self.updates)  # which may compute something itself
                 return UpdateInputs(parts, [moved(part.inputs, self.device) for part in parts])
         except Exception as error:
             return error

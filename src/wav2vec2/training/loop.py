@@ -19,8 +19,10 @@ from accelerate import Accelerator
 from wav2vec2.training.data.audio_clips import SAMPLING_RATE, Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import Batch, TrainingData
+from wav2vec2.training.data.micro_batches import ClipByClip, Collate
 from wav2vec2.training.device_copies import CopiedAhead, moved
 from wav2vec2.training.guards import Guards, TrainingStoppedError
+from wav2vec2.training.kept_features import KeptFeatures
 from wav2vec2.training.memory_errors import explained_memory
 from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
 from wav2vec2.training.progress.throughput import Meter, larger_batches, update_operations
@@ -81,6 +83,8 @@ class Loop:
     dropped: BadFiles
     #: How fast it goes.
     meter: Meter
+    #: The convolutions' output of clips, if it is kept.
+    kept: KeptFeatures | None
     #: Feature extractor or processor, so that every checkpoint is a complete model folder.
     saved_beside: Sequence[Saveable]
     #: Where the run stands.
@@ -145,7 +149,7 @@ class Loop:
     def updates(self) -> Generator[list[Batch]]:
         """The parts of one update after another, from where the state stands."""
         batches = self.data.batches(
-            self.task.waveforms,
+            self.collate,
             processes=self.accelerator.num_processes,
             process=self.accelerator.process_index,
             start_update=self.state.update,
@@ -154,12 +158,21 @@ class Loop:
         )
         try:
             for _, parts in groupby(batches, key=lambda batch: batch.update):
-                yield [self.with_targets(part) for part in parts]
+                read = list(parts)
+                with self.meter.working():
+                    made = [self.with_targets(part) for part in read]
+                yield made
         finally:
             batches.close()  # ends the worker processes now, not when the iterator is forgotten
 
+    @property
+    def collate(self) -> Collate:
+        """What makes a batch of clips in the worker processes."""
+        return self.task.waveforms if self.kept is None else ClipByClip(self.task.waveforms)
+
     def with_targets(self, batch: Batch) -> Batch:
         """With what the workers do not know of."""
+        batch = batch if self.kept is None else self.kept(batch)
         return replace(batch, inputs=self.task.with_targets(batch.inputs, batch.clips))
 
     def take(self, ahead: CopiedAhead, wants_stop: bool) -> Signals:
@@ -212,17 +225,20 @@ class Loop:
             stop=float(wants_stop),
             save=float(self.time_to_save()),
             audio_seconds=sum(part.seconds for part in parts),
-            held_seconds=sum(part.inputs["input_values"].numel() for part in parts) / SAMPLING_RATE,
+            held_seconds=sum(part.shape.rows * part.shape.samples for part in parts) / SAMPLING_RATE,
             clips=float(sum(len(part.ids) for part in parts)),
             unreadable=float(sum(len(part.skipped) for part in parts)),
         )
 
     def operations_of(self, parts: list[Batch]) -> float:
         """For the share of the machine's peak that is reached."""
-        waveforms = [part.inputs["input_values"] for part in parts]
-        lengths = [waveform.shape[1] for waveform in waveforms for _ in range(len(waveform))]
+        lengths = [part.shape.samples for part in parts for _ in range(part.shape.rows)]
         config = self.task.config
-        return update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0)
+        if self.kept is None:
+            return update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0)
+        convolved = [length for part in parts for length in part.convolved or []]
+        self.meter.count(sum(len(part.clips) for part in parts), len(convolved))
+        return update_operations(config, lengths, trains_convolutions=False, convolved=convolved)
 
     def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
         """What is added up until the next line of the log, and kept in checkpoints between lines.
@@ -288,7 +304,7 @@ class Loop:
             sums: Sums = {}
             skipped: list[Skipped] = []
             batches = self.data.evaluation_batches(
-                self.task.waveforms,
+                self.collate,
                 processes=accelerator.num_processes,
                 process=accelerator.process_index,
                 seconds_per_batch=self.run.data.seconds_per_batch,

@@ -24,6 +24,7 @@ from wav2vec2.modeling.transformer_encoder import Wav2Vec2EncoderLayer
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.guards import guards_of
+from wav2vec2.training.kept_features import keep_features
 from wav2vec2.training.loop import Loop
 from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.optimization import make_optimizer
@@ -193,6 +194,7 @@ def started(
             dropped=BadFiles(output.folder / "dropped.tsv", most=1.0),
             meter=Meter(facts["matmul_peak_tflops"] * 1e12, accelerator.device),
             saved_beside=saved_beside,
+            kept=keep_features(run, accelerator, accelerator.unwrap_model(wrapped), data, log.note),
             state=state,
         )
 

@@ -41,6 +41,8 @@ class Clip:
     speaker: str | None = None
     #: What is said, if that is known.
     transcript: str | None = None
+    #: Its number among all clips of the run, None of a clip in a stream.
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class ClipFacts:
     transcript: str | None = None
     #: Who speaks, if that is known.
     speaker: str | None = None
+    #: Its number among all clips of the run, None of a clip that is not the same whenever it is read.
+    number: int | None = None
+    #: Whether its samples are at hand; those of a clip that is kept are not.
+    read: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,11 +79,16 @@ class LoadedClip:
     transcript: str | None = None
     #: Who speaks, if that is known.
     speaker: str | None = None
+    #: Its number among all clips of the run, None of a clip that is not the same whenever it is read.
+    number: int | None = None
+    #: How many samples it has where it was not read, so that there are none here.
+    kept: int = 0
 
     @property
     def facts(self) -> ClipFacts:
         """All but the samples."""
-        return ClipFacts(self.id, len(self.samples), self.seed, self.transcript, self.speaker)
+        length, read = self.kept or len(self.samples), not self.kept
+        return ClipFacts(self.id, length, self.seed, self.transcript, self.speaker, self.number, read)
 
 
 @dataclass(frozen=True)
@@ -143,4 +154,11 @@ def load_clip(clip: Clip, seed: int, limits: LengthLimits, *, at_random: bool = 
     if len(samples) < (min(limits.shortest, clip.seconds) - HEADER_TOLERANCE) * SAMPLING_RATE:
         found, said = len(samples) / SAMPLING_RATE, clip.seconds
         raise ValueError(f"{found:.2f} s from second {start:.2f} on, of a file said to last {said:.2f} s")
-    return LoadedClip(clip.id, samples[:kept], seed, clip.transcript, clip.speaker)
+    number = None if limits.crop and at_random and clip.seconds > limits.longest else clip.number
+    return LoadedClip(clip.id, samples[:kept], seed, clip.transcript, clip.speaker, number)
+
+
+def kept_clip(clip: Clip, seed: int, samples: int) -> LoadedClip:
+    """A clip of so many samples that is kept, and so is not read."""
+    nothing = np.empty(0, np.float32)
+    return LoadedClip(clip.id, nothing, seed, clip.transcript, clip.speaker, clip.number, kept=samples)

@@ -23,6 +23,7 @@ from wav2vec2.training.data.clip_selection import ClipSelection, DataSummary, So
 from wav2vec2.training.data.clip_tables import ClipTable, TableClips
 from wav2vec2.training.data.division import LengthGrid
 from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
+from wav2vec2.training.data.kept_clips import KeptClips
 from wav2vec2.training.data.micro_batches import (
     Batch,
     Collate,
@@ -47,13 +48,16 @@ Plan = Callable[[int, dict[str, Any]], UpdatePlan]
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The clips of a global batch by their index in it; `indices` (n,) are their numbers among all `clips`."""
+    """The clips of a global batch by their index in it; `indices` (n,) are their numbers among `clips`, to which the
+    run adds `before`."""
 
     clips: TableClips
     indices: NDArray[np.int64]
+    before: int = 0
 
     def __call__(self, index: int) -> Clip:
-        return self.clips(int(self.indices[index]))
+        number = int(self.indices[index])
+        return replace(self.clips(number), number=self.before + number)
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,20 @@ class StreamUpdates:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """The plan of an evaluation: one "update" of the clips with the numbers `indices`, each giving so many seconds as
-    `counted` (n,) says."""
+    """The plan of an evaluation: one "update" of some clips."""
 
+    #: All clips that there are.
     clips: TableClips
+    #: The numbers of those that are evaluated.
     indices: NDArray[np.int64]
+    #: Seconds (n,) that each clip gives.
     counted: NDArray[np.float64]
+    #: How many clips the run has beside them: in its numbers those come first.
+    before: int = 0
 
     def __call__(self) -> Iterator[PlannedUpdate]:
         """All clips at once."""
-        yield PlannedUpdate(EVALUATION, self.counted[self.indices], _Chosen(self.clips, self.indices))
+        yield PlannedUpdate(EVALUATION, self.counted[self.indices], _Chosen(self.clips, self.indices, self.before))
 
 
 class TrainingData:
@@ -121,6 +129,8 @@ class TrainingData:
         self.with_text = with_text
         self.can_be_spelled: Callable[[str], bool] | None = None
         self.can_be_scored: Callable[[str], bool] | None = None
+        #: Which clips need not be read, if anything of clips is kept.
+        self.kept: KeptClips | None = None
         self.limits = LengthLimits(section.min_seconds, section.max_seconds, crop=not with_text)
         # with text, clips of an evaluation may be as short as one frame
         self.valid_limits = replace(self.limits, shortest=_ONE_FRAME if with_text else self.limits.shortest)
@@ -199,6 +209,12 @@ class TrainingData:
         return self.summary.clips
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the clips of the run have, those of training first, then those of evaluations; 0 where
+        training is on a stream, whose clips have none."""
+        return 0 if self._streams else self._rows("train") + self._rows("valid")
+
+    @property
     def has_valid(self) -> bool:
         """Whether there is anything to evaluate on."""
         return self.valid is not None
@@ -220,7 +236,7 @@ class TrainingData:
         """
         plan = self._plan(start_update, position)
         limit = self.section.seconds_per_batch
-        loading = Loading(collate, self.limits, self.seed, processes, process, limit, self._grid)
+        loading = Loading(collate, self.limits, self.seed, processes, process, limit, self._grid, kept=self.kept)
         return loaded(MicroBatches(plan, loading), self.section.workers, pin=pin)
 
     def evaluation_batches(
@@ -241,6 +257,7 @@ class TrainingData:
             seconds_per_batch,
             self._grid,
             evaluation=True,
+            kept=self.kept,
         )
         return loaded(MicroBatches(self.valid, loading), self.section.workers, pin=pin)
 
@@ -354,7 +371,12 @@ class TrainingData:
         read = [self._used("valid", number, chosen, self.can_be_scored) for number in numbers]
         clips, usable = _numbered_through(read)
         self.valid_left_out = _left_out([selection for _, selection in read])
-        return EvaluationPlan(clips, np.concatenate(usable), self.valid_limits.counted(clips.seconds))
+        counted = self.valid_limits.counted(clips.seconds)
+        return EvaluationPlan(clips, np.concatenate(usable), counted, self._rows("train"))
+
+    def _rows(self, where: str) -> int:
+        """How many clips were read of the sources of training, or of evaluations."""
+        return sum(len(table.seconds) for (whose, _), table in self._tables.items() if whose == where)
 
 
 def _label(sources: Sequence[Source], number: int) -> str:

@@ -29,10 +29,12 @@ from wav2vec2.training.data.audio_clips import (
     LoadedClip,
     Skipped,
     clip_seed,
+    kept_clip,
     load_clip,
 )
 from wav2vec2.training.data.division import AS_THE_CLIPS, Division, LengthGrid, Shape, divide
 from wav2vec2.training.data.durations import reason_of
+from wav2vec2.training.data.kept_clips import KeptClips
 
 if TYPE_CHECKING:
     from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
@@ -60,15 +62,39 @@ class Waveforms:
     def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, Tensor]:
         """`input_values` (B, S), of at least this shape, `sample_lengths` and `clip_seeds` (B,). Without clips, one row
         of no real sample."""
-        rows = max(len(clips), shape.rows)
-        samples = max([shape.samples, *(len(clip.samples) for clip in clips)])
-        values = torch.empty((rows, samples) if clips else (1, _EMPTY_SAMPLES))
+        facts = [clip.facts for clip in clips]
+        values = torch.empty(filled(shape, facts))
         for row, clip in zip(values.numpy(), clips, strict=False):
-            waveform = as_waveform(clip.samples, "the audio")
-            row[: len(waveform)] = normalised(waveform, "the audio") if self.normalize else waveform
-            row[len(waveform) :] = self.padding
+            row[: len(clip.samples)] = self.heard(clip)
+            row[len(clip.samples) :] = self.padding
         values[len(clips) :] = self.padding
-        return {"input_values": values} | numbers_of([clip.facts for clip in clips], len(values))
+        return {"input_values": values} | numbers_of(facts, len(values))
+
+    def heard(self, clip: LoadedClip) -> NDArray[np.float32]:
+        """One clip as a model hears it."""
+        waveform = as_waveform(clip.samples, "the audio")
+        return normalised(waveform, "the audio") if self.normalize else waveform
+
+
+@dataclass(frozen=True)
+class ClipByClip:
+    """As `waveforms`, but `input_values` (N,) are one clip behind the other, without padding, and of clips that are
+    kept there is nothing in it. The training process makes a batch of what is kept and what is new."""
+
+    waveforms: Waveforms
+
+    def __call__(self, clips: list[LoadedClip], shape: Shape = AS_THE_CLIPS) -> dict[str, Tensor]:
+        """What was read of these clips, and the numbers of all of them for a batch of this shape."""
+        facts = [clip.facts for clip in clips]
+        read = [torch.from_numpy(np.array(self.waveforms.heard(clip))) for clip in clips if not clip.kept]
+        return {"input_values": torch.cat([torch.empty(0), *read])} | numbers_of(facts, filled(shape, facts).rows)
+
+
+def filled(shape: Shape, clips: Sequence[ClipFacts]) -> Shape:
+    """What a batch of these clips is padded to, of which `shape` is the least: without clips, a row of one frame."""
+    if not clips:
+        return Shape(1, _EMPTY_SAMPLES)
+    return Shape(max(len(clips), shape.rows), max([shape.samples, *(clip.length for clip in clips)]))
 
 
 def numbers_of(clips: Sequence[ClipFacts], rows: int) -> dict[str, Tensor]:
@@ -110,6 +136,11 @@ class Batch:
     position: dict[str, Any] = field(default_factory=dict)
     #: How often the data has been seen by then.
     epoch: float = 0.0
+    #: What the clips are padded to.
+    shape: Shape = AS_THE_CLIPS
+    #: The samples of each clip that went through the convolutions by itself; None where the model has them all before
+    #: it, as one batch.
+    convolved: list[int] | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -127,7 +158,7 @@ class Batch:
         follows = state.pop("follows")
         self.__dict__.update(state)
         if follows:
-            numbers = numbers_of(self.clips, len(self.inputs["input_values"]))
+            numbers = numbers_of(self.clips, self.shape.rows)
             self.inputs |= {name: numbers[name] for name in follows}
 
     def pin_memory(self) -> "Batch":
@@ -180,6 +211,8 @@ class Loading:
     grid: LengthGrid | None = None
     #: Of a clip that is too long, take the beginning instead of a crop at random.
     evaluation: bool = False
+    #: Which clips need not be read, if anything of clips is kept.
+    kept: KeptClips | None = None
 
 
 class MicroBatches(IterableDataset[Batch]):
@@ -216,29 +249,35 @@ class MicroBatches(IterableDataset[Batch]):
                 clip = planned.clip(int(index))
                 name = clip.id
                 seed = clip_seed(loading.seed, planned.update, int(index))
-                loaded.append(load_clip(clip, seed, loading.limits, at_random=not loading.evaluation))
+                samples = 0 if loading.kept is None else loading.kept.samples(clip.number)
+                if samples:
+                    loaded.append(kept_clip(clip, seed, samples))
+                else:
+                    loaded.append(load_clip(clip, seed, loading.limits, at_random=not loading.evaluation))
             except MemoryError:
                 raise
             except Exception as error:
                 skipped.append(Skipped(name, reason_of(error)))
-        inputs, loaded = self._collated(loaded, skipped, division.shapes[loading.process][part])
+        shape = self._fitted(division.shapes[loading.process][part], loaded)
+        inputs, loaded = self._collated(loaded, skipped, shape)
+        facts = [one.facts for one in loaded]
         return Batch(
             planned.update,
             part,
             division.parts,
             inputs,
-            [one.facts for one in loaded],
-            sum(len(one.samples) for one in loaded) / SAMPLING_RATE,
+            facts,
+            sum(one.length for one in facts) / SAMPLING_RATE,
             skipped,
             planned.position,
             planned.epoch,
+            filled(shape, facts),
         )
 
     def _collated(
         self, clips: list[LoadedClip], skipped: list[Skipped], shape: Shape
     ) -> tuple[dict[str, Tensor], list[LoadedClip]]:
         """The batch, and the clips in it. A clip that no batch can be made of, by itself, goes to the skipped ones."""
-        shape = self._fitted(shape, clips)
         try:
             return self.loading.collate(clips, shape), clips
         except MemoryError:
@@ -257,7 +296,7 @@ class MicroBatches(IterableDataset[Batch]):
 
     def _fitted(self, shape: Shape, clips: list[LoadedClip]) -> Shape:
         """A shape for clips that may be longer than their headers said: then the next steps of the grid."""
-        longest = max((len(clip.samples) for clip in clips), default=0)
+        longest = max((clip.facts.length for clip in clips), default=0)
         if self.loading.grid is None or not shape.samples or longest <= shape.samples:
             return shape
         return shape._replace(samples=int(self.loading.grid.samples(np.array([longest]))[0]))

@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection, reduction
 from multiprocessing.context import BaseContext
 from threading import Thread
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from wav2vec2.training.data.kept_clips import KeptClips
 from wav2vec2.training.data.micro_batches import Batch, MicroBatches
 from wav2vec2.training.saving.interruption import SIGNALS
 
@@ -87,10 +89,17 @@ class _Shared(MicroBatches):
 
     def __init__(self, dataset: MicroBatches) -> None:
         super().__init__(dataset.plan, dataset.loading)
-        self.pickle = SharedPickle(dataset)
+        # what changes while workers run is handed to each of them by itself
+        self.pickle = SharedPickle(MicroBatches(dataset.plan, replace(dataset.loading, kept=None)))
 
     def __reduce__(self) -> Any:
-        return self.pickle.__reduce__()
+        return _as_it_was, (self.pickle, self.loading.kept)
+
+
+def _as_it_was(dataset: MicroBatches, kept: KeptClips | None) -> MicroBatches:
+    """In a worker: the micro-batches with what was handed over beside them."""
+    dataset.loading = replace(dataset.loading, kept=kept)
+    return dataset
 
 
 def prepared_context() -> BaseContext:

@@ -42,16 +42,24 @@ def frame_operations(config: Wav2Vec2Config, samples: int) -> tuple[float, float
     return 2.0 * convolutions, 2.0 * transformer
 
 
-def update_operations(config: Wav2Vec2Config, samples: Iterable[int], trains_convolutions: bool = True) -> float:
+def update_operations(
+    config: Wav2Vec2Config,
+    samples: Iterable[int],
+    trains_convolutions: bool = True,
+    convolved: Iterable[int] | None = None,
+) -> float:
     """Operations of the forward and backward passes over clips of so many samples, padding included.
 
     Backward has two products for every one of forward. A layer that is dropped costs nothing; what gradient
-    checkpointing computes twice counts once; convolutions that are not trained have no backward pass.
+    checkpointing computes twice counts once; convolutions that are not trained have no backward pass. Where their
+    output is kept, only clips of `convolved` samples go through them.
     """
+    lengths = Counter(samples)
     total = 0.0
-    for length, clips in Counter(samples).items():
-        convolutions, transformer = frame_operations(config, length)
-        total += clips * (convolutions * (3 if trains_convolutions else 1) + 3 * (1 - config.layerdrop) * transformer)
+    for length, clips in lengths.items():
+        total += clips * 3 * (1 - config.layerdrop) * frame_operations(config, length)[1]
+    for length, clips in (lengths if convolved is None else Counter(convolved)).items():
+        total += clips * (3 if trains_convolutions else 1) * frame_operations(config, length)[0]
     return total
 
 
@@ -176,6 +184,7 @@ class Meter:
         self._start = now
         self._waits: list[tuple[Any, Any]] = []
         self._operations = self._audio = 0.0
+        self._clips: list[float] = []
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -186,6 +195,17 @@ class Meter:
             yield
         finally:
             self._waits.append((start, _moment(self.device, self._clock)))
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around what is computed inside of `waiting`. CUDA does it beside what it was given before, and waits only for
+        what is left."""
+        start = self._clock()
+        try:
+            yield
+        finally:
+            if self.device.type != "cuda":
+                self._waits.append((self._clock(), start))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -201,6 +221,11 @@ class Meter:
         self._operations += operations
         self._audio += audio_seconds
 
+    def count(self, clips: int, convolved: int) -> None:
+        """Count clips of this process, where the convolutions' output is kept, and those whose output was not."""
+        before, kept = self._clips or (0, 0)
+        self._clips = [before + clips, kept + clips - convolved]
+
     def figures(self, sum_over_processes: Callable[[list[float]], list[float]] | None = None) -> dict[str, float]:
         """What the log tells of the cost of the updates since the last line; the meter then starts anew.
 
@@ -208,10 +233,11 @@ class Meter:
         """
         wait_for(self.device)
         now = self._clock()
-        sums = [self._operations, sum(_seconds_between(*wait) for wait in self._waits), 1.0]
+        waited = sum(_seconds_between(*wait) for wait in self._waits)
+        sums = [self._operations, waited, 1.0, *self._clips]
         if sum_over_processes is not None:
             sums = sum_over_processes(sums)
-        operations, waited, processes = sums
+        operations, waited, processes, *counted = sums
         elapsed = max(now - self._start, 1e-9)
         figures = {
             "wall_seconds": elapsed,
@@ -221,5 +247,8 @@ class Meter:
         }
         if self.peak:
             figures["peak_fraction"] = operations / (elapsed * self.peak * processes)
+        if counted:
+            clips, kept = counted
+            figures["kept_share"] = kept / max(clips, 1.0)
         self._begin(now)
         return figures

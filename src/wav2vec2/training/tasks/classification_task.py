@@ -18,7 +18,7 @@ from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_st
 from wav2vec2.modeling.input_checks import require
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
-from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask, encoder_inputs
+from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask, encoder_inputs, frames_of
 from wav2vec2.training.tasks.task import Inputs, Sums, exact
 
 #: One stretch of `segments_of`, as "0.35-1.20 speech".
@@ -93,11 +93,9 @@ class FrameLabelTask(ClipLabelTask):
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With labels (B, T)."""
-        rows, samples = waveforms["input_values"].shape
-        frames = int(conv_output_length(samples, *self._geometry))
-        labels = torch.full((rows, frames), NO_LABEL)
+        labels = torch.full((len(waveforms["sample_lengths"]), frames_of(waveforms, self.config)), NO_LABEL)
         for row, clip in zip(labels, clips, strict=False):
-            own = int(conv_output_length(clip.length, *self._geometry))
+            own = int(conv_output_length(clip.length, self.config.conv_kernel, self.config.conv_stride))
             row[:own] = self.frame_labels(clip.transcript or "", own)
         return waveforms | {"labels": labels}
 
@@ -111,14 +109,10 @@ class FrameLabelTask(ClipLabelTask):
 
     def forward(self, model: Any, inputs: Inputs) -> Any:
         """The model's output, its loss as a sum over the labelled frames."""
-        output = model(**encoder_inputs(inputs))
+        output = model(**encoder_inputs(inputs, self.config))
         logits, labels = output.logits.float().flatten(0, 1), inputs["labels"].flatten()
         output.loss = F.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
         return output
-
-    @property
-    def _geometry(self) -> tuple[Any, Any]:
-        return self.config.conv_kernel, self.config.conv_stride
 
 
 class SpeakerTask(ClipLabelTask):
@@ -168,7 +162,7 @@ class SpeakerTask(ClipLabelTask):
 
     def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
         """Embeddings (C, E) and voices (C,), each clip in its row, and zeros in all others."""
-        output = model(**encoder_inputs(inputs))
+        output = model(**encoder_inputs(inputs, self.config))
         size = output.embeddings.shape[1]
         embeddings = torch.zeros(len(self.rows), size, dtype=torch.float64)
         voices = torch.zeros(len(self.rows), dtype=torch.float64)
@@ -191,7 +185,7 @@ class SpeakerTask(ClipLabelTask):
 
 def in_first_rows(numbers: Sequence[int], waveforms: Inputs, otherwise: int) -> Tensor:
     """Numbers of clips (B,); of rows without one, `otherwise`."""
-    return torch.tensor([*numbers, *[otherwise] * (len(waveforms["input_values"]) - len(numbers))])
+    return torch.tensor([*numbers, *[otherwise] * (len(waveforms["sample_lengths"]) - len(numbers))])
 
 
 def confusion_table(chosen: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -65,7 +65,7 @@ class CTCTask(SupervisedTask):
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With the labels of their transcripts. A row without a clip: an utterance of no frame and no label."""
         spelled = [list(self.tokenizer(clip.transcript or "").input_ids) for clip in clips]
-        rows, longest = len(waveforms["input_values"]), max([1, *map(len, spelled)])
+        rows, longest = len(waveforms["sample_lengths"]), max([1, *map(len, spelled)])
         labels = torch.full((rows, longest), NO_LABEL)
         for row, ids in zip(labels, spelled, strict=False):
             row[: len(ids)] = torch.tensor(ids, dtype=torch.long)

@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.modeling.convolved_clips import ConvolvedClips
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.micro_batches import Waveforms
@@ -64,14 +66,33 @@ class SupervisedTask:
 
     def forward(self, model: Any, inputs: Inputs) -> Any:
         """The model's output, its loss as a sum."""
-        return model(**encoder_inputs(inputs), labels=inputs["labels"], num_items_in_batch=1)
+        return model(**encoder_inputs(inputs, self.config), labels=inputs["labels"], num_items_in_batch=1)
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:
         """What figures are made of."""
         raise NotImplementedError
 
 
-def encoder_inputs(inputs: Inputs) -> Inputs:
-    """What goes through the encoder."""
-    mask = {"attention_mask": real_samples(inputs)}
-    return {name: inputs[name] for name in ("input_values", "clip_seeds")} | mask
+def encoder_inputs(inputs: Inputs, config: Wav2Vec2Config) -> dict[str, Any]:
+    """What goes through the encoder: waveforms and their mask, or what the convolutions have made of them."""
+    seeds = {"clip_seeds": inputs["clip_seeds"]}
+    if "features" in inputs:
+        return seeds | {"input_values": convolved_clips(inputs, config)}
+    return seeds | {"input_values": inputs["input_values"], "attention_mask": real_samples(inputs)}
+
+
+def convolved_clips(inputs: Inputs, config: Wav2Vec2Config) -> ConvolvedClips:
+    """Kept features (B, T, C) as a model takes them."""
+    features = inputs["features"]
+    if "scales" in inputs:
+        features = features.float() * inputs["scales"][:, None, None]
+    frames = features.shape[1]
+    samples = receptive_field(config.conv_kernel, config.conv_stride) + (frames - 1) * frame_stride(config.conv_stride)
+    return ConvolvedClips(features, inputs["sample_lengths"], samples if frames else 0)
+
+
+def frames_of(inputs: Inputs, config: Wav2Vec2Config) -> int:
+    """T, of a batch of either kind."""
+    if "features" in inputs:
+        return inputs["features"].shape[1]
+    return conv_output_length(inputs["input_values"].shape[1], config.conv_kernel, config.conv_stride)

@@ -164,7 +164,7 @@ def finetuning_run(corpus: Corpus, start: Path | None, output: Path, size: Train
             workers=0,  # decoding is a hundredth of the work, and a process that imports torch takes seconds
         ),
         text=TextSection(on_unknown="skip"),
-        tuning=TuningSection(freeze_updates=0),
+        tuning=TuningSection(freeze_updates=0, keep_features="memory"),
         optimizer=FinetuneOptimizerSection(learning_rate=size.finetuning_rate),
         schedule=FinetuneScheduleSection(),
         run=FinetuneRunSection(

@@ -118,6 +118,8 @@ def train_and_record(values: dict[str, Any], counted: str = "mask_time_indices")
     class Recording(Updater):
         def __call__(self, update: int, parts: Any, messages: Any = ()) -> Any:
             recorded.append({"counted": [int(part[counted].sum()) for part in parts]})
+            if len(recorded) == 1:
+                recorded[0]["start"] = {name: whole(tensor) for name, tensor in self.bare.state_dict().items()}
             return super().__call__(update, parts, messages)
 
         def gradient_norm(self) -> Tensor:

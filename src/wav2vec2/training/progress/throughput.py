@@ -42,7 +42,9 @@ def frame_operations(config: Wav2Vec2Config, samples: int) -> tuple[float, float
     return 2.0 * convolutions, 2.0 * transformer
 
 
-def update_operations(config: Wav2Vec2Config, samples: Iterable[int], trains_convolutions: bool = True) -> float:
+def update_operations(
+    config: Wav2Vec2Config, samples: Iterable[int], trains_convolutions: bool = True, uses_transformer: bool = True
+) -> float:
     """Operations of the forward and backward passes over clips of so many samples, padding included.
 
     Backward has two products for every one of forward. A layer that is dropped costs nothing; what gradient
@@ -51,7 +53,8 @@ def update_operations(config: Wav2Vec2Config, samples: Iterable[int], trains_con
     total = 0.0
     for length, clips in Counter(samples).items():
         convolutions, transformer = frame_operations(config, length)
-        total += clips * (convolutions * (3 if trains_convolutions else 1) + 3 * (1 - config.layerdrop) * transformer)
+        total += clips * convolutions * (3 if trains_convolutions else 1)
+        total += clips * transformer * 3 * (1 - config.layerdrop) * uses_transformer
     return total
 
 

@@ -3,8 +3,10 @@ trace in what is saved."""
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from pretraining_runs import (
     speechlike,
     train,
     train_and_record,
+    train_until,
     train_with_infinity,
     weights,
     write_clips,
@@ -41,6 +44,7 @@ from wav2vec2.training.progress.report import write_report
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.settings.recipes import RunConfigError, from_dict
 from wav2vec2.training.settings.run_config import PretrainRun
+from wav2vec2.training.update_step import Updater
 
 #: Updates of the warm start in most of the runs below.
 WARM = 6
@@ -323,6 +327,23 @@ def test_killed_and_resumed_it_is_bit_equal(update: int, root: Path, straight: P
     assert not [name for name in weights(broken) if "log_mel" in name]
     run(values)
     assert_same_run(straight, broken)
+
+
+def test_an_evaluation_that_is_made_up_for_after_it_leaves_a_checkpoint_to_go_on_from(
+    audio: Path, tmp_path: Path
+) -> None:
+    """Told to stop in update 8, when one is due; resumed, it is evaluated and saved before any update is begun."""
+    write_clips(tmp_path / "valid", [0.7, 0.9], 100)
+    values = warm(tmp_path / "run", audio, run__evaluate_every=8)
+    values["data"]["valid"] = [{"path": str(tmp_path / "valid")}]
+    train_until(values, 7, signal.SIGTERM)
+    assert not [line for line in log(tmp_path / "run") if line["kind"] == "evaluation"]
+    with pytest.raises(ZeroDivisionError), patch.object(Updater, "__call__", lambda *_: 1 / 0):
+        train(values)
+    saved = last_checkpoint(tmp_path / "run")
+    assert saved.name == "update-00000008" and not (saved / "training_state" / "weights.safetensors").is_file()
+    train(values)
+    assert [line["update"] for line in log(tmp_path / "run") if line["kind"] == "evaluation"] == [8, 12]
 
 
 @pytest.mark.slow

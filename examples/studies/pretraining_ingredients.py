@@ -79,7 +79,7 @@ def run_of(variant: str, seed: int, data: Path, folder: Path) -> PretrainRun:
             f"data.train.0.path={data / 'speech' / 'train-*.parquet'}",
             f"data.valid.0.path={data / 'speech' / 'valid.parquet'}",
             f"data.cache={folder.parent / 'durations'}",
-            *("data.max_seconds=5", "data.seconds_per_update=40", "data.seconds_per_batch=40", "data.workers=0"),
+            *("data.max_seconds=5", "data.seconds_per_update=40", "data.seconds_per_batch=60", "data.workers=0"),
             *("guards.collapse=false", "guards.stalled=false"),
             *("run.log_every=10", "run.evaluate_every=150", "run.save_every=150", "run.keep_best=0"),
             *(f"run.updates={warm + UPDATES}", f"run.seed={seed}", f"run.output={folder}", "run.report=false"),

@@ -208,6 +208,20 @@ def train_collapsed(values: dict[str, Any]) -> None:
         train(values)
 
 
+def train_losing_codes(values: dict[str, Any], update: int, left: int) -> None:
+    """The run; from one update (from 0) on, only the first few codes of each group can be the most likely one."""
+
+    class Losing(Updater):
+        def __call__(self, now: int, *rest: Any) -> Any:
+            if now == update:
+                quantizer: Any = self.bare.quantizer
+                quantizer.weight_proj.bias.data.unflatten(0, (quantizer.num_groups, -1))[:, :left] += 1e4
+            return super().__call__(now, *rest)
+
+    with patch.object(starting, "Updater", Losing):
+        train(values)
+
+
 def train_with_infinity(values: dict[str, Any], update: int, name: str, rank: str | None = None) -> None:
     """The run; from one update on a parameter, or in that update alone the output of a module, is infinite. With
     `rank`, on that process alone."""

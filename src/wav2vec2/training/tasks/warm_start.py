@@ -168,11 +168,13 @@ class WithoutHead:
         self.task = task
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], /) -> None:
-        """Write the folder's weights anew."""
+        """Write the folder's weights anew; those of a model that has no head any more are as they should be."""
         folder = Path(save_directory)
         trained = load_file(folder / _WEIGHTS)
+        kept = {name: tensor for name, tensor in trained.items() if not name.startswith(f"{_HEAD}.")}
+        if len(kept) == len(trained):
+            return
         if self.task.done < self.task.updates:
             (folder / TRAINING_WEIGHTS).parent.mkdir(exist_ok=True)
             (folder / _WEIGHTS).rename(folder / TRAINING_WEIGHTS)
-        kept = {name: tensor for name, tensor in trained.items() if not name.startswith(f"{_HEAD}.")}
         save_file(kept, folder / _WEIGHTS, {"format": "pt"})

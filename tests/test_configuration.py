@@ -315,7 +315,31 @@ def test_tiny_is_small_and_pretrains_as_base_does() -> None:
         assert getattr(tiny, name) == getattr(base, name)
 
 
-PRESETS = [*SSL_PARAMETERS, "tiny", "base", "large", "large_lv60k", "xls_r_300m", "xls_r_1b", "xls_r_2b", "mms_1b"]
+def test_small_is_the_shape_of_the_measured_model() -> None:
+    """16.3 M parameters; what its checkpoint's configuration has otherwise than BASE's, typed by hand."""
+    small, base = presets.small().to_dict(), presets.base().to_dict()
+    assert parameters(Wav2Vec2ForPreTraining, presets.small()) / 1e6 == pytest.approx(16.3, abs=0.05)
+    assert {name: value for name, value in small.items() if value != base[name]} == {
+        **{"conv_dim": [256] * 7, "hidden_size": 384, "output_hidden_size": 384, "intermediate_size": 1536},
+        **{"num_hidden_layers": 8, "num_attention_heads": 6, "num_conv_pos_embeddings": 64, "layerdrop": 0.0},
+        **{"do_stable_layer_norm": True, "initializer_range": 0.03, "hidden_dropout": 0.05, "attention_dropout": 0.0},
+        **{"feat_proj_dropout": 0.05, "feat_quantizer_dropout": 0.05},
+        **{"feature_penalty_weight": 1.0, "diversity_loss_weight": 0.5},
+    }
+
+
+PRESETS = [
+    *SSL_PARAMETERS,
+    "tiny",
+    "small",
+    "base",
+    "large",
+    "large_lv60k",
+    "xls_r_300m",
+    "xls_r_1b",
+    "xls_r_2b",
+    "mms_1b",
+]
 
 
 @pytest.mark.parametrize("name", PRESETS)

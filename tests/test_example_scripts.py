@@ -16,7 +16,7 @@ import soundfile
 import torch
 from finetuning_runs import write_spoken_tones
 from small_models import small_config
-from training_audio import RATE
+from training_audio import RATE, write_parquet
 
 from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
@@ -210,6 +210,40 @@ def test_pretraining_study(corpus: Path, tmp_path: Path, run_script: Any, monkey
         assert 0 <= compared["accuracy"] <= 1
         probed = json.loads((tmp_path / "probes" / f"{part}.json").read_text(encoding="utf-8"))
         assert 0 <= probed["digits"] <= 1 and 0 <= probed["speakers"] <= 1
+
+
+def test_pretraining_ingredients(
+    corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a warm start and without; a second start finds both done and writes the same table."""
+    import linear_probe
+
+    monkeypatch.setattr(linear_probe, "DECAYS", (1e-3,))
+    rows: list[dict[str, object]] = [
+        {"audio": {"bytes": path.read_bytes(), "path": path.name}}
+        for path in sorted((corpus / "librispeech_train").glob("*.flac"))
+    ]
+    write_parquet(tmp_path / "data" / "speech" / "train-0.parquet", rows)
+    write_parquet(tmp_path / "data" / "speech" / "valid.parquet", rows[:2])
+    (tmp_path / "data" / "fsdd").symlink_to(corpus / "fsdd")
+    script = (STUDIES / "pretraining_ingredients.py").read_text(encoding="utf-8")
+    copy = tmp_path / "pretraining_ingredients.py"
+    copy.write_text(
+        script.replace("WARM_UPDATES, UPDATES = 150, 600", "WARM_UPDATES, UPDATES = 2, 2"), encoding="utf-8"
+    )
+    monkeypatch.setattr(sys.modules[__name__], "EXAMPLES", tmp_path)
+    places = ["--data", tmp_path / "data", "--work", tmp_path / "work", "--results", tmp_path / "out"]
+    tables = []
+    for _ in range(2):
+        run_script("pretraining_ingredients.py", *places, "--runs", "all-1", "no warm start-1")
+        tables.append((tmp_path / "out" / "ingredients.md").read_text(encoding="utf-8"))
+    assert tables[0] == tables[1]
+    assert [row.split(" | ")[0] for row in tables[0].splitlines()[-2:]] == ["| nothing", "| no warm start"]
+    curves = json.loads((tmp_path / "out" / "ingredients.json").read_text(encoding="utf-8"))
+    assert [curves[name][0]["update"] for name in ("all", "no warm start")] == [[2], [2]]
+    found = json.loads((tmp_path / "work" / "all-1" / "result.json").read_text(encoding="utf-8"))
+    assert 0.5 < found["log_mel_error"] < 3 and 0 <= found["digits"] <= 1
+    assert (tmp_path / "out" / "ingredients.png").stat().st_size > 10_000
 
 
 def test_label_efficiency(corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

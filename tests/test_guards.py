@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def guards(warmup_updates: int = 0, gradient_scaler: bool = False, **section: An
     return Guards(GuardSection(**section), 2, CHANCE, warmup_updates=warmup_updates, gradient_scaler=gradient_scaler)
 
 
-def stops_at(guard: Guards, trajectory: Trajectory, updates: range) -> tuple[int, TrainingStoppedError] | None:
+def stops_at(guard: Guards, trajectory: Trajectory, updates: Sequence[int]) -> tuple[int, TrainingStoppedError] | None:
     for update in updates:
         try:
             guard.check(update, trajectory(update))
@@ -68,6 +69,89 @@ def test_one_group_with_one_code_is_a_collapse_after_grace_and_patience() -> Non
     assert found[0] == 1200  # the two hundredth update after the thousandth
     assert isinstance(found[1], CollapseError)
     assert "group 1 uses 1.50 codes" in str(found[1])
+
+
+def many_codes(**section: Any) -> Guards:
+    """Two groups of 320 codes, after a warm start of 100 updates, with default patience and grace."""
+    return Guards(GuardSection(**section), 2, CHANCE, num_codes=320, warmup_updates=50, warm_updates=100)
+
+
+def falling_to(codes: list[float], since: int, during: int = 30) -> Trajectory:
+    """130 + 140 codes, which within so many updates become few and stay so."""
+
+    def trajectory(update: int) -> dict[str, Any]:
+        share = min(max((update - since) / during, 0.0), 1.0)
+        values = [(1 - share) * start + share * end for start, end in zip((130.0, 140.0), codes, strict=True)]
+        return HEALTHY | {"code_perplexity": values, "accuracy": 0.03}
+
+    return trajectory
+
+
+@pytest.mark.parametrize("codes", [[7.0, 3.0], [8.0, 15.0], [10.0, 13.0], [1.0, 1.2]])
+def test_lost_codes_stop_the_run_within_fifty_updates(codes: list[float]) -> None:
+    """As four real runs lost theirs: within thirty updates, to a handful, all of it inside the grace."""
+    found = stops_at(many_codes(), falling_to(codes, 110), range(101, 5000))
+    assert found is not None
+    update, error = found
+    assert update <= 110 + 50 and isinstance(error, CollapseError)
+    for words in ("no group uses more than 16 codes", "diversity_loss_weight (0.5)", "feature_penalty_weight (1)"):
+        assert words in str(error)
+    assert "warm_start" not in str(error)  # it had one
+    bare = stops_at(Guards(GuardSection(), 2, CHANCE, num_codes=320), falling_to(codes, 10), range(1, 5000))
+    assert bare is not None and "warm_start.updates=300" in str(bare[1])
+    assert stops_at(many_codes(collapse=False), falling_to(codes, 110), range(101, 900)) is None
+
+
+def test_codes_that_are_lost_slowly_or_come_back_are_left_alone() -> None:
+    """Through a warm-up of thousands of updates; or for less than the patience."""
+    assert stops_at(many_codes(stalled=False), falling_to([14.0, 15.0], 110, 3000), range(101, 6000)) is None
+    dip = falling_to([9.0, 9.0], 110, 1)
+    back = lambda update: dip(update) if update % 40 < 15 else HEALTHY | {"code_perplexity": [60.0, 50.0]}  # noqa: E731
+    assert stops_at(many_codes(), back, range(101, 3000)) is None
+
+
+def test_a_run_that_collapsed_is_stopped_before_its_fiftieth_update_after_that() -> None:
+    """The figures of the run in docs/pictures/data, of which every fifth update is known; the healthy one goes on."""
+    path = Path(__file__).parents[1] / "docs" / "pictures" / "data" / "pretraining_curves.json"
+    curves = json.loads(path.read_text(encoding="utf-8"))
+
+    def stop_of(name: str) -> tuple[int, TrainingStoppedError] | None:
+        log = curves[name]
+        guard = Guards(GuardSection(), 2, CHANCE, num_codes=64, warmup_updates=400)
+        known = {update: number for number, update in enumerate(log["update"])}
+
+        def figures(update: int) -> dict[str, Any]:
+            return HEALTHY | {key: log[key][known[update]] for key in ("accuracy", "code_perplexity")}
+
+        return stops_at(guard, figures, log["update"])
+
+    collapsed = stop_of("collapsed")
+    assert collapsed is not None and collapsed[0] <= 25 + 50  # 46 + 54 at update 5, 15 + 19 at 25, 5 + 7 at 30
+    assert stop_of("healthy") is None
+
+
+def test_few_codes_from_the_beginning_and_an_accuracy_at_chance_are_only_said() -> None:
+    """Each once: at the fiftieth update since the learning rate had risen halfway, and at the 250th."""
+    guard = many_codes(stalled=False)
+    said: dict[int, list[str]] = {}
+    for update in range(101, 1000):
+        notes = guard.check(update, HEALTHY | {"code_perplexity": [12.0, 9.0], "accuracy": CHANCE})
+        said |= {update: notes} if notes else {}
+    assert list(said) == [175, 350]
+    assert "few codes are in use (perplexity per group [12.0, 9.0])" in said[175][0]
+    assert "still at chance (0.0099; guessing gives 0.0099)" in said[350][0]
+
+
+def test_a_healthy_run_hears_no_note() -> None:
+    guard = many_codes()
+    assert not any(guard.check(update, HEALTHY) for update in range(101, 2000))
+
+
+def test_the_figures_of_a_warm_start_trip_nothing() -> None:
+    guard = Guards(GuardSection(grace=0, patience=1), 2, CHANCE, num_codes=320, warm_updates=100)
+    assert not any(guard.check(update, {"log_mel_error": 0.9, "gradient_norm": 1.0}) for update in range(1, 101))
+    with pytest.raises(NonFiniteError, match="log_mel_error=nan"):
+        guard.check(101, {"log_mel_error": math.nan})
 
 
 def test_distractors_equal_to_the_target_are_a_collapse() -> None:

@@ -8,10 +8,21 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from pretraining_runs import assert_same, log, optimizer, recipe, run, start, weights, write_clips
+from pretraining_runs import (
+    assert_same,
+    log,
+    optimizer,
+    recipe,
+    run,
+    start,
+    train_losing_codes,
+    weights,
+    write_clips,
+)
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 from wav2vec2.training import starting
+from wav2vec2.training.guards import CollapseError
 from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.starting import has_fast_bf16
@@ -58,6 +69,21 @@ def test_a_collapse_stops_the_run_and_can_be_let_pass(audio: Path, tmp_path: Pat
     assert training(tmp_path / "stopped")[-1]["update"] == 5, "what the guard saw is in the log"
     passed = run(recipe(tmp_path / "passed", audio, **guards | {"guards__collapse": False}), 1, "train_collapsed")
     assert training(passed)[-1]["contrastive"] == 0 and training(passed)[-1]["positive_negative_share"] == 1
+
+
+def test_codes_that_are_lost_behind_a_warm_start_stop_the_run_within_fifty_updates(audio: Path, tmp_path: Path) -> None:
+    """From update 9 on five of 160 codes are left, in the time of grace, and the contrastive loss is as any other."""
+    config = {"num_codevectors_per_group": 160}
+    many: dict[str, Any] = {"model__config": config, "run__updates": 60, "run__log_every": 1}
+    values = recipe(tmp_path / "run", audio, guards__collapse=True, **many)
+    values |= {"warm_start": {"updates": 4}}
+    with pytest.raises(
+        CollapseError, match="update 28: the codebooks have collapsed: no group uses more than 8"
+    ) as said:
+        train_losing_codes(values, 8, 5)
+    assert "since 9;" in str(said.value) and "feature_penalty_weight (1)" in str(said.value)
+    codes = {line["update"]: line["code_perplexity"] for line in training(tmp_path / "run")[4:]}
+    assert min(min(codes[update]) for update in range(5, 9)) > 15 and max(codes[28]) < 5.1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_d
 from wav2vec2.training.settings.strict_yaml import read_file
 
 PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]
+PRETRAINING += ["small_minutes", "small_cpu"]
 SETS = ("10m", "1h", "10h", "100h", "960h")
 FINETUNING = [
     *(f"ctc_{size}_{hours}" for size in ("base", "large") for hours in SETS),
@@ -191,6 +192,27 @@ def test_the_small_model_is_small() -> None:
     assert (run.optimizer.learning_rate, run.schedule.warmup, run.data.normalize) == (5e-4, 0.1, True)
     assert run.run.updates >= 1500
     assert preset_config(str(run.model.preset), run.model.config).hidden_size == 192
+
+
+def test_the_paper_has_no_warm_start_and_its_own_codebooks() -> None:
+    for name in PRETRAINING[:6]:
+        assert (read(name).warm_start.updates, read(name).centred_codebooks) == (0, False), name
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("small_minutes", 1200), ("small_cpu", 96)])
+def test_the_model_of_minutes_is_as_measured(name: str, seconds: float) -> None:
+    """A warm start, 1e-3 in a straight line to 0, weights of 0.5 and 1, a temperature that falls to 0.5 at the end."""
+    run = read(name)
+    assert (run.model.preset, run.centred_codebooks, run.warm_start.learning_rate) == ("small", True, 2e-3)
+    assert (run.optimizer.learning_rate, run.schedule.kind, run.schedule.final_scale) == (1e-3, "polynomial", 0.0)
+    assert (run.data.seconds_per_update, run.data.max_seconds, run.data.normalize) == (seconds, 10, True)
+    config = cast(Any, preset_config(str(run.model.preset), run.model.config))
+    assert (config.diversity_loss_weight, config.feature_penalty_weight, config.feature_grad_mult) == (0.5, 1.0, 0.1)
+    assert (config.initializer_range, config.do_stable_layer_norm, config.feat_extract_norm) == (0.03, True, "group")
+    objective = run.run.updates - run.warm_start.updates
+    assert config.gumbel_temperature(0) == 2.0
+    assert config.gumbel_temperature(objective) == pytest.approx(0.5, rel=0.01)
+    assert config.gumbel_temperature(objective // 2) == pytest.approx(1.0, rel=0.01)
 
 
 def test_adapters_need_a_language() -> None:

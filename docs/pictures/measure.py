@@ -7,7 +7,7 @@ that of `examples/studies/overfit_ten.py`; MODEL is `quickstart/model`, and `col
 
     wav2vec2 pretrain tiny_cpu data.train.0.path=quickstart/corpus/pretrain.tsv run.output=collapsed \
         data.seconds_per_update=16 data.seconds_per_batch=16 optimizer.learning_rate=2e-2 schedule.warmup=0.02 \
-        model.config.diversity_loss_weight=0 guards.grace=100 guards.patience=50 run.updates=300 run.log_every=5
+        model.config.diversity_loss_weight=0 guards.collapse=false run.updates=300 run.log_every=5
 
 Shapes: T frames, N masked frames, V tokens.
 """

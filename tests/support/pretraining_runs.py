@@ -118,6 +118,8 @@ def train_and_record(values: dict[str, Any], counted: str = "mask_time_indices")
     class Recording(Updater):
         def __call__(self, update: int, parts: Any, messages: Any = ()) -> Any:
             recorded.append({"counted": [int(part[counted].sum()) for part in parts]})
+            if len(recorded) == 1:
+                recorded[0]["start"] = {name: whole(tensor) for name, tensor in self.bare.state_dict().items()}
             return super().__call__(update, parts, messages)
 
         def gradient_norm(self) -> Tensor:
@@ -203,6 +205,20 @@ def train_collapsed(values: dict[str, Any]) -> None:
         return model, *said
 
     with patch.object(pretraining, "make_model", collapsed):
+        train(values)
+
+
+def train_losing_codes(values: dict[str, Any], update: int, left: int) -> None:
+    """The run; from one update (from 0) on, only the first few codes of each group can be the most likely one."""
+
+    class Losing(Updater):
+        def __call__(self, now: int, *rest: Any) -> Any:
+            if now == update:
+                quantizer: Any = self.bare.quantizer
+                quantizer.weight_proj.bias.data.unflatten(0, (quantizer.num_groups, -1))[:, :left] += 1e4
+            return super().__call__(now, *rest)
+
+    with patch.object(starting, "Updater", Losing):
         train(values)
 
 

@@ -74,6 +74,12 @@ class Wav2Vec2GumbelVectorQuantizer(nn.Module):
         copy of that to an accelerator would be waited for.)"""
         self.temperature_bits.fill_(int(float_bits(temperature)))
 
+    @torch.no_grad()
+    def centre_entries(self) -> None:
+        """Move entries that are new, uniform in [0, 1), to [-0.5, 0.5). As published, they share a mean that is larger
+        than their differences, so that any two of them have a cosine of about 0.75."""
+        self.codevectors.sub_(0.5)
+
     def forward(
         self, features: Tensor, mask: Tensor, draws: Draws = None, usage_of_update: Tensor | None = None
     ) -> Quantized:

@@ -24,7 +24,7 @@ from wav2vec2.training.device_copies import CopiedAhead, moved
 from wav2vec2.training.guards import Guards, TrainingStoppedError
 from wav2vec2.training.kept_features import KeptFeatures
 from wav2vec2.training.memory_errors import explained_memory
-from wav2vec2.training.optimization import learning_rate_scale, set_learning_rate
+from wav2vec2.training.optimization import learning_rate, set_learning_rate
 from wav2vec2.training.progress.throughput import Meter, larger_batches, update_operations
 from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError, Saveable
@@ -111,7 +111,7 @@ class Loop:
                 alone = self.accelerator.num_processes == 1  # several learn of a wish together, with the next update
                 stop = signals.stop > 0 or (alone and interruption.requested is not None)
                 improved = False
-                if self.data.has_valid and self.due(every.evaluate_every) and not stop:
+                if self.evaluation_is_due() and not stop:
                     improved = self.evaluate()
                 if stop or signals.save or improved or self.due(every.save_every):
                     self.save(final=stop or state.update == every.updates)
@@ -140,9 +140,9 @@ class Loop:
 
     def make_up_for_evaluation(self) -> None:
         """One that was due when the run was asked to stop, which leaves no time for it."""
-        state, every = self.state, self.run.run.evaluate_every
+        state = self.state
         evaluated = state.metrics.get("update") == state.update
-        if state.update and self.data.has_valid and self.due(every) and not evaluated:
+        if state.update and self.evaluation_is_due() and not evaluated:
             self.evaluate()
             self.save(final=state.update == self.run.run.updates)
 
@@ -180,7 +180,7 @@ class Loop:
         run, state = self.run, self.state
         with self.meter.waiting():
             parts, inputs = ahead.next()
-        rate = run.optimizer.learning_rate * learning_rate_scale(state.update, run.run.updates, run.schedule)
+        rate = learning_rate(run, state.update)
         set_learning_rate(self.updater.optimizer, rate)
         own = self.signals_of(parts, wants_stop)
         computing = self.updater(state.update, inputs, astuple(own))
@@ -197,18 +197,24 @@ class Loop:
         self.bad_files.add(skipped, round(signals.clips), round(signals.unreadable))
         figures = self.task.figures(result.sums) | {"gradient_norm": result.gradient_norm}
         try:
-            self.guards.check(state.update, figures, self.updater.culprit)
+            notes = self.guards.check(state.update, figures, self.updater.culprit)
         except TrainingStoppedError:  # the last figures before it are those that one wants to see
             self.write_line(rate)
             raise
+        for note in notes:
+            self.log.note(note)
         self.log.advance(state.update)
-        if self.due(run.run.log_every):
+        if self.due(run.run.log_every) or state.update == run.warm_updates:
             self.write_line(rate)
             self.advise(len(parts))
+        if state.update == run.warm_updates:
+            self.updater.start_afresh()
         return signals
 
     def advise(self, parts: int) -> None:
-        """Once, on a GPU: whether larger micro-batches would fit."""
+        """Once, on a GPU: whether larger micro-batches would fit. A warm start needs less memory than what follows."""
+        if self.state.update <= self.run.warm_updates:
+            return
         told = None if self.advised else larger_batches(self.accelerator.device, self.run.data.seconds_per_batch, parts)
         self.advised = True
         if told is not None:
@@ -233,9 +239,9 @@ class Loop:
     def operations_of(self, parts: list[Batch]) -> float:
         """For the share of the machine's peak that is reached."""
         lengths = [part.shape.samples for part in parts for _ in range(part.shape.rows)]
-        config = self.task.config
+        config, warms_up = self.task.config, self.state.update < self.run.warm_updates
         if self.kept is None:
-            return update_operations(config, lengths, trains_convolutions=config.feature_grad_mult > 0)
+            return update_operations(config, lengths, config.feature_grad_mult > 0, uses_transformer=not warms_up)
         convolved = [length for part in parts for length in part.convolved or []]
         self.meter.count(sum(len(part.clips) for part in parts), len(convolved))
         return update_operations(config, lengths, trains_convolutions=False, convolved=convolved)
@@ -287,6 +293,11 @@ class Loop:
     def due(self, every: int) -> bool:
         """Whether what is done every so many updates is to be done now; all of it is at the end."""
         return self.state.update % every == 0 or self.state.update == self.run.run.updates
+
+    def evaluation_is_due(self) -> bool:
+        """Of the objective: a warm start has nothing to do with its figures, and no best model."""
+        begun = self.state.update > self.run.warm_updates
+        return begun and self.data.has_valid and self.due(self.run.run.evaluate_every)
 
     def time_to_save(self) -> bool:
         """By the main process's clock."""

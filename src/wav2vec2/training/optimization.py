@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from wav2vec2.training.settings.run_config import OptimizerSection, ScheduleSection
+from wav2vec2.training.settings.run_config import OptimizerSection, PretrainRun, Run, ScheduleSection
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
@@ -60,6 +60,16 @@ def learning_rate_scale(update: int, updates: int, schedule: ScheduleSection) ->
         return math.exp(math.log(schedule.final_scale) * progress)
     remaining: float = (1.0 - progress) ** schedule.power
     return schedule.final_scale + (1.0 - schedule.final_scale) * remaining
+
+
+def learning_rate(run: Run, update: int) -> float:
+    """The learning rate of a run at an update (from 0). The schedule begins when a warm start is over."""
+    warm = run.warm_updates
+    if isinstance(run, PretrainRun) and update < warm:
+        falling = ScheduleSection(kind="polynomial", warmup=run.warm_start.warmup)
+        return run.warm_start.learning_rate * learning_rate_scale(update, warm, falling)
+    scale = learning_rate_scale(update - warm, run.run.updates - warm, run.schedule)
+    return run.optimizer.learning_rate * scale
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:

@@ -120,6 +120,10 @@ class Updater:
             return
         self.optimizer.step()
 
+    def start_afresh(self) -> None:
+        """Let the optimizer forget: its averages are of the gradients of another loss than the one that comes now."""
+        self.optimizer.optimizer.state.clear()
+
     def culprit(self) -> str | None:
         """Which module or parameter made the last update's loss or gradient something that is no number.
 

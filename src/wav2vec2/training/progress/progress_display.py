@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: What a line shows of the figures, in this order, and how.
 _SHOWN = {
+    "log_mel_error": "log-mel error {:.3f}",
     "loss": "loss {:.3f}",
     "bits": "{:.3f} bits",
     "accuracy": "accuracy {:.3f}",

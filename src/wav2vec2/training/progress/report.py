@@ -109,6 +109,7 @@ def key_figures(run: RunHistory) -> list[tuple[str, str]]:
         ("contrastive loss", _newest(run, "bits"), "{:.2f} bits"),
         ("loss", None if run.is_pretraining else _newest(run, "loss"), "{:.3f}"),
         ("code perplexity", _codes(run), "{}"),
+        ("log-mel error (warm start)", run.last("log_mel_error"), "{:.3f}"),
         ("audio per second", run.typical("audio_seconds_per_second"), "{:,.0f} s"),
         ("of the matmul peak", run.typical("peak_fraction"), "{:.0%}"),
         ("peak memory", run.last("peak_memory_gib"), "{:.1f} GiB"),

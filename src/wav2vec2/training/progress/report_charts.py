@@ -222,6 +222,12 @@ def draw_codes(axes: "Axes", run: RunHistory) -> None:
 
 PANELS = (
     Panel(
+        "Log-mel error (warm start)",
+        "Mean of the squared errors per band and frame, in deviations; saying nothing costs about 1.",
+        has("log_mel_error"),
+        curves("log_mel_error", zero=True),
+    ),
+    Panel(
         "Contrastive loss (bits)",
         "What it costs to find the target among its distractors; guessing costs log2(K + 1).",
         has("bits"),

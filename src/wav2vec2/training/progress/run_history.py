@@ -88,7 +88,8 @@ class RunHistory:
     @property
     def is_pretraining(self) -> bool:
         """Whether masked frames were told from distractors, rather than texts recognised."""
-        return bool(self.series("contrastive")) or bool(self.series("bits")) or self.num_groups("code_perplexity") > 0
+        names = ("contrastive", "bits", "log_mel_error")
+        return any(self.series(name) for name in names) or self.num_groups("code_perplexity") > 0
 
     @property
     def is_base(self) -> bool:

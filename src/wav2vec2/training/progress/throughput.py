@@ -46,6 +46,7 @@ def update_operations(
     config: Wav2Vec2Config,
     samples: Iterable[int],
     trains_convolutions: bool = True,
+    uses_transformer: bool = True,
     convolved: Iterable[int] | None = None,
 ) -> float:
     """Operations of the forward and backward passes over clips of so many samples, padding included.
@@ -57,7 +58,7 @@ def update_operations(
     lengths = Counter(samples)
     total = 0.0
     for length, clips in lengths.items():
-        total += clips * 3 * (1 - config.layerdrop) * frame_operations(config, length)[1]
+        total += clips * 3 * (1 - config.layerdrop) * frame_operations(config, length)[1] * uses_transformer
     for length, clips in (lengths if convolved is None else Counter(convolved)).items():
         total += clips * (3 if trains_convolutions else 1) * frame_operations(config, length)[0]
     return total

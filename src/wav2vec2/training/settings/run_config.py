@@ -6,6 +6,7 @@ Python is checked with `recipes.check_run`. `run.json` in the output folder keep
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from wav2vec2.training.settings.finetuning_sections import (
     TextSection,
     TuningSection,
 )
+from wav2vec2.training.settings.pretraining_sections import WarmStartSection
 from wav2vec2.training.settings.run_sections import (
     DataSection,
     GuardSection,
@@ -30,7 +32,7 @@ from wav2vec2.training.settings.run_sections import (
     ScheduleSection,
     Source,
 )
-from wav2vec2.training.settings.typed_values import OneOf
+from wav2vec2.training.settings.typed_values import OneOf, Problem
 
 __all__ = [
     "DataSection",
@@ -52,6 +54,7 @@ __all__ = [
     "SupervisedRun",
     "TextSection",
     "TuningSection",
+    "WarmStartSection",
     "changes",
     "to_dict",
     "write_run",
@@ -88,10 +91,36 @@ class Run:
     #: Where the run came from; the reader of recipes fills it.
     origin: RecipeOrigin = field(default_factory=RecipeOrigin)
 
+    @property
+    def warm_updates(self) -> int:
+        """Updates at the start in which something simpler is learnt than what the run is for."""
+        return 0
+
 
 @dataclass(kw_only=True)
 class PretrainRun(Run):
     """A pretraining run: audio alone."""
+
+    #: What is learnt before the objective.
+    warm_start: WarmStartSection = field(default_factory=WarmStartSection)
+    #: The entries of a fresh model's codebooks start between -0.5 and 0.5, not between 0 and 1 as published, where they
+    #: share one large mean and so look alike to a cosine.
+    centred_codebooks: bool = False
+
+    @property
+    def warm_updates(self) -> int:
+        """Those of the warm start."""
+        return self.warm_start.updates
+
+    def problems(self) -> Iterator[Problem]:
+        """A warm start leaves something to do, and what is said of a start is said of a fresh model."""
+        if self.warm_start.updates >= self.run.updates:
+            yield "warm_start.updates", f"must be below run.updates={self.run.updates}, of which they are the first"
+        if self.model.checkpoint is not None:
+            if self.warm_start.updates:
+                yield "warm_start.updates", "goes with a fresh model (model.preset): a checkpoint has learnt more"
+            if self.centred_codebooks:
+                yield "centred_codebooks", "goes with a fresh model (model.preset): a checkpoint has its codebooks"
 
 
 @dataclass(kw_only=True)

@@ -172,7 +172,7 @@ class RunSection:
 
     #: Folder of the log, the checkpoints and the report. Relative to the current directory.
     output: str = ""
-    #: Optimizer steps in all.
+    #: Optimizer steps in all, those of a warm start included.
     updates: Count = 400_000
     #: Every random choice follows from it.
     seed: CountOrZero = 1

@@ -147,11 +147,11 @@ def _section(kind: Any, value: object, key: str, complaints: list[Complaint]) ->
 
 
 def _value_at(section: object, name: str) -> object:
-    """A field of a section, or what a field that is a dictionary holds under a dotted name."""
+    """A field of a section, or what a field that is a section or a dictionary holds under a dotted name."""
     field, *keys = name.split(".")
     value = getattr(section, field)
     for key in keys:
-        value = value.get(key, ABSENT) if isinstance(value, dict) else ABSENT
+        value = value.get(key, ABSENT) if isinstance(value, dict) else getattr(value, key, ABSENT)
     return value
 
 

@@ -329,6 +329,17 @@ def test_killed_and_resumed_it_is_bit_equal(update: int, root: Path, straight: P
     assert_same_run(straight, broken)
 
 
+@pytest.mark.slow
+def test_with_a_moving_average_it_is_bit_equal_too(root: Path, tmp_path: Path) -> None:
+    """Both are kept in checkpoints: what training goes on from, and the average, which never knows the head."""
+    straight = run(interrupted(root, tmp_path / "straight", run__ema=0.9))
+    values = interrupted(root, tmp_path / "broken", run__ema=0.9)
+    broken = killed_after(values, 5)
+    assert not [name for name in weights(broken) if "log_mel" in name]
+    run(values)
+    assert_same_run(straight, broken)
+
+
 def test_an_evaluation_that_is_made_up_for_after_it_leaves_a_checkpoint_to_go_on_from(
     audio: Path, tmp_path: Path
 ) -> None:

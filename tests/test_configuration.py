@@ -24,6 +24,11 @@ CHANGED: dict[str, Any] = {
     "gumbel_temperature_by_hand": 0.7,
     "pretraining_updates": 1000,
     "ctc_drop_infeasible": False,
+    "ctc_head": "recurrent",
+    "ctc_head_size": 20,
+    "ctc_head_layers": 1,
+    "ctc_head_stride": 3,
+    "ctc_head_dropout": 0.3,
 }
 
 

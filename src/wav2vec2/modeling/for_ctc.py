@@ -19,7 +19,7 @@ from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.input_checks import check_labels
 from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
-from wav2vec2.modeling.loading import Source
+from wav2vec2.modeling.loading import CheckpointError, Source
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
 from wav2vec2.modeling.recurrent_head import RecurrentHead
 from wav2vec2.modeling.wav2vec2_model import Clips, Wav2Vec2Model
@@ -54,6 +54,7 @@ class Wav2Vec2ForCTC(LanguageSwitch):
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
+        _refuse_half_a_head(pretrained_model_name_or_path, info)
         if language is not None:
             model.set_language(language, **hub_options(kwargs))
         return (model, info) if with_info else model
@@ -117,6 +118,15 @@ class Wav2Vec2ForCTC(LanguageSwitch):
     def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:
         """Frames of the logits of clips of `input_lengths` samples."""
         return logits_length(input_lengths, self.config, add_adapter)
+
+
+def _refuse_half_a_head(source: Source, info: dict[str, Any]) -> None:
+    """Recurrent layers that are new under a linear layer that was trained on others: these were lost. (Under a linear
+    head's they are meant to be new; its shape is another, always.)"""
+    lost = sorted(name for name in info["missing_keys"] if name.startswith("recurrent_head."))
+    afresh = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    if lost and "lm_head.weight" not in afresh:
+        raise CheckpointError(f"{source}: lm_head.weight is there, but not what it stands on: {', '.join(lost)}")
 
 
 def head_inputs(config: Wav2Vec2Config) -> int:

@@ -220,9 +220,6 @@ RELATIONS: list[tuple[dict[str, Any], str]] = [
         {"mask_feature_prob": 0.1, "mask_feature_length": 0},
         "mask_feature_length=0: must be a positive integer where mask_feature_prob=0.1",
     ),
-    ({"ctc_head": "recurrent", "add_adapter": True}, "add_adapter=True: must be False where ctc_head='recurrent'"),
-    ({"ctc_head": "recurrent", "adapter_attn_dim": 16}, "adapter_attn_dim=16: must be None where ctc_head='recurrent'"),
-    ({"ctc_head": "recurrent", "ctc_head_size": 384}, "ctc_head_size=384: must not be half of hidden_size=768"),
 ]
 
 

@@ -249,6 +249,21 @@ def test_a_decoder_s_file_knows_the_stride(tmp_path: Path) -> None:
 # --- how it is loaded ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"add_adapter": True}, "add_adapter=True: must be False where ctc_head='recurrent'"),
+        ({"adapter_attn_dim": 16}, "adapter_attn_dim=16: must be None where ctc_head='recurrent'"),
+        ({"ctc_head_size": 24}, "ctc_head_size=24: must not be half of hidden_size=48"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(options: dict[str, Any], message: str) -> None:
+    """By the model; under a linear head all of it may be."""
+    with pytest.raises(ValueError, match=message):
+        Wav2Vec2ForCTC(small_config(**(RECURRENT | options)))
+    assert Wav2Vec2ForCTC(small_config(**(RECURRENT | options | {"ctc_head": "linear"}))).recurrent_head is None
+
+
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "wav2vec2"]
 

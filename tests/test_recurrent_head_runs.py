@@ -51,11 +51,13 @@ def linear(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learned(linear: Path, tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that cut it after two layers, held them, and learned the sentences with the head alone."""
     folder = tmp_path_factory.mktemp("learned") / "run"
-    config = HEAD | {"num_hidden_layers": 2, "ctc_head_size": 32, "ctc_head_dropout": 0.0, "feature_grad_mult": 0.0}
-    values = labelled_recipe(folder, tones, tones, optimizer__learning_rate=1e-2, optimizer__weight_decay=0.01)
+    config = HEAD | {"ctc_head_size": 40, "ctc_head_layers": 1, "ctc_head_dropout": 0.0, "feature_grad_mult": 0.0}
+    config["num_hidden_layers"] = 2
+    values = labelled_recipe(folder, tones, tones, optimizer__learning_rate=2e-2, optimizer__weight_decay=0.0)
     values["model"] = {"checkpoint": str(linear), "config": config}
     values["data"] |= {"seconds_per_update": 6.0, "max_seconds": 3.0}
     values["tuning"] |= {"freeze_updates": 200, "keep_features": "memory"}
+    values["schedule"]["warmup"] = 0.1
     values["run"] |= {"updates": 200, "evaluate_every": 100, "save_every": 100, "log_every": 10}
     train(values)
     return folder
@@ -67,7 +69,7 @@ def test_the_head_alone_learns_by_heart(learned: Path, linear: Path) -> None:
     assert (last["kind"], last["wer"], last["cer"]) == ("evaluation", 0.0, 0.0), last["samples"]
     before, after = (Wav2Vec2ForCTC.from_pretrained(folder).state_dict() for folder in (linear, learned / "model"))
     assert all(torch.equal(t, before[name]) for name, t in after.items() if name.startswith("wav2vec2."))
-    assert "recurrent_head.layers.1.backwards.weight_hh_l0" in after
+    assert "recurrent_head.layers.0.backwards.weight_hh_l0" in after
 
 
 def test_what_was_learned_is_used_everywhere(learned: Path, tones: Path) -> None:
@@ -168,3 +170,24 @@ def test_sharded_weights_give_the_same(labelled: Path, tmp_path: Path) -> None:
     sharded = run(recurrent(tmp_path / "sharded", labelled, "2 x 4", tuning__keep_features=None), 2, "train_sharded")
     assert log(sharded)[0]["distributed"] == "fsdp"
     assert_same(weights(plain), weights(sharded), 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_additions_of_low_rank_go_with_it(learned: Path, tones: Path, tmp_path: Path) -> None:
+    """The head is trained with them; the merged model and PEFT's adapter on the base say the same."""
+    from peft import PeftModel
+
+    values = labelled_recipe(tmp_path / "run", tones, run__updates=2)
+    values["model"] = {"checkpoint": str(learned / "model")}
+    values["tuning"] |= {"method": "lora", "lora_rank": 2}
+    train(values)
+    base, merged = (Wav2Vec2ForCTC.from_pretrained(f / "model").eval() for f in (learned, tmp_path / "run"))
+    sound, start = torch.randn(1, 12000), {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    with torch.no_grad():
+        before, expected = base(sound).logits, merged(sound).logits
+        adapted = PeftModel.from_pretrained(base, tmp_path / "run" / "model" / "lora").eval()
+        torch.testing.assert_close(adapted(sound).logits, expected, atol=1e-4, rtol=1e-4)
+    assert (expected - before).abs().max() > 1e-2
+    changed = {name for name, tensor in merged.state_dict().items() if not torch.equal(tensor, start[name])}
+    assert {name for name in changed if name.startswith("recurrent_head.layers.")}
+    assert all(not name.startswith("wav2vec2.") or ".attention." in name for name in changed)

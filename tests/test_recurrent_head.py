@@ -26,6 +26,7 @@ from wav2vec2.inference.transcript import Transcript
 from wav2vec2.inference.windows_and_segments import Moments
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.modeling.recurrent_head import RecurrentHead
+from wav2vec2.sharing.loading_check import LoadingError, check_loading
 from wav2vec2.training.transformers_trainer import GreedyIds
 
 RECURRENT: dict[str, Any] = {"ctc_head": "recurrent", "ctc_head_size": 20, "ctc_head_dropout": 0.0}
@@ -292,6 +293,15 @@ def test_stock_refuses_it_loudly(tmp_path: Path) -> None:
     recurrent_model().save_pretrained(tmp_path)
     with pytest.raises(RuntimeError, match="mismatched"):
         transformers.Wav2Vec2ForCTC.from_pretrained(tmp_path)
+
+
+@pytest.mark.slow
+def test_it_is_not_published_as_a_model_that_stock_can_load(tmp_path: Path) -> None:
+    """What `wav2vec2 push` looks at before it uploads."""
+    recurrent_model(vocab_size=len(processor().tokenizer)).save_pretrained(tmp_path)
+    processor().save_pretrained(tmp_path)
+    with pytest.raises(LoadingError, match="stock Transformers cannot use it: .*mismatched"):
+        check_loading(tmp_path, [path.name for path in tmp_path.iterdir()])
 
 
 def test_over_a_pretrained_body_it_starts_afresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,11 +28,11 @@ from pretraining_runs import (
     train_with_infinity,
     weights,
     write_clips,
+    write_shards,
 )
 from safetensors.torch import load_file
 from small_models import CALM
 from torch import Tensor
-from training_audio import encoded_samples, write_parquet
 from transformers.audio_utils import mel_filter_bank, spectrogram
 
 from wav2vec2 import Wav2Vec2ForPreTraining
@@ -302,12 +302,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips as files, and as rows of parquet shards."""
     folder = tmp_path_factory.mktemp("interrupted")
     write_clips(folder / "files", LENGTHS)
-    rows: list[dict[str, object]] = [
-        {"audio": {"bytes": encoded_samples(speechlike(n, length)), "path": f"{n}.wav"}}
-        for n, length in enumerate(LENGTHS)
-    ]
-    for shard in range(3):
-        write_parquet(folder / "shards" / f"{shard}.parquet", rows[shard::3])
+    write_shards(folder / "shards", LENGTHS)
     return folder
 
 

@@ -91,8 +91,8 @@ class Setting(SimpleNamespace):
     seed: int
     rounds: int
     attention: str | None
-    shape: Path | None
-    held: bool
+    shape: Path | None = None
+    held: bool = False
 
     def config(self) -> wav2vec2.Wav2Vec2Config:
         """The preset's, or that of a checkpoint, with a head for letters."""

@@ -24,6 +24,11 @@ CHANGED: dict[str, Any] = {
     "gumbel_temperature_by_hand": 0.7,
     "pretraining_updates": 1000,
     "ctc_drop_infeasible": False,
+    "ctc_head": "recurrent",
+    "ctc_head_size": 20,
+    "ctc_head_layers": 1,
+    "ctc_head_stride": 3,
+    "ctc_head_dropout": 0.3,
 }
 
 
@@ -124,11 +129,11 @@ POSITIVE = [
     "hidden_size", "num_attention_heads", "intermediate_size", "num_conv_pos_embeddings",
     "num_conv_pos_embedding_groups", "num_codevectors_per_group", "num_codevector_groups", "codevector_dim",
     "proj_codevector_dim", "num_negatives", "classifier_proj_size", "xvector_output_dim", "adapter_kernel_size",
-    "adapter_stride",
+    "adapter_stride", "ctc_head_size", "ctc_head_layers", "ctc_head_stride",
 ]  # fmt: skip
 PROBABILITIES = [
     "feat_proj_dropout", "feat_quantizer_dropout", "hidden_dropout", "activation_dropout", "attention_dropout",
-    "layerdrop", "final_dropout",
+    "layerdrop", "final_dropout", "ctc_head_dropout",
 ]  # fmt: skip
 ABOVE_ZERO = [
     "contrastive_logits_temperature", "gumbel_temperature_start", "gumbel_temperature_end",
@@ -173,6 +178,7 @@ IMPOSSIBLE: list[tuple[list[str], list[Any], str]] = [
     (LISTS, [(), (8, 0, 8, 8, 8, 8, 8), (-1,) * 7], "must be a list of positive integers"),
     (["hidden_act", "feat_extract_activation"], ["gleu"], "must be an activation that Transformers knows"),
     (["feat_extract_norm"], ["batch", ""], 'must be "group" or "layer"'),
+    (["ctc_head"], ["gru", "", None], 'must be "linear" or "recurrent"'),
     (["ctc_loss_reduction"], ["None", ""], 'must be "sum", "mean" or "none"'),
 ]
 CASES = [(name, value, wish) for names, values, wish in IMPOSSIBLE for name in names for value in values]

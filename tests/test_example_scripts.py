@@ -220,9 +220,10 @@ def test_pretraining_ingredients(
 
     monkeypatch.setattr(linear_probe, "DECAYS", (1e-3,))
     rows: list[dict[str, object]] = [
-        {"audio": {"bytes": path.read_bytes(), "path": path.name}}
+        {"audio": {"bytes": path.read_bytes(), "path": path.name}, "speaker": "ls-19"}
         for path in sorted((corpus / "librispeech_train").glob("*.flac"))
     ]
+    rows.append({"audio": {"bytes": b"", "path": "0.flac"}, "speaker": "fsdd-theo"})  # would be an error if it was read
     write_parquet(tmp_path / "data" / "speech" / "train-0.parquet", rows)
     write_parquet(tmp_path / "data" / "speech" / "valid.parquet", rows[:2])
     (tmp_path / "data" / "fsdd").symlink_to(corpus / "fsdd")

@@ -102,6 +102,11 @@ def test_own_fields_are_read_back_and_do_not_disturb_stock(tmp_path: Path) -> No
         "gumbel_temperature_by_hand": 0.7,
         "pretraining_updates": 7,
         "ctc_drop_infeasible": False,
+        "ctc_head": "recurrent",
+        "ctc_head_size": 20,
+        "ctc_head_layers": 1,
+        "ctc_head_stride": 3,
+        "ctc_head_dropout": 0.3,
     }
     assert changed.keys() == set(OWN_FIELDS)
     own_config(**changed).save_pretrained(tmp_path / "ours")

@@ -311,3 +311,12 @@ def test_the_template_that_people_see_is_the_one_that_is_used() -> None:
     root = Path(__file__).parents[1]
     used = root / "src" / "wav2vec2" / "sharing" / "model_card_template.md"
     assert (root / "model_cards" / "template.md").read_text() == used.read_text() != ""
+
+
+def test_code_for_stock_is_shown_where_stock_loads_the_model(folder: Path) -> None:
+    assert "AutoModelForCTC" in card(folder, None)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"ctc_head": "recurrent"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    text = card(folder, None)
+    assert "AutoModelForCTC" not in text and "Transformers alone has no recurrent head" in text
+    assert "Transcriber.from_pretrained" in text

@@ -16,12 +16,11 @@ from pretraining_runs import (
     log,
     recipe,
     run,
-    speechlike,
     weights,
     write_clips,
+    write_shards,
 )
 from safetensors.torch import load_file
-from training_audio import encoded_samples, write_parquet
 
 from wav2vec2.training.saving.checkpoint_folders import update_of
 from wav2vec2.training.saving.checkpoints import Checkpoints
@@ -38,12 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resuming")
     write_clips(folder / "files", LENGTHS)
     write_clips(folder / "valid", [0.7, 1.1, 0.9], first_seed=100)
-    rows: list[dict[str, object]] = [
-        {"audio": {"bytes": encoded_samples(speechlike(n, length)), "path": f"{n}.wav"}}
-        for n, length in enumerate(LENGTHS)
-    ]
-    for shard in range(3):
-        write_parquet(folder / "shards" / f"{shard}.parquet", rows[shard::3])
+    write_shards(folder / "shards", LENGTHS)
     return folder
 
 

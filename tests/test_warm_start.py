@@ -28,11 +28,11 @@ from pretraining_runs import (
     train_with_infinity,
     weights,
     write_clips,
+    write_shards,
 )
 from safetensors.torch import load_file
 from small_models import CALM
 from torch import Tensor
-from training_audio import encoded_samples, write_parquet
 from transformers.audio_utils import mel_filter_bank, spectrogram
 
 from wav2vec2 import Wav2Vec2ForPreTraining
@@ -302,12 +302,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips as files, and as rows of parquet shards."""
     folder = tmp_path_factory.mktemp("interrupted")
     write_clips(folder / "files", LENGTHS)
-    rows: list[dict[str, object]] = [
-        {"audio": {"bytes": encoded_samples(speechlike(n, length)), "path": f"{n}.wav"}}
-        for n, length in enumerate(LENGTHS)
-    ]
-    for shard in range(3):
-        write_parquet(folder / "shards" / f"{shard}.parquet", rows[shard::3])
+    write_shards(folder / "shards", LENGTHS)
     return folder
 
 
@@ -324,6 +319,17 @@ def test_killed_and_resumed_it_is_bit_equal(update: int, root: Path, straight: P
     saved = last_checkpoint(broken)
     assert saved.name == f"update-{update // 2 * 2:08d}"
     assert (saved / "training_state" / "weights.safetensors").is_file() == (update < WARM)
+    assert not [name for name in weights(broken) if "log_mel" in name]
+    run(values)
+    assert_same_run(straight, broken)
+
+
+@pytest.mark.slow
+def test_with_a_moving_average_it_is_bit_equal_too(root: Path, tmp_path: Path) -> None:
+    """Both are kept in checkpoints: what training goes on from, and the average, which never knows the head."""
+    straight = run(interrupted(root, tmp_path / "straight", run__ema=0.9))
+    values = interrupted(root, tmp_path / "broken", run__ema=0.9)
+    broken = killed_after(values, 5)
     assert not [name for name in weights(broken) if "log_mel" in name]
     run(values)
     assert_same_run(straight, broken)

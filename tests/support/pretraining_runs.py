@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from small_models import CALM, SMALL
 from torch import Tensor
-from training_audio import RATE
+from training_audio import RATE, encoded_samples, write_parquet
 
 from wav2vec2.training import model_making, pretraining, starting
 from wav2vec2.training.progress.training_log import read_log
@@ -66,6 +66,16 @@ def write_clips(folder: Path, lengths: Sequence[float], first_seed: int = 0) -> 
     for number, length in enumerate(lengths):
         soundfile.write(folder / f"clip{number:03d}.wav", speechlike(first_seed + number, length), RATE)
     return folder
+
+
+def write_shards(folder: Path, lengths: Sequence[float]) -> None:
+    """The same clips as rows of three parquet shards."""
+    rows: list[dict[str, object]] = [
+        {"audio": {"bytes": encoded_samples(speechlike(number, length)), "path": f"{number}.wav"}}
+        for number, length in enumerate(lengths)
+    ]
+    for shard in range(3):
+        write_parquet(folder / f"{shard}.parquet", rows[shard::3])
 
 
 def recipe(folder: Path, audio: Path, valid: Path | None = None, **overrides: Any) -> dict[str, Any]:

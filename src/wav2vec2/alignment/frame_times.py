@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, one_of_every, receptive_field
 
 Interval = tuple[float, float]
 
@@ -43,24 +43,26 @@ class FrameTimes:
     sampling_rate: int = 16000
     #: What a model's times are freed of.
     bias: TimeBias = TimeBias()
+    #: Of so many frames of the convolutions the first is one of these: the stride of what follows them.
+    every: int = 1
 
     def __post_init__(self) -> None:
         if len(self.kernels) != len(self.strides) or not self.kernels:
             raise ValueError(f"kernels={self.kernels}, strides={self.strides}: one of each per convolution is needed")
-        if min(*self.kernels, *self.strides, self.sampling_rate) < 1:
+        if min(*self.kernels, *self.strides, self.sampling_rate, self.every) < 1:
             raise ValueError(
-                f"kernels={self.kernels}, strides={self.strides}, sampling_rate={self.sampling_rate}: "
-                "all must be positive"
+                f"kernels={self.kernels}, strides={self.strides}, sampling_rate={self.sampling_rate}, "
+                f"every={self.every}: all must be positive"
             )
 
     @cached_property
     def stride(self) -> int:
         """Samples from one frame to the next."""
-        return frame_stride(self.strides)
+        return frame_stride(self.strides) * self.every
 
     @cached_property
     def receptive_field(self) -> int:
-        """Samples that one frame sees.
+        """Samples that one frame of the convolutions sees: the middle of them is where a frame is.
 
         >>> FrameTimes().receptive_field, FrameTimes().stride
         (400, 320)
@@ -73,7 +75,7 @@ class FrameTimes:
         >>> [FrameTimes().frames(samples) for samples in (0, 399, 400, 16000)]
         [0, 0, 1, 49]
         """
-        return conv_output_length(samples, self.kernels, self.strides)
+        return one_of_every(conv_output_length(samples, self.kernels, self.strides), self.every)
 
     def duration(self, frames: int) -> float:
         """Seconds that so many frames see: what a recording lasts at least."""

@@ -73,6 +73,26 @@ def output_length(samples: Length, config: Wav2Vec2Config, add_adapter: bool | N
     return adapter_output_length(frames, config) if behind_adapter else frames
 
 
+def one_of_every(frames: Length, stride: int) -> Length:
+    """How many of so many frames are left of the first and every `stride`-th after it.
+
+    >>> [one_of_every(frames, 2) for frames in (0, 1, 2, 3)]
+    [0, 1, 1, 2]
+    """
+    counted: Any = frames
+    left: Length = (counted + stride - 1) // stride
+    return left
+
+
+def logits_length(samples: Length, config: Wav2Vec2Config, add_adapter: bool | None = None) -> Length:
+    """Frames of the logits of a model with CTC for clips of so many samples: its head may have a stride.
+
+    >>> logits_length(16000, Wav2Vec2Config()), logits_length(16000, Wav2Vec2Config(ctc_head="recurrent"))
+    (49, 25)
+    """
+    return one_of_every(output_length(samples, config, add_adapter), config.frames_per_logits)
+
+
 def frames_needed(targets: Any, inside: Any) -> Any:
     """Fewest frames (B,) in which CTC can spell targets (B, U): one for each label, and one for the blank between two
     equal neighbours. `inside` (B, U) marks what is a label and no padding; labels stand at the front.

@@ -47,7 +47,8 @@ _RULES: list[tuple[Rule, str]] = [
         "hidden_size num_attention_heads intermediate_size num_conv_pos_embeddings "
         "num_conv_pos_embedding_groups num_codevectors_per_group "
         "num_codevector_groups codevector_dim proj_codevector_dim num_negatives classifier_proj_size "
-        "xvector_output_dim adapter_kernel_size adapter_stride output_hidden_size",
+        "xvector_output_dim adapter_kernel_size adapter_stride output_hidden_size "
+        "ctc_head_size ctc_head_layers ctc_head_stride",
     ),
     (
         _COUNT,
@@ -59,7 +60,7 @@ _RULES: list[tuple[Rule, str]] = [
     (
         _PROBABILITY,
         "feat_proj_dropout feat_quantizer_dropout hidden_dropout activation_dropout attention_dropout "
-        "layerdrop final_dropout",
+        "layerdrop final_dropout ctc_head_dropout",
     ),
     (_ABOVE_ZERO, "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end"),
     ((lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"), "gumbel_temperature_decay"),
@@ -76,6 +77,7 @@ _RULES: list[tuple[Rule, str]] = [
     (_POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
     (_ACTIVATION, "hidden_act feat_extract_activation"),
     ((lambda v: v in ("group", "layer"), 'must be "group" or "layer"'), "feat_extract_norm"),
+    ((lambda v: v in ("linear", "recurrent"), 'must be "linear" or "recurrent"'), "ctc_head"),
     ((lambda v: v in ("sum", "mean", "none"), 'must be "sum", "mean" or "none"'), "ctc_loss_reduction"),
     (
         (lambda v: v is None or (_is_number(v) and 0 < v < float("inf")), "must be a number above 0, or None"),
@@ -126,6 +128,9 @@ def _model(config: PreTrainedConfig) -> Iterator[Relation]:
     yield lists, lambda: _equally_long(config, *lists)
     for share, length in (("mask_time_prob", "mask_time_length"), ("mask_feature_prob", "mask_feature_length")):
         yield (share, length), partial(_spans_have_length, config, share, length)
+    for name, none in (("add_adapter", False), ("adapter_attn_dim", None)):
+        yield ("ctc_head", name), partial(_not_under_recurrent_head, config, name, none)
+    yield ("ctc_head", "ctc_head_size", "hidden_size"), partial(_no_linear_head, config)
 
 
 def _divisible(config: PreTrainedConfig, whole: str, part: str) -> str | None:
@@ -144,3 +149,16 @@ def _equally_long(config: PreTrainedConfig, *names: str) -> str | None:
 def _spans_have_length(config: PreTrainedConfig, share: str, length: str) -> str | None:
     fine = getattr(config, length) > 0 or getattr(config, share) == 0
     return None if fine else f"{length}=0: must be a positive integer where {share}={getattr(config, share)}"
+
+
+def _not_under_recurrent_head(config: PreTrainedConfig, name: str, none: object) -> str | None:
+    value = getattr(config, name)
+    fine = config.ctc_head != "recurrent" or value == none
+    return None if fine else f"{name}={value}: must be {none} where ctc_head='recurrent'"
+
+
+def _no_linear_head(config: PreTrainedConfig) -> str | None:
+    """A recurrent head whose last layer has the shape of a linear head would be loaded as one, elsewhere and here."""
+    fine = config.ctc_head != "recurrent" or 2 * config.ctc_head_size != config.hidden_size
+    wish = f"must not be half of hidden_size={config.hidden_size}, or its output would be taken for a linear head's"
+    return None if fine else f"ctc_head_size={config.ctc_head_size}: {wish}"

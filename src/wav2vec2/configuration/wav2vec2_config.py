@@ -184,6 +184,17 @@ class Wav2Vec2Config(PreTrainedConfig):
     pretraining_updates: int = 0
     #: Leave utterances whose text cannot fit into their frames out of the CTC loss, and name them in the output.
     ctc_drop_infeasible: bool = True
+    #: "linear": the CTC head is one linear layer, as in stock. "recurrent": before it come a convolution and
+    #: bidirectional GRUs over features that are normalised over their clip, for few labels (docs/finetuning.md).
+    ctc_head: str = "linear"
+    #: Channels of that convolution, and of each direction of those GRUs.
+    ctc_head_size: int = 160
+    #: Number of those GRUs.
+    ctc_head_layers: int = 2
+    #: Stride of that convolution: so many frames make one frame of logits.
+    ctc_head_stride: int = 2
+    #: Dropout on the input of the recurrent head and on what each of its GRUs gives (instead of final_dropout).
+    ctc_head_dropout: float | int = 0.2
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Derive what follows from other fields, then refuse what cannot work."""
@@ -214,8 +225,13 @@ class Wav2Vec2Config(PreTrainedConfig):
 
     @property
     def inputs_to_logits_ratio(self) -> int:
-        """Samples from one frame to the next."""
-        return math.prod(self.conv_stride)
+        """Samples from one frame to the next: of the logits, where the CTC head has a stride."""
+        return math.prod(self.conv_stride) * self.frames_per_logits
+
+    @property
+    def frames_per_logits(self) -> int:
+        """Frames of the Transformer for each frame of CTC's logits."""
+        return self.ctc_head_stride if self.ctc_head == "recurrent" else 1
 
     def gumbel_temperature(self, update: int) -> float:
         """The Gumbel softmax's temperature after `update` updates."""
@@ -243,4 +259,9 @@ OWN_FIELDS = (
     "gumbel_temperature_by_hand",
     "pretraining_updates",
     "ctc_drop_infeasible",
+    "ctc_head",
+    "ctc_head_size",
+    "ctc_head_layers",
+    "ctc_head_stride",
+    "ctc_head_dropout",
 )

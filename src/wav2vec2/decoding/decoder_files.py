@@ -51,7 +51,7 @@ def save_decoder(settings: Mapping[str, Any], folder: Path) -> None:
         lexicon = {word: given if isinstance(given, str) else list(given) for word, given in lexicon.items()}
     content = dict(settings) | {
         "lexicon": lexicon,
-        "frame_times": asdict(settings["frame_times"]),
+        "frame_times": _saved_times(settings["frame_times"]),
         "calibration": asdict(settings["calibration"]),
         "language_model": None if model is None else MODEL_FILE,
     }
@@ -94,6 +94,15 @@ def load_decoder(folder: Path, make: Callable[..., Decoder]) -> Decoder:
         return make(language_model=model, **settings)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise DecoderFileError(f"{path}: {error}") from error
+
+
+def _saved_times(times: FrameTimes) -> dict[str, Any]:
+    """The times of frames by their fields. A stride behind the convolutions is written where there is one: earlier
+    versions read no such field."""
+    saved = asdict(times)
+    if times.every == 1:
+        del saved["every"]
+    return saved
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

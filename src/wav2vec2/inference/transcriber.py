@@ -317,7 +317,7 @@ def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDe
     if config.add_adapter:
         raise ValueError("add_adapter=True drops frames after the convolutions; their times are not known")
     rate = processor.feature_extractor.sampling_rate
-    times = FrameTimes(tuple(config.conv_kernel), tuple(config.conv_stride), rate)
+    times = FrameTimes(tuple(config.conv_kernel), tuple(config.conv_stride), rate, every=config.frames_per_logits)
     special = tokenizer.all_special_tokens
     return CTCDecoder(
         tokens, tokenizer.blank_id, tokenizer.word_delimiter_token, frame_times=times, special_tokens=special

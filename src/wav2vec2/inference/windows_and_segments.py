@@ -21,7 +21,7 @@ from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.processing.audio_sources import AudioError
 
-#: Frames that are decoded at once at most: a minute. A recording that is shorter is never cut.
+#: Frames that are decoded at once at most: a minute of frames of 20 ms. A recording that is shorter is never cut.
 LONGEST = 3000
 
 Samples = NDArray[np.float32]

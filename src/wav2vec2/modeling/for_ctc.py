@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.configuration.frame_arithmetic import Length, logits_length
 from wav2vec2.files.hub_files import hub_options
 from wav2vec2.modeling.ctc_loss import ctc_loss
 from wav2vec2.modeling.dropout import Dropout
@@ -18,8 +19,9 @@ from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.input_checks import check_labels
 from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
-from wav2vec2.modeling.loading import Source
+from wav2vec2.modeling.loading import CheckpointError, Source
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
+from wav2vec2.modeling.recurrent_head import RecurrentHead
 from wav2vec2.modeling.wav2vec2_model import Clips, Wav2Vec2Model
 
 #: The logit of a token that is ruled out, beside a blank of 0: its probability is 0 in every dtype, and half precision
@@ -28,10 +30,11 @@ _IMPOSSIBLE = -1e4
 
 
 class Wav2Vec2ForCTC(LanguageSwitch):
-    """The model with a linear layer over its vocabulary. The blank is `config.pad_token_id`."""
+    """The model with a linear layer over its vocabulary, or by `config.ctc_head` with recurrent layers before it. The
+    blank is `config.pad_token_id`."""
 
     accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
-    fresh_parts = (*LanguageSwitch.fresh_parts, "lm_head.")
+    fresh_parts = (*LanguageSwitch.fresh_parts, "lm_head.", "recurrent_head.")
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
@@ -39,8 +42,8 @@ class Wav2Vec2ForCTC(LanguageSwitch):
         vocab_size, _ = vocabulary(config)
         self.wav2vec2 = Wav2Vec2Model(config)
         self.dropout = Dropout(config.final_dropout)
-        width = config.output_hidden_size if config.add_adapter else None
-        self.lm_head = nn.Linear(width or config.hidden_size, vocab_size)
+        self.recurrent_head = RecurrentHead(config) if config.ctc_head == "recurrent" else None
+        self.lm_head = nn.Linear(head_inputs(config), vocab_size)
         self.post_init()
 
     @classmethod
@@ -51,6 +54,7 @@ class Wav2Vec2ForCTC(LanguageSwitch):
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
+        _refuse_half_a_head(pretrained_model_name_or_path, info)
         if language is not None:
             model.set_language(language, **hub_options(kwargs))
         return (model, info) if with_info else model
@@ -85,7 +89,7 @@ class Wav2Vec2ForCTC(LanguageSwitch):
         context = outputs.last_hidden_state
         if self.encoder_held:
             context = join_with_zero_gradient(context, *self.held_parameters())
-        logits = self.lm_head(self.dropout(context))
+        logits = self.lm_head(self.heard(context, input_values, attention_mask))
         lengths = self.frame_lengths(input_values, attention_mask).to(logits.device)
         loss = dropped = None
         if labels is not None:
@@ -102,6 +106,34 @@ class Wav2Vec2ForCTC(LanguageSwitch):
             dropped=dropped,
             blank_labels=blank_labels,
         )
+
+    def heard(self, context: Tensor, input_values: Clips, attention_mask: Tensor | None) -> Tensor:
+        """What the linear layer looks at, of the Transformer's frames (B, T, H)."""
+        if self.recurrent_head is None:
+            return self.dropout(context)
+        lengths = self.wav2vec2.frame_lengths(input_values, attention_mask).to(context.device)
+        output: Tensor = self.recurrent_head(context, lengths)
+        return output
+
+    def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:
+        """Frames of the logits of clips of `input_lengths` samples."""
+        return logits_length(input_lengths, self.config, add_adapter)
+
+
+def _refuse_half_a_head(source: Source, info: dict[str, Any]) -> None:
+    """Recurrent layers that are new under a linear layer that was trained on others: these were lost. (Under a linear
+    head's they are meant to be new; its shape is another, always.)"""
+    lost = sorted(name for name in info["missing_keys"] if name.startswith("recurrent_head."))
+    afresh = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    if lost and "lm_head.weight" not in afresh:
+        raise CheckpointError(f"{source}: lm_head.weight is there, but not what it stands on: {', '.join(lost)}")
+
+
+def head_inputs(config: Wav2Vec2Config) -> int:
+    """Width of what the linear layer of the head looks at."""
+    if config.ctc_head == "recurrent":
+        return 2 * config.ctc_head_size
+    return (config.output_hidden_size if config.add_adapter else None) or config.hidden_size
 
 
 def blank_beyond(logits: Tensor, lengths: Tensor, blank: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 Convolutions: Kaiming normal. Codebooks and mask embedding: uniform in [0, 1). Quantizer projection: standard normal.
 Positional convolution: normal with standard deviation sqrt(4 / (kernel * width)). Input and contrastive projections:
-uniform in +-1 / sqrt(inputs). Every other linear layer: normal with `initializer_range`, as BERT.
+uniform in +-1 / sqrt(inputs). GRUs: uniform in +-1 / sqrt(width). Every other linear layer: normal with
+`initializer_range`, as BERT.
 """
 
 import math
@@ -28,12 +29,12 @@ def initialize(module: nn.Module, initializer_range: float) -> None:
         init.ones_(module.weight)
         init.zeros_(module.bias)
     elif isinstance(module, UniformLinear):
-        bound = 1 / math.sqrt(module.in_features)
-        init.uniform_(module.weight, -bound, bound)
-        init.uniform_(module.bias, -bound, bound)
+        _uniform(module, module.in_features)
     elif isinstance(module, nn.Linear):
         init.normal_(module.weight, mean=0.0, std=initializer_range)
         init.zeros_(module.bias)
+    elif isinstance(module, nn.GRU):
+        _uniform(module, module.hidden_size)
     elif isinstance(module, nn.Conv1d):
         _convolution(module)
     elif isinstance(module, NormalisedWeight):
@@ -48,6 +49,12 @@ def initialize(module: nn.Module, initializer_range: float) -> None:
         init.copy_(module.temperature_bits, float_bits(module.initial_temperature))
     elif isinstance(module, LayerDrop):
         init.zeros_(module.key)
+
+
+def _uniform(module: nn.Module, width: int) -> None:
+    bound = 1 / math.sqrt(width)
+    for parameter in module.parameters(recurse=False):
+        init.uniform_(parameter, -bound, bound)
 
 
 def _convolution(module: nn.Conv1d) -> None:

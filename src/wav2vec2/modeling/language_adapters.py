@@ -68,10 +68,7 @@ class LanguageSwitch(Wav2Vec2PreTrainedModel):
         """Start every language adapter and the head afresh, whatever was loaded into them."""
         for module in self.modules():
             if isinstance(module, Wav2Vec2AttnAdapterLayer) or module is self.lm_head:
-                for part in module.modules():
-                    for parameter in part.parameters(recurse=False):
-                        setattr(parameter, "_is_hf_initialized", False)  # noqa: B010 (no such attribute is declared)
-                    self._init_weights(part)
+                self.start_afresh(module)
 
     def _put_in_place(self, tensors: dict[str, Tensor], current: dict[str, nn.Parameter], tokens: int) -> None:
         if tokens != self.lm_head.out_features:

@@ -134,7 +134,24 @@ def audit(
         raise CheckpointError(f"{source} does not fit {type(model).__name__}:\n  {listing}{also}{hint}")
     _tell(source, "starts afresh, not in the checkpoint", fresh)
     _tell(source, "starts afresh, of another shape in the checkpoint", [key for key, *_ in mismatched])
-    _tell(source, "in the checkpoint, but not part of this model", unexpected)
+    upper = _upper_layers(model, unexpected)
+    if upper:
+        told = "%s: of its %d Transformer layers the first %d are used (num_hidden_layers)"
+        logger.warning(told, source, upper[-1] + 1, upper[0])
+    others = [key for key in unexpected if _layer_number(key) not in upper]
+    _tell(source, "in the checkpoint, but not part of this model", others)
+
+
+def _upper_layers(model: nn.Module, keys: Iterable[str]) -> list[int]:
+    """The numbers of the Transformer layers, among tensors that are not used, that this model is too short for."""
+    count = getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    numbers = {_layer_number(key) for key in keys}
+    return sorted(number for number in numbers if number is not None and count is not None and number >= count)
+
+
+def _layer_number(key: str) -> int | None:
+    found = re.search(r"\bencoder\.layers\.(\d+)\.", key)
+    return None if found is None else int(found[1])
 
 
 def _tell(source: Source, what: str, keys: Iterable[str]) -> None:

@@ -68,6 +68,13 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module, self.config.initializer_range)
 
+    def start_afresh(self, part: nn.Module) -> None:
+        """Initialise a part of the model anew, whatever was loaded into it."""
+        for module in part.modules():
+            for parameter in module.parameters(recurse=False):
+                setattr(parameter, "_is_hf_initialized", False)  # noqa: B010 (no such attribute is declared)
+            self._init_weights(module)
+
     def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:
         """Frames that clips of `input_lengths` samples have, after the adapter if there is one."""
         return output_length(input_lengths, self.config, add_adapter)

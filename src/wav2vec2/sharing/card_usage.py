@@ -39,6 +39,8 @@ with torch.inference_mode():
 print(processor.batch_decode(logits.argmax(-1))[0])
 ```
 """
+_NOT_STOCK_CTC = """Transformers alone has no recurrent head (`ctc_head` in `config.json`) and refuses to load this one.
+"""
 _OWN_FEATURES = """{own}, as the beginning of a recogniser or for its features:
 
 ```python
@@ -69,10 +71,12 @@ with torch.inference_mode():
 """
 
 
-def usage_section(architecture: str, name: str, with_decoder: bool) -> str:
-    """Code for this package and for stock Transformers, for a model of that class and name."""
+def usage_section(architecture: str, name: str, with_decoder: bool, recurrent_head: bool = False) -> str:
+    """Code for this package and for stock Transformers, for a model of that class and name; under a recurrent head for
+    this package alone."""
     for_ctc = architecture.endswith("ForCTC")
-    blocks = (_OWN_CTC, _STOCK_CTC) if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
+    for_text = (_OWN_CTC, _NOT_STOCK_CTC if recurrent_head else _STOCK_CTC)
+    blocks = for_text if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
     search = ", and beam search with the decoder that is saved here" if with_decoder else ""
     package = f"wav2vec2 {versions().get('wav2vec2', '(not installed: its version is not known)')}"
     own = _OWN.format(package=package, install=install_command())

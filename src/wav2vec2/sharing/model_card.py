@@ -160,7 +160,9 @@ def card_text(
         not_measured=_not_measured(evaluation),
         training=training_section(run, facts),
         curves="\n\n".join(f"![Curves of the training run]({name})" for name in pictures),
-        usage=usage_section(architecture, repository, (folder / "decoder.json").is_file()),
+        usage=usage_section(
+            architecture, repository, (folder / "decoder.json").is_file(), config.get("ctc_head") == "recurrent"
+        ),
         licence=_licence(facts),
         limits=_limits(facts, evaluation, architecture),
     )

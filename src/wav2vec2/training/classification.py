@@ -159,7 +159,7 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Wav2Vec2
     """
     kind, layer = _HEADS[run.task]
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
-    model, missing, notes = make_model(kind, run.model, run.run.attention, head=layer, **names)
+    model, missing, notes = make_model(kind, run.model, run.run.attention, head=(layer,), **names)
     if run.model.checkpoint is None:
         return model, ["from scratch: no weight is pretrained", *notes]
     saved, head = labels_of_head(run.model.checkpoint, kind), model.get_submodule(layer)

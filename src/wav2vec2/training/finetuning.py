@@ -24,14 +24,15 @@ from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.model_making import make_extractor, make_model, start_afresh
 from wav2vec2.training.run_output import RunOutput, StartError
 from wav2vec2.training.saving.checkpoints import Saveable
+from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tuning_methods import apply_tuning
 
-#: The head of a model with CTC, by its name among the modules.
-_HEAD = "lm_head"
+#: The parts of a head for CTC, by their names among the modules.
+_HEAD = ("recurrent_head", "lm_head")
 
 #: The share of blank frames that a new head begins with.
 _BLANKS = 0.7
@@ -111,14 +112,24 @@ def make_ctc_model(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.blank_id,
     )
-    keep_head = keep_head and run.model.checkpoint is not None
+    checkpoint = run.model.checkpoint
+    keep_head = keep_head and checkpoint is not None and has_head_of(checkpoint, model.config)
     if not keep_head:
         start_head_afresh(model, run.run.seed)
-    fresh = missing + ([] if keep_head else [f"{_HEAD}, the head of {len(tokenizer)} tokens"])
+    parts = [name for name in _HEAD if getattr(model, name) is not None]
+    fresh = missing + ([] if keep_head else [f"{' and '.join(parts)}, the head of {len(tokenizer)} tokens"])
     start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"
-    if run.model.checkpoint is None:
+    if checkpoint is None:
         start = "from scratch: no weight is pretrained"
     return model, [start, *notes]
+
+
+def has_head_of(checkpoint: str, config: Wav2Vec2Config) -> bool:
+    """Whether a checkpoint's CTC head is of the kind, the size and the stride that the configuration asks for."""
+    saved = Wav2Vec2Config.from_pretrained(checkpoint)
+    fields = ("ctc_head", "ctc_head_size", "ctc_head_layers", "ctc_head_stride")
+    compared = fields if config.ctc_head == "recurrent" else fields[:1]
+    return all(getattr(saved, name) == getattr(config, name) for name in compared)
 
 
 def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
@@ -129,6 +140,10 @@ def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
     eighty. Weights of zero do not help: through them nothing reaches the encoder (docs/finetuning.md).
     """
     head = model.lm_head
+    if model.recurrent_head is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("recurrent head", seed))
+            model.start_afresh(model.recurrent_head)
     start_afresh(head, seed, model.config.initializer_range)
     with torch.no_grad():
         head.bias[model.config.pad_token_id] = math.log(_BLANKS / (1 - _BLANKS) * (head.out_features - 1))

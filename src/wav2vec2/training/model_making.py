@@ -68,13 +68,13 @@ def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config:
 
 
 def make_model(
-    kind: type[Model], section: ModelSection, attention: str | None, head: str | None = None, **values: Any
+    kind: type[Model], section: ModelSection, attention: str | None, head: tuple[str, ...] = (), **values: Any
 ) -> tuple[Model, list[str], list[str]]:
     """A model in float32, the names of parameters beside its head that the checkpoint does not have, and what else is
     to be said of it.
 
     `values` are fields of the configuration that the run decides: how many tokens, which labels. `head` names the
-    module that may have another size than the checkpoint's; without one, everything must be there and fit.
+    modules that may have another size than the checkpoint's; without any, everything must be there and fit.
     Convolutions that get no gradient (`feature_grad_mult` 0, as the paper fine-tunes) are frozen, so that no decay
     moves them either.
     """
@@ -84,7 +84,7 @@ def make_model(
         model = kind._from_config(preset_config(str(section.preset), {**section.config, **values}), **options)
     else:
         options |= {"config": checkpoint_config(section, **values), "dtype": torch.float32}
-        if head is None:
+        if not head:
             model = kind.from_pretrained(section.checkpoint, **options)
         else:
             model, missing = _under_another_head(kind, section.checkpoint, head, options)
@@ -98,18 +98,19 @@ def make_model(
 
 
 def _under_another_head(
-    kind: type[Model], checkpoint: str, head: str, options: dict[str, Any]
+    kind: type[Model], checkpoint: str, head: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[Model, list[str]]:
     """Of sizes that do not fit, those of the head are let pass; others are a `CheckpointError`."""
+    prefixes = tuple(f"{name}." for name in head)
     model, info = kind.from_pretrained(checkpoint, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     wrong = [
         f"{name}: {tuple(saved)} in the checkpoint, {tuple(wanted)} in the model"
         for name, saved, wanted in info["mismatched_keys"]
-        if not name.startswith(f"{head}.")
+        if not name.startswith(prefixes)
     ]
     if wrong:
         raise CheckpointError("\n  ".join([f"{checkpoint} does not fit model.config:", *sorted(wrong)]))
-    return model, sorted(name for name in info["missing_keys"] if not name.startswith(f"{head}."))
+    return model, sorted(name for name in info["missing_keys"] if not name.startswith(prefixes))
 
 
 def start_afresh(layer: Any, seed: int, deviation: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.configuration.frame_arithmetic import output_length
+from wav2vec2.configuration.frame_arithmetic import logits_length
 from wav2vec2.training.checks.clips import ClipSource
 from wav2vec2.training.checks.report import EXAMPLES, Finding, Severity, by_share, example
 from wav2vec2.training.checks.texts import SpelledTexts
@@ -34,7 +34,7 @@ def frames_of(seconds: NDArray[np.float64], config: Wav2Vec2Config) -> NDArray[n
     """Frames (n,) that the model makes of clips of these lengths (n,); -1 where the length is not known."""
     frames = np.full(len(seconds), -1, np.int64)
     known = ~np.isnan(seconds)
-    frames[known] = output_length(np.round(seconds[known] * SAMPLING_RATE).astype(np.int64), config)
+    frames[known] = logits_length(np.round(seconds[known] * SAMPLING_RATE).astype(np.int64), config)
     return frames
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.configuration.frame_arithmetic import frames_needed, output_length
+from wav2vec2.configuration.frame_arithmetic import frames_needed, logits_length
 from wav2vec2.evaluation.scoring import error_rates
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
@@ -70,7 +70,7 @@ class CTCTask(SupervisedTask):
         for row, ids in zip(labels, spelled, strict=False):
             row[: len(ids)] = torch.tensor(ids, dtype=torch.long)
         lengths = (labels != NO_LABEL).sum(1)
-        frames = output_length(waveforms["sample_lengths"], self.config)
+        frames = logits_length(waveforms["sample_lengths"], self.config)
         impossible = frames < frames_needed(labels, frames_within(lengths, longest))
         dropped = impossible & torch.tensor(self.config.ctc_drop_infeasible)
         counted = ~dropped & (frames > 0)
@@ -105,8 +105,8 @@ class CTCTask(SupervisedTask):
         }
 
     def frames(self, inputs: Inputs) -> Tensor:
-        """Real frames of each clip (B,)."""
-        return output_length(inputs["sample_lengths"], self.config)
+        """Real frames of the logits of each clip (B,)."""
+        return logits_length(inputs["sample_lengths"], self.config)
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """Means over utterances, labels and frames."""

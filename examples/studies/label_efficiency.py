@@ -8,8 +8,8 @@ the same audio, with copies at other speeds:
 
     pretrained     the package's small model, fine-tuned by the recipe `ctc_small_minutes`
     scratch        the same shape from random weights, convolutions too
-    cnn-rnn        a CNN-RNN on log-mel energies of as many parameters (`cnn_rnn_baseline.py`)
-    cnn-rnn-small  the same with a million
+    cnn-rnn        a CNN-RNN on log-mel energies with as many parameters as the recipe trains (`cnn_rnn_baseline.py`)
+    cnn-rnn-large  the same with as many as the whole model
 
 Texts are read off greedily, and with a language model of text that is not in the test, whose weights the development
 set chooses. Every part is one file of results and is done once; parts may run side by side in several processes, and
@@ -31,7 +31,7 @@ import cnn_rnn_baseline  # noqa: E402
 import label_efficiency_runs as runs  # noqa: E402
 import torch  # noqa: E402
 from label_efficiency_results import write_results  # noqa: E402
-from labelled_speech import Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
+from labelled_speech import SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
 from linear_probe import waveform  # noqa: E402
 from perturbed_speech import write_table  # noqa: E402
 from pretraining_study import write_json  # noqa: E402
@@ -91,7 +91,7 @@ class Study:
             recogniser = self.trained(part)
             task = self.task(part.task)
             figures = measured(recogniser, task, task.test)
-            figures |= {"seconds": round(time.monotonic() - begun), "updates": runs.UPDATES[part.task]}
+            figures |= {"seconds": round(time.monotonic() - begun), "updates": runs.updates(part.task)}
             write_json(target, figures | {"parameters": recogniser.parameters})
         finally:
             claim.unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def _cnn_rnn(part: Part, rows: Sequence[Row]) -> Recogniser:
     model = cnn_rnn_baseline.train(
         clips,
         len(tokenizer),
-        runs.UPDATES[part.task],
+        runs.updates(part.task),
         runs.SECONDS_PER_UPDATE,
         shape.learning_rate,
         part.seed,
@@ -175,14 +175,16 @@ def _rates(name: str, said: Sequence[str], heard: Sequence[str]) -> dict[str, fl
 
 
 def parts(tasks: Sequence[str], kinds: Sequence[str]) -> list[Part]:
-    """Every part, the most telling first: one seed of everything, then the seeds where the claim is decided."""
+    """Every part, the most telling first: the first budgets of all tasks, last the seeds where a claim is decided. The
+    large classical network is there to see whether size is what it lacks, at the first budget of a task."""
     planned = [
-        Part(task, minutes, kind, seed)
+        Part(task, budgets[rank], kind, seed)
         for seed in (1, 2, 3)
-        for task in runs.MINUTES
-        for minutes in runs.MINUTES[task]
+        for rank in range(max(map(len, runs.MINUTES.values())))
+        for task, budgets in runs.MINUTES.items()
+        if rank < len(budgets) and (seed == 1 or budgets[rank] in runs.DECIDED.get(task, ()))
         for kind in runs.KINDS
-        if seed == 1 or (minutes in runs.DECIDED.get(task, ()) and kind != "cnn-rnn-small")
+        if kind != "cnn-rnn-large" or (seed == 1 and rank == 0 and task in runs.DECIDED)
     ]
     return [part for part in planned if part.task in tasks and part.kind in kinds]
 
@@ -200,7 +202,7 @@ def main() -> None:
     for part in parts(options.tasks, options.kinds):
         if options.test is None:
             study.part(part)
-        elif part.task == "digits":
+        elif part.task in SPEAKERS:
             study.tested_by(part, options.test)
     write_results(options.work / "results", Path(__file__).parent / "results")
 

@@ -1,10 +1,12 @@
 """The labelled recordings of the label-efficiency study: who is trained on, who chooses settings, who tests.
 
-    digits      strings of three to seven digits (FSDD): three speakers are trained on, "theo" chooses the settings
-    english     sentences by one reader ("kathleen"), tested on sentences of hers with other words
-    german      the same by "kerstin"
-    dutch       the same by "nathalie"
-    readers     trained on "kathleen", tested on a reader of LibriSpeech
+    digits          strings of three to seven digits (FSDD): three speakers are trained on; by the fourth, "theo",
+                    settings were chosen
+    digits-jackson  the same with another speaker held out, by whom nothing was chosen; -nicolas, -yweweler likewise
+    english         sentences by one reader ("kathleen"), tested on sentences of hers with other words
+    german          the same by "kerstin"
+    dutch           the same by "nathalie"
+    readers         trained on "kathleen", tested on a reader of LibriSpeech
 
 A test shares no sentence with training or with the text of the language model, in whatever spelling.
 """
@@ -28,10 +30,11 @@ Row = dict[str, str]
 _PLAIN = TextNormalization("straight", "NFC", "remove", case="lower", spaces="single")
 
 READERS = {"english": "kathleen", "german": "kerstin", "dutch": "nathalie", "readers": "kathleen"}
-TASKS = ("digits", *READERS)
 
-#: Who chooses the settings of digits; the final test is on speakers of whom nothing was ever heard, by `--test`.
-DIGITS_DEVELOPMENT = "theo"
+#: Whose digits are held out. Pretraining has heard unlabelled audio of all four; the final test is on speakers of whom
+#: nothing was ever heard, by `--test`.
+SPEAKERS = {"digits": "theo"} | {f"digits-{name}": name for name in ("jackson", "nicolas", "yweweler")}
+TASKS = (*SPEAKERS, *READERS)
 
 #: The reader of LibriSpeech who is tested after training on another.
 OTHER_READER = "26"
@@ -59,9 +62,9 @@ class Recordings:
 
 def recordings(task: str, data: Path, work: Path) -> Recordings:
     """What a task is made of; audio is written below `work` where it is not a file yet."""
-    found = _digits(data, work) if task == "digits" else _sentences(task, data, work)
+    found = _digits(SPEAKERS[task], data, work) if task in SPEAKERS else _sentences(task, data, work)
     kept_apart = {row["transcript"] for row in (*found.development, *found.test)}
-    train = [row for row in found.train if task == "digits" or row["transcript"] not in kept_apart]
+    train = [row for row in found.train if task in SPEAKERS or row["transcript"] not in kept_apart]
     texts = sorted({text for text in found.texts if text not in kept_apart})
     return Recordings(train, found.development, found.test, texts)
 
@@ -89,7 +92,7 @@ def _row(path: Path, duration: str, transcript: str) -> Row:
     return {"path": str(path.resolve()), "duration": duration, "transcript": _plain(transcript)}
 
 
-def _digits(data: Path, work: Path) -> Recordings:
+def _digits(held_out: str, data: Path, work: Path) -> Recordings:
     """Every string is of one speaker; the texts are those that training may see."""
     manifest = write_digit_strings(data / "fsdd", work / "digit_strings")
     lines = table(manifest)
@@ -97,7 +100,7 @@ def _digits(data: Path, work: Path) -> Recordings:
         [
             _row(manifest.parent / line["path"], line["duration"], line["transcript"])
             for line in lines
-            if (line["speaker"] == DIGITS_DEVELOPMENT) == apart
+            if (line["speaker"] == held_out) == apart
         ]
         for apart in (False, True)
     )

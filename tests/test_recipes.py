@@ -5,7 +5,9 @@ from typing import Any, cast
 
 import pytest
 
+from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 from wav2vec2.configuration import presets
+from wav2vec2.files.shipped_checkpoints import located
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.recipe_files import find_recipe, listing, shipped_recipes
 from wav2vec2.training.settings.recipes import RunConfigError, read_run, resolve
@@ -21,6 +23,7 @@ FINETUNING = [
     "ctc_mms_new_language",
     "ctc_overfit_10",
     "ctc_tiny_cpu",
+    "ctc_small_minutes",
 ]
 #: What every recipe leaves to its user.
 OWN = {"ctc_mms_new_language": ["tuning.language=fao"]}
@@ -192,6 +195,18 @@ def test_the_small_model_is_small() -> None:
     assert (run.optimizer.learning_rate, run.schedule.warmup, run.data.normalize) == (5e-4, 0.1, True)
     assert run.run.updates >= 1500
     assert preset_config(str(run.model.preset), run.model.config).hidden_size == 192
+
+
+def test_minutes_of_labels_train_a_head_over_the_small_model_as_it_is() -> None:
+    """Its audio is prepared as the checkpoint's own, and the model can be made."""
+    run = read("ctc_small_minutes")
+    folder = located(run.model.checkpoint)
+    assert run.data.normalize == Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize
+    assert (run.tuning.freeze_updates, run.tuning.keep_features) == (None, "memory")
+    assert {value for name, value in run.model.config.items() if "drop" in name} == {0.0}
+    config = Wav2Vec2Config.from_pretrained(folder, vocab_size=30, pad_token_id=0, **run.model.config)
+    model = Wav2Vec2ForCTC(config)
+    assert (len(model.wav2vec2.encoder.layers), model.config.masks_at_head) == (4, True)
 
 
 def test_the_paper_has_no_warm_start_and_its_own_codebooks() -> None:

@@ -25,7 +25,9 @@ from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.inference.transcript import Transcript
 from wav2vec2.inference.windows_and_segments import Moments
 from wav2vec2.modeling.loading import CheckpointError
+from wav2vec2.modeling.random_draws import ClipDraws
 from wav2vec2.modeling.recurrent_head import RecurrentHead
+from wav2vec2.modeling.span_masking import draw_channel_mask, draw_time_mask
 from wav2vec2.sharing.loading_check import LoadingError, check_loading
 from wav2vec2.training.transformers_trainer import GreedyIds
 
@@ -147,6 +149,46 @@ def test_it_computes_in_the_precision_of_its_weights() -> None:
         halved = model.to(torch.bfloat16)(values.bfloat16(), mask).logits
     assert halved.dtype == torch.bfloat16
     torch.testing.assert_close(halved.float(), logits, atol=2e-2, rtol=5e-2)
+
+
+MASKS: dict[str, Any] = {"ctc_head_masks": True, "mask_time_prob": 0.4, "mask_time_length": 3}
+MASKS |= {"mask_feature_prob": 0.4, "mask_feature_length": 8}
+
+
+def test_masks_fall_on_what_the_head_hears_and_not_on_the_transformer() -> None:
+    """Those that the Transformer would have had; of zeros, the mean of every feature of a clip."""
+    seeds, (values, mask) = torch.tensor([7, 8]), waveforms([9000, 5361])
+    model = recurrent_model(**MASKS).train()
+    head = model.recurrent_head
+    assert head is not None
+    heard: list[Tensor] = []
+    head.convolution.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].transpose(1, 2)))
+    lengths = model.wav2vec2.frame_lengths(values, mask)
+    model(values, mask, clip_seeds=seeds)
+    model.eval()(values, mask)
+    masked, whole = heard
+    draws = ClipDraws(seeds)
+    frames = draw_time_mask(model.config, lengths, whole.shape[1], draws)
+    channels = draw_channel_mask(model.config, 2, whole.device, draws)
+    hidden = frames[:, :, None] | channels[:, None, :]
+    assert frames.any(1).all() and channels.any(1).all() and not hidden.all()
+    torch.testing.assert_close(masked, whole.masked_fill(hidden, 0.0), atol=1e-4, rtol=1e-4)
+
+
+def test_a_clip_is_masked_alike_in_every_batch() -> None:
+    values, mask = waveforms([9000, 5361, 700])
+    seeds, model = torch.tensor([7, 8, 9]), recurrent_model(**MASKS).train()
+    together = model(values, mask, clip_seeds=seeds).logits
+    for row, length in enumerate((9000, 5361, 700)):
+        alone = model(values[row : row + 1, :length], clip_seeds=seeds[row : row + 1]).logits[0]
+        torch.testing.assert_close(together[row, : len(alone)], alone, atol=1e-5, rtol=1e-4)
+    assert not torch.equal(model(values, mask, clip_seeds=seeds + 1).logits, together)
+
+
+def test_under_a_linear_head_masks_stay_where_they_are() -> None:
+    model = Wav2Vec2ForCTC(small_config(**(CALM | MASKS))).train()
+    values, _ = waveforms([9000])
+    assert not torch.equal(model(values).logits, model(values).logits)
 
 
 def test_a_held_encoder_gets_zeros_and_the_head_its_gradient() -> None:

@@ -56,7 +56,7 @@ def learned(linear: Path, tones: Path, tmp_path_factory: pytest.TempPathFactory)
     values = labelled_recipe(folder, tones, tones, optimizer__learning_rate=2e-2, optimizer__weight_decay=0.0)
     values["model"] = {"checkpoint": str(linear), "config": config}
     values["data"] |= {"seconds_per_update": 6.0, "max_seconds": 3.0}
-    values["tuning"] |= {"freeze_updates": 200, "keep_features": "memory"}
+    values["tuning"] |= {"freeze_updates": None, "keep_features": "memory"}
     values["schedule"]["warmup"] = 0.1
     values["run"] |= {"updates": 200, "evaluate_every": 100, "save_every": 100, "log_every": 10}
     train(values)
@@ -140,9 +140,11 @@ def recurrent(folder: Path, labelled: Path, layout: str, **overrides: Any) -> di
     return labelled_recipe(folder, labelled, **(defaults | {"model__config": config} | overrides))
 
 
-def test_every_division_gives_the_same_weights(labelled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("masks_at_head", [False, True])
+def test_every_division_gives_the_same_weights(labelled: Path, tmp_path: Path, masks_at_head: bool) -> None:
+    config = HEAD | {"ctc_head_dropout": 0.0, "ctc_head_masks": masks_at_head, "mask_time_prob": 0.3}
     whole, cut = (
-        run(recurrent(tmp_path / layout.replace(" ", ""), labelled, layout), LAYOUTS[layout][0])
+        run(recurrent(tmp_path / layout.replace(" ", ""), labelled, layout, model__config=config), LAYOUTS[layout][0])
         for layout in ("1 x 8", "2 x 2 x 2")
     )
     assert_same(weights(whole), weights(cut), 1e-5)

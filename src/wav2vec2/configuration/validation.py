@@ -72,7 +72,7 @@ _RULES: list[tuple[Rule, str]] = [
     (
         _FLAG,
         "conv_bias do_stable_layer_norm apply_spec_augment ctc_zero_infinity use_weighted_layer_sum add_adapter "
-        "padding_invariant_norm ctc_drop_infeasible",
+        "padding_invariant_norm ctc_drop_infeasible ctc_head_masks",
     ),
     (_POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
     (_ACTIVATION, "hidden_act feat_extract_activation"),

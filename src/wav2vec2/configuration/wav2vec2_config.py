@@ -195,6 +195,9 @@ class Wav2Vec2Config(PreTrainedConfig):
     ctc_head_stride: int = 2
     #: Dropout on the input of the recurrent head and on what each of its GRUs gives (instead of final_dropout).
     ctc_head_dropout: float | int = 0.2
+    #: SpecAugment's masks (mask_time_prob and the others) fall on what the recurrent head hears, as zeros behind the
+    #: normalisation, and no more on what the Transformer hears, which guesses much of what is masked.
+    ctc_head_masks: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Derive what follows from other fields, then refuse what cannot work."""
@@ -233,6 +236,11 @@ class Wav2Vec2Config(PreTrainedConfig):
         """Frames of the Transformer for each frame of CTC's logits."""
         return self.ctc_head_stride if self.ctc_head == "recurrent" else 1
 
+    @property
+    def masks_at_head(self) -> bool:
+        """Whether SpecAugment's masks fall on the input of the recurrent head."""
+        return self.ctc_head == "recurrent" and self.ctc_head_masks
+
     def gumbel_temperature(self, update: int) -> float:
         """The Gumbel softmax's temperature after `update` updates."""
         decayed = self.gumbel_temperature_start * self.gumbel_temperature_decay**update
@@ -264,4 +272,5 @@ OWN_FIELDS = (
     "ctc_head_layers",
     "ctc_head_stride",
     "ctc_head_dropout",
+    "ctc_head_masks",
 )

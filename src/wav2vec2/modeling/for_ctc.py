@@ -21,6 +21,7 @@ from wav2vec2.modeling.language_adapters import LanguageSwitch
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.loading import CheckpointError, Source
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
+from wav2vec2.modeling.random_draws import choose_draws
 from wav2vec2.modeling.recurrent_head import RecurrentHead
 from wav2vec2.modeling.wav2vec2_model import Clips, Wav2Vec2Model
 
@@ -89,7 +90,7 @@ class Wav2Vec2ForCTC(LanguageSwitch):
         context = outputs.last_hidden_state
         if self.encoder_held:
             context = join_with_zero_gradient(context, *self.held_parameters())
-        logits = self.lm_head(self.heard(context, input_values, attention_mask))
+        logits = self.lm_head(self.heard(context, input_values, attention_mask, clip_seeds))
         lengths = self.frame_lengths(input_values, attention_mask).to(logits.device)
         loss = dropped = None
         if labels is not None:
@@ -107,12 +108,15 @@ class Wav2Vec2ForCTC(LanguageSwitch):
             blank_labels=blank_labels,
         )
 
-    def heard(self, context: Tensor, input_values: Clips, attention_mask: Tensor | None) -> Tensor:
+    def heard(
+        self, context: Tensor, input_values: Clips, attention_mask: Tensor | None, clip_seeds: Tensor | None = None
+    ) -> Tensor:
         """What the linear layer looks at, of the Transformer's frames (B, T, H)."""
         if self.recurrent_head is None:
             return self.dropout(context)
         lengths = self.wav2vec2.frame_lengths(input_values, attention_mask).to(context.device)
-        output: Tensor = self.recurrent_head(context, lengths)
+        draws = choose_draws(None, clip_seeds, context.device)
+        output: Tensor = self.recurrent_head(context, lengths, draws)
         return output
 
     def _get_feat_extract_output_lengths(self, input_lengths: Length, add_adapter: bool | None = None) -> Length:

@@ -19,6 +19,8 @@ from wav2vec2.configuration.frame_arithmetic import one_of_every
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.precision import full_precision, in_full_precision
+from wav2vec2.modeling.random_draws import Draws
+from wav2vec2.modeling.span_masking import draw_channel_mask, draw_time_mask
 
 #: Frames that one frame of the convolution hears: as many before its own as after it.
 _KERNEL = 5
@@ -36,6 +38,7 @@ class RecurrentHead(nn.Module):
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
         size, self.stride = config.ctc_head_size, config.ctc_head_stride
+        self.config = config
         self.dropout = Dropout(config.ctc_head_dropout)
         self.convolution = nn.Conv1d(config.hidden_size, size, _KERNEL, self.stride, padding=_KERNEL // 2)
         self.layer_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
@@ -43,17 +46,29 @@ class RecurrentHead(nn.Module):
             BothDirections(2 * size if number else size, size) for number in range(config.ctc_head_layers)
         )
 
-    def forward(self, context: Tensor, lengths: Tensor) -> Tensor:
-        """Of each clip the first `lengths` (B,) of its T frames are real."""
+    def forward(self, context: Tensor, lengths: Tensor, draws: Draws = None) -> Tensor:
+        """Of each clip the first `lengths` (B,) of its T frames are real; `draws` are where its masks come from."""
         frames = one_of_every(context.shape[1], self.stride)
         context = F.pad(context, (0, 0, 0, 0 if context.shape[1] else 1))  # the layers need a frame to work on
         with in_full_precision(context):
-            x = self.dropout(normalised_over_clips(context, lengths).to(self.convolution.weight.dtype))
+            x = self.masked(normalised_over_clips(context, lengths), lengths, draws)
+            x = self.dropout(x.to(self.convolution.weight.dtype))
             x = F.gelu(self.layer_norm(self.convolution(x.transpose(1, 2)).transpose(1, 2)))
             order = backwards_within(one_of_every(lengths, self.stride), x.shape[1])
             for layer in self.layers:
                 x = self.dropout(layer(x, order))
         return x[:, :frames]
+
+    def masked(self, x: Tensor, lengths: Tensor, draws: Draws) -> Tensor:
+        """(B, T, H) with spans of frames and of channels at zero, their mean, where the configuration masks here."""
+        config = self.config
+        if not (self.training and config.masks_at_head and config.apply_spec_augment):
+            return x
+        if config.mask_time_prob > 0:
+            x = x.masked_fill(draw_time_mask(config, lengths, x.shape[1], draws)[:, :, None], 0.0)
+        if config.mask_feature_prob > 0:
+            x = x.masked_fill(draw_channel_mask(config, x.shape[0], x.device, draws)[:, None, :], 0.0)
+        return x
 
 
 class BothDirections(nn.Module):

@@ -190,7 +190,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
     ) -> Tensor:
         """Replace masked frames of (B, T, H) by the mask embedding, and masked channels by zero."""
         config = self.config
-        augment = self.training and config.apply_spec_augment
+        augment = self.training and config.apply_spec_augment and not config.masks_at_head
         if mask_time_indices is not None:
             check_frame_mask(mask_time_indices, hidden_states.shape[0], frames.num_frames)
             mask = frames.fit(mask_time_indices.bool())

@@ -120,8 +120,8 @@ class TextSection:
 class TuningSection:
     """Which weights are trained, and when."""
 
-    #: Updates in which only the new head is trained (paper: 10,000).
-    freeze_updates: CountOrZero = 10_000
+    #: Updates in which only the new head is trained (paper: 10,000); null: it is all that is ever trained.
+    freeze_updates: CountOrZero | None = 10_000
     #: "full": all weights but the convolutional encoder. "adapter": MMS language adapter and head. "lora": low-rank
     #: additions (arXiv 2106.09685) and the head.
     method: Annotated[str, OneOf("full", "adapter", "lora")] = "full"

@@ -34,9 +34,10 @@ _UNKNOWN = "\ufffd"
 
 @dataclass(frozen=True)
 class Stages:
-    """Where a run changes: so long only the head is trained, so long the learning rate rises, so long it lasts."""
+    """Where a run changes: so long only the head is trained (None: always), so long the learning rate rises, so long
+    it lasts."""
 
-    freeze_updates: int = 0
+    freeze_updates: int | None = 0
     warmup_updates: int = 0
     total_updates: int | None = None
 
@@ -171,24 +172,24 @@ def describe_plateau(
     update: int,
     *,
     warmup_updates: int = 0,
-    freeze_updates: int = 0,
+    freeze_updates: int | None = 0,
     total_updates: int | None = None,
 ) -> str | None:
     """A sentence on the plateau at the start of CTC training in which nearly every frame is blank; None elsewhere.
 
     It is named, never stopped: every CTC run goes through it, since the blank is the most frequent label by far. It
-    can end only once the learning rate has risen and the encoder is being trained.
+    can end only once the learning rate has risen and the encoder is being trained, where it ever is.
     """
     if blank_share < 0.95:
         return None
-    begin = max(warmup_updates, freeze_updates)
+    begin = max(warmup_updates, freeze_updates or 0)
     margin = max(500, total_updates // 10) if total_updates is not None else 2000
     end = begin + margin
     seen = f"{blank_share:.1%} of the frames are blank, so that texts are empty or nearly so, and WER is near 100 %"
     if update <= end:
         reasons = [
             f"the learning rate rises until update {warmup_updates}" if update < warmup_updates else "",
-            f"only the head is trained until update {freeze_updates}" if update < freeze_updates else "",
+            f"only the head is trained until update {freeze_updates}" if update < (freeze_updates or 0) else "",
         ]
         why = "; " + " and ".join(filter(None, reasons)) if any(reasons) else ""
         expected = f"it should end by about update {end}"

@@ -22,7 +22,7 @@ NO_LABEL = -100
 
 
 class SupervisedTask:
-    """A head on an encoder that may be held for the first `freeze_updates` updates.
+    """A head on an encoder that may be held for the first `freeze_updates` updates, or always (None).
 
     A task of this kind says what the labels of clips are (`with_targets`), what counts (`counts`), what is summed
     (`sums`) and what the sums mean (`figures`); where its loss is not that of the model, also `forward`.
@@ -37,7 +37,7 @@ class SupervisedTask:
         config: Wav2Vec2Config,
         feature_extractor: Wav2Vec2FeatureExtractor,
         seed: int,
-        freeze_updates: int = 0,
+        freeze_updates: int | None = 0,
     ) -> None:
         self.config = config
         self.waveforms = Waveforms.of(feature_extractor)
@@ -47,7 +47,7 @@ class SupervisedTask:
     def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
         """LayerDrop, and whether the encoder is trained yet."""
         model.set_update(update, self.seed)
-        model.hold_encoder(update < self.freeze_updates)
+        model.hold_encoder(self.freeze_updates is None or update < self.freeze_updates)
 
     def whole_update(
         self, model: Any, parts: Sequence[Inputs], counts: Tensor, reduce: Callable[[Tensor], Tensor] | None

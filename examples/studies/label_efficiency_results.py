@@ -2,18 +2,23 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from label_efficiency_runs import MINUTES, UPDATES
+from label_efficiency_runs import MINUTES, updates
+from labelled_speech import SPEAKERS
 
-KINDS = {"pretrained": "#0072b2", "scratch": "#d55e00", "cnn-rnn": "#777777", "cnn-rnn-small": "#bbbbbb"}
-TITLES = {
-    "digits": "Digit strings of a speaker without labels (75 strings; pretraining has heard unlabelled audio of him)",
-    "german": "German sentences of the reader of the labels (100, none of them heard with its text)",
-    "english": "English sentences of the reader of the labels (100)",
-    "dutch": "Dutch sentences of the reader of the labels (100)",
-    "readers": "Trained on one English reader, tested on another (50 recordings)",
+KINDS = {"pretrained": "#0072b2", "scratch": "#d55e00", "cnn-rnn": "#777777", "cnn-rnn-large": "#bbbbbb"}
+
+#: Tables: what each is of, and which tasks together make its rows.
+TABLES = {
+    "Digit strings of a speaker without labels, by whom the settings were chosen (75 strings)": ("digits",),
+    "Digit strings of three other speakers, each held out in turn (75 strings each)": tuple(SPEAKERS)[1:],
+    "German sentences of the reader of the labels (100, none of them heard with its text)": ("german",),
+    "English sentences of the reader of the labels (100)": ("english",),
+    "Dutch sentences of the reader of the labels (100)": ("dutch",),
+    "Trained on one English reader, tested on another (50 recordings)": ("readers",),
 }
 RATES = {
     "greedy_wer": "words, greedy",
@@ -25,9 +30,9 @@ RATES = {
 PAPER = {1 / 6: 46.9, 1.0: 24.5, 10.0: 11.1, 100.0: 6.1, 960.0: 3.4}
 
 
-def rates(results: Path, task: str, kind: str, minutes: float, rate: str) -> list[float]:
-    """Error rates of all seeds that are there, in percent."""
-    found = [results / f"{task}-{minutes:g}-{kind}-{seed}.json" for seed in (1, 2, 3)]
+def rates(results: Path, tasks: Sequence[str], kind: str, minutes: float, rate: str) -> list[float]:
+    """Error rates of all tasks and seeds that are there, in percent."""
+    found = [results / f"{task}-{minutes:g}-{kind}-{seed}.json" for task in tasks for seed in (1, 2, 3)]
     return [json.loads(path.read_text(encoding="utf-8"))[rate] for path in found if path.is_file()]
 
 
@@ -48,10 +53,10 @@ def write_results(results: Path, folder: Path) -> None:
     """`label_efficiency.md`, `.png` and `.json`, which holds every figure, in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = list(HEADING)
-    for task, minutes in MINUTES.items():
+    for title, tasks in TABLES.items():
         for rate, name in RATES.items():
-            rows = [row(results, task, one, rate) for one in sorted(minutes)]
-            lines += ["", f"{TITLES[task]}: {name}, {UPDATES[task]} updates.", "", *COLUMNS, *rows]
+            rows = [row(results, tasks, minutes, rate) for minutes in sorted(MINUTES[tasks[0]])]
+            lines += ["", f"{title}: {name}, {updates(tasks[0])} updates.", "", *COLUMNS, *rows]
     (folder / "label_efficiency.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     kept: dict[str, Any] = {
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
@@ -60,9 +65,9 @@ def write_results(results: Path, folder: Path) -> None:
     figure(results, folder / "label_efficiency.png")
 
 
-def row(results: Path, task: str, minutes: float, rate: str) -> str:
+def row(results: Path, tasks: Sequence[str], minutes: float, rate: str) -> str:
     """One budget of labels."""
-    found = {kind: rates(results, task, kind, minutes, rate) for kind in KINDS}
+    found = {kind: rates(results, tasks, kind, minutes, rate) for kind in KINDS}
     ours = found["pretrained"]
     cells = [
         cell(ours),
@@ -70,13 +75,13 @@ def row(results: Path, task: str, minutes: float, rate: str) -> str:
         fewer(ours, found["scratch"]),
         cell(found["cnn-rnn"]),
         fewer(ours, found["cnn-rnn"]),
-        cell(found["cnn-rnn-small"]),
+        cell(found["cnn-rnn-large"]),
     ]
     return f"| {minutes:g} | {' | '.join(cells)} | {len(ours)} |"
 
 
 COLUMNS = (
-    "| labelled minutes | pretrained | scratch | fewer errors | CNN-RNN | fewer errors | CNN-RNN, 1 M | seeds |",
+    "| labelled minutes | pretrained | scratch | fewer errors | CNN-RNN, 1 M | fewer errors | CNN-RNN, 16 M | runs |",
     "|---|---|---|---|---|---|---|---|",
 )
 HEADING = [
@@ -98,31 +103,34 @@ def figure(results: Path, target: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
-    curves(results, left, "digits")
-    left.set_xscale("log", base=2)
-    left.set_xticks(sorted(MINUTES["digits"]), [f"{minutes:g}" for minutes in sorted(MINUTES["digits"])])
-    left.set(
-        xlabel="labelled minutes", ylabel="word error rate, greedy (%)", ylim=0, title="digit strings, new speaker"
-    )
-    left.legend(frameon=False)
-    hours = list(PAPER)
-    right.plot(hours, list(PAPER.values()), "s-", color="#009e73", label="paper: BASE, LibriSpeech, 95 M, 960 h heard")
-    for task, mark in zip(MINUTES, "o^vDx", strict=True):
-        found = {one / 60: rates(results, task, "pretrained", one, "greedy_wer") for one in sorted(MINUTES[task])}
+    drawing, axes = plt.subplots(1, 3, figsize=(15, 4), constrained_layout=True)
+    for axis, tasks, title in (
+        (axes[0], ("digits",), "digits, speaker of the choices"),
+        (axes[1], tuple(SPEAKERS)[1:], "digits, three other speakers held out"),
+    ):
+        curves(results, axis, tasks)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted(MINUTES[tasks[0]]), [f"{minutes:g}" for minutes in sorted(MINUTES[tasks[0]])])
+        axis.set(xlabel="labelled minutes", ylabel="word error rate, greedy (%)", ylim=0, title=title)
+        axis.legend(frameon=False)
+    paper, hours = axes[2], list(PAPER)
+    paper.plot(hours, list(PAPER.values()), "s-", color="#009e73", label="paper: BASE, LibriSpeech, 95 M, 960 h heard")
+    for tasks, mark in zip(TABLES.values(), "o^vDxs", strict=True):
+        found = {one / 60: rates(results, tasks, "pretrained", one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
         known = {hour: statistics.mean(values) for hour, values in found.items() if values}
-        right.plot(list(known), list(known.values()), mark, color=KINDS["pretrained"], label=f"here: {task}, 16 M")
-    right.set_xscale("log")
-    right.set(xlabel="hours of labels", ylim=0, title="other data and speakers: not to be compared, only read")
-    right.legend(frameon=False, fontsize=8)
+        label = f"here: {tasks[0] if len(tasks) == 1 else 'digits, others'}, 16 M"
+        paper.plot(list(known), list(known.values()), mark, color=KINDS["pretrained"], label=label)
+    paper.set_xscale("log")
+    paper.set(xlabel="hours of labels", ylim=0, title="other data and speakers: not to be compared, only read")
+    paper.legend(frameon=False, fontsize=8)
     drawing.savefig(target, dpi=110)
     plt.close(drawing)
 
 
-def curves(results: Path, axis: Any, task: str) -> None:
-    """One line for each network, with the range over its seeds."""
+def curves(results: Path, axis: Any, tasks: Sequence[str]) -> None:
+    """One line for each network, with the range over its runs."""
     for kind in KINDS:
-        found = {one: rates(results, task, kind, one, "greedy_wer") for one in sorted(MINUTES[task])}
+        found = {one: rates(results, tasks, kind, one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
         found = {minutes: values for minutes, values in found.items() if values}
         means = [statistics.mean(values) for values in found.values()]
         axis.plot(list(found), means, "o-", color=KINDS[kind], label=kind)

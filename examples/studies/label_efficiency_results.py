@@ -110,6 +110,7 @@ def figure(results: Path, target: Path) -> None:
     ):
         curves(results, axis, tasks)
         axis.set_xscale("log", base=2)
+        axis.set_xlim(0.4, 10)
         axis.set_xticks(sorted(MINUTES[tasks[0]]), [f"{minutes:g}" for minutes in sorted(MINUTES[tasks[0]])])
         axis.set(xlabel="labelled minutes", ylabel="word error rate, greedy (%)", ylim=0, title=title)
         axis.legend(frameon=False)

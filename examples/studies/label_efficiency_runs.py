@@ -21,12 +21,12 @@ MINUTES = {
 #: The budgets that have three seeds.
 DECIDED = {"digits": (0.5, 2.0, 8.0), "german": (5.0,)}
 
-SECONDS_PER_UPDATE = 8.0
+SECONDS_PER_UPDATE = 16.0
 
 
 def updates(task: str) -> int:
     """Of every network."""
-    return 800 if task.startswith("digits") else 1200
+    return 600 if task.startswith("digits") else 800
 
 
 @dataclass(frozen=True)

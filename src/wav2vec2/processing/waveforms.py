@@ -125,6 +125,18 @@ def resample(array: Any, from_rate: int, to_rate: int) -> NDArray[np.float32]:
     return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
 
 
+def at_speed(waveform: NDArray[np.float32], speed: float, rate: int) -> NDArray[np.float32]:
+    """Samples (S,) as if the tape ran so many times as fast: (S / speed,), higher by that much, formants included.
+
+    >>> at_speed(np.zeros(16500, dtype=np.float32), 1.1, 16000).shape
+    (15000,)
+    """
+    import soxr
+
+    faster: NDArray[np.float32] = soxr.resample(waveform, rate * speed, rate)
+    return faster
+
+
 def resampled(pieces: Iterable[NDArray[np.float32]], from_rate: int, to_rate: int) -> Iterator[NDArray[np.float32]]:
     """Pieces (n,) of a recording -> pieces of the resampled recording.
 

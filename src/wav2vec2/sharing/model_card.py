@@ -37,6 +37,7 @@ _FACTS: tuple[tuple[str, str, str], ...] = (
     ("data", "audio", "{}"),
     ("hours", "hours of audio", "{:.3f}"),
     ("clips", "clips", "{}"),
+    ("speeds", "copies at other speeds among these", "{}"),
     ("seconds_per_update", "seconds of audio per update", "{:g}"),
     ("updates", "updates", "{}"),
     ("epochs", "times through the data", "{:.2f}"),
@@ -52,6 +53,9 @@ _FACTS: tuple[tuple[str, str, str], ...] = (
     ("commit", "commit of the code", "{}"),
     ("versions", "versions", "{}"),
 )
+
+#: Of these, a run that says nothing has none.
+_IF_ANY = ("speeds",)
 
 
 class CardError(ValueError):
@@ -190,6 +194,8 @@ def training_section(run: Mapping[str, Any], facts: CardFacts) -> str:
     missing = []
     for key, name, form in _FACTS:
         value = run.get(key)
+        if value is None and key in _IF_ANY:
+            continue
         if value is None:
             missing.append(name)
         elif isinstance(value, Mapping):

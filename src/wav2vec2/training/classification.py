@@ -4,7 +4,7 @@ The same loop, data and checkpoints as everywhere else; what differs is the head
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from wav2vec2.training.settings.finetuning_sections import TuningSection
 from wav2vec2.training.settings.recipes import check_run, read_run
 from wav2vec2.training.settings.run_config import Source, SupervisedRun
 from wav2vec2.training.settings.run_sections import CountOrZero
-from wav2vec2.training.settings.typed_values import OneOf
+from wav2vec2.training.settings.typed_values import OneOf, Problem
 from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
 from wav2vec2.training.tuning_methods import apply_tuning
@@ -70,6 +70,11 @@ class ClassificationRun(SupervisedRun):
     head: Annotated[str, OneOf("auto", "fresh")] = "auto"
     #: Which weights are trained, and when.
     tuning: ClassificationTuningSection = field(default_factory=ClassificationTuningSection)
+
+    def problems(self) -> Iterator[Problem]:
+        """A voice is known by what another speed changes."""
+        if self.task == "speakers" and self.data.speeds:
+            yield "data.speeds", "a voice at another speed is another voice: leave it out where voices are learnt"
 
 
 def classify(run: ClassificationRun, resume: bool = True) -> Path:

@@ -180,7 +180,8 @@ def started(
         log.header(facts)
         # the list of what cannot be read begins with the files whose headers could not
         bad_files = BadFiles(output.folder / "unreadable.tsv", run.data.max_bad_share)
-        bad_files.add(data.problems if output.main else [], data.clips or 0, len(data.problems))
+        unreadable = data.summary.left_out.get("unreadable", 0) + data.valid_left_out.get("unreadable", 0)
+        bad_files.add(data.problems if output.main else [], data.clips or 0, unreadable)
         yield Loop(
             run=run,
             accelerator=accelerator,
@@ -213,6 +214,7 @@ def facts_of(run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel,
         "trained_parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "hours": hours,
         "clips": data.clips,
+        **({"speeds": data.speeds} if data.speeds else {}),
         "left_out": dict(data.summary.left_out),
         "left_out_of_evaluations": dict(data.valid_left_out),
         "seconds_per_update": seconds,
@@ -242,12 +244,14 @@ def _named(checkpoint: str) -> str:
 
 def sentences(facts: dict[str, Any], data: TrainingData) -> list[str]:
     """The facts as one reads them."""
+    speeds = " and ".join(f"{speed:g}" for speed in data.speeds)
     epochs = "" if facts["epochs"] is None else f", {facts['epochs']:.1f} times through the data"
     left_out = ", ".join(f"{count} {reason}" for reason, count in data.valid_left_out.items())
     return [
         f"{facts['architecture']}: {facts['parameters'] / 1e6:.1f} M parameters, "
         f"{facts['trained_parameters'] / 1e6:.1f} M of them trained",
         *data.summary.lines(),
+        *([f"  copies at speed {speeds} are among the clips"] if speeds else []),
         *([f"  left out of evaluations: {left_out}"] if left_out else []),
         *([f"evaluated and saved: the {facts['weights']}"] if facts["weights"] != "as trained" else []),
         f"{facts['updates']:,} updates of {facts['seconds_per_update']:g} s of audio over {facts['processes']} "

@@ -1,9 +1,10 @@
 """The clips of a run as the checks see them: a view of the very tables that the run has read and will train on."""
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ _OF_A_STREAM, _AUDIO_OF_A_STREAM = 200, 32
 
 Audio = Path | bytes
 
+T = TypeVar("T")
+
 
 class ClipSource:
     """The n clips of one or several tables, with the lengths that are used: `shortest` to `longest` seconds.
@@ -27,6 +30,7 @@ class ClipSource:
     What is known without looking into the audio are columns of n entries: `seconds` (NaN where they are not known),
     `transcripts`, `speakers`, `paths` (None where the audio is no file of its own) and `rates` (what manifests say).
     `problems` are the clips whose headers could not be read. `complete` is False for the first clips of a stream.
+    Copies at other `speeds` are no clips here: they say what their clips say, but for their length.
     """
 
     def __init__(
@@ -37,23 +41,25 @@ class ClipSource:
         shortest: float = 0.0,
         longest: float = float("inf"),
         complete: bool = True,
+        speeds: Sequence[float] = (),
     ) -> None:
         self.where = where
         self._clips = TableClips(tables)
         self.shortest, self.longest, self.complete = shortest, longest, complete
+        self.speeds = (1.0, *speeds)
         self.seconds = self._clips.seconds
         self.problems = [problem for table in tables for problem in table.problems]
-        self.transcripts = self._clips.column(lambda table: table.transcripts)
-        self.speakers = self._clips.column(lambda table: table.speakers)
-        self.paths = self._clips.column(lambda table: table.paths)
-        self.rates = self._clips.column(lambda table: table.rates)
+        self.transcripts = _column(tables, lambda table: table.transcripts)
+        self.speakers = _column(tables, lambda table: table.speakers)
+        self.paths = _column(tables, lambda table: table.paths)
+        self.rates = _column(tables, lambda table: table.rates)
 
     def __len__(self) -> int:
         return len(self.seconds)
 
-    def id(self, index: int) -> str:
-        """What reports call a clip, here as in training."""
-        return self._clips(index).id
+    def id(self, index: int, speed: float = 1.0) -> str:
+        """What reports call a clip or its copy at a speed, here as in training."""
+        return self._clips(index).at(speed).id
 
     def audio(self, index: int) -> Audio:
         """The encoded audio of a clip, or where it lies."""
@@ -68,18 +74,23 @@ class ClipSource:
         of: int,
         right: str = "",
         detail: Callable[[int], str] = lambda index: "",
+        speed: float = 1.0,
     ) -> Finding:
         """What was `found` in some clips out of so many, with the first few of them as examples. `detail` says what was
-        measured of a clip."""
-        examples = [example(self.id(i), self.transcripts[i], detail(i)) for i in islice(map(int, found), EXAMPLES)]
+        measured of a clip, `speed` whose copies are meant."""
+        first = islice(map(int, found), EXAMPLES)
+        examples = [example(self.id(index, speed), self.transcripts[index], detail(index)) for index in first]
         return Finding(kind, severity, self.where, message, len(found), of, examples, right)
 
     def usable(self) -> NDArray[np.int64]:
-        """The clips that are trained on: of a length within the limits (an unknown one counts), with a transcript."""
-        within = ~((self.seconds < self.shortest) | (self.seconds > self.longest))
-        if self.complete:
-            within &= ~np.isnan(self.seconds)
-        return np.array([index for index in np.flatnonzero(within).tolist() if self.transcripts[index]], np.int64)
+        """The clips that are trained on, be it as a copy alone: of a length that is used, with a transcript."""
+        used = np.any([self.of_used_length(speed) for speed in self.speeds], axis=0)
+        return np.array([index for index in np.flatnonzero(used).tolist() if self.transcripts[index]], np.int64)
+
+    def of_used_length(self, speed: float) -> NDArray[np.bool_]:
+        """Whether each clip (n,), at this speed, is within the limits; the unknown length of one in a stream counts."""
+        seconds = self.seconds / speed
+        return ~((seconds < self.shortest) | (seconds > self.longest) | (np.isnan(seconds) & self.complete))
 
 
 def clip_sources(data: TrainingData) -> tuple[ClipSource, ClipSource | None]:
@@ -88,11 +99,20 @@ def clip_sources(data: TrainingData) -> tuple[ClipSource, ClipSource | None]:
     for one in data.train_tables:
         tables.append(first_clips(one) if isinstance(one, DatasetStream) else one)
     complete = not any(isinstance(one, DatasetStream) for one in data.train_tables)
-    shortest, longest = data.limits.shortest, data.limits.longest
-    train = ClipSource("train", tables, shortest=shortest, longest=longest, complete=complete)
+    limits = {"shortest": data.limits.shortest, "longest": data.limits.longest}
+    train = ClipSource("train", tables, **limits, complete=complete, speeds=data.speeds)
     if not data.valid_tables:
         return train, None
     return train, ClipSource("valid", data.valid_tables, shortest=data.valid_limits.shortest)
+
+
+def _column(tables: list[ClipTable], of: Callable[[ClipTable], Sequence[T | None] | None]) -> list[T | None]:
+    """A column of all tables, one after the other, with None for the clips of a table that does not have it."""
+    found: list[T | None] = []
+    for table in tables:
+        values = of(table)
+        found += [None] * len(table.seconds) if values is None else values
+    return found
 
 
 def first_clips(stream: DatasetStream) -> ClipList:

@@ -43,7 +43,8 @@ def length_findings(
 ) -> Iterator[Finding]:
     """Everything that texts and lengths say together, without a look into the audio."""
     yield from _left_out(source, max_bad_share)
-    yield from _too_long(source, spelled, config, max_bad_share)
+    for speed in source.speeds:
+        yield from _too_long(source, spelled, config, max_bad_share, speed)
     yield from _speed(source, spelled)
     yield from _durations(source, spelled)
 
@@ -69,7 +70,13 @@ def _left_out(source: ClipSource, allowed: float) -> Iterator[Finding]:
             [example(one.id, detail=one.reason) for one in source.problems[:EXAMPLES]],
             "files that play to their end",
         )
-    seconds = source.seconds
+    for speed in source.speeds:
+        yield from _of_unused_length(source, speed)
+
+
+def _of_unused_length(source: ClipSource, speed: float) -> Iterator[Finding]:
+    """Clips, or their copies at one speed, that are outside of the limits."""
+    seconds = source.seconds / speed
     for kind, which, limit in (
         ("too_short", seconds < source.shortest, f"shorter than {source.shortest:g} s (data.min_seconds)"),
         ("too_long", seconds > source.longest, f"longer than {source.longest:g} s (data.max_seconds)"),
@@ -77,30 +84,44 @@ def _left_out(source: ClipSource, allowed: float) -> Iterator[Finding]:
         found = np.flatnonzero(which)
         if len(found):
             severity: Severity = "warning" if len(found) > 0.1 * len(source) else "note"
-            message = f"clips are {limit}: they are left out"
-            yield source.finding(kind, severity, message, found, len(source), detail=lambda i: f"{seconds[i]:.2f} s")
+            message = f"{_named(speed)} are {limit}: they are left out"
+            yield source.finding(
+                kind, severity, message, found, len(source), detail=lambda i: f"{seconds[i]:.2f} s", speed=speed
+            )
 
 
-def _too_long(source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, allowed: float) -> Iterator[Finding]:
+def _named(speed: float) -> str:
+    return "clips" if speed == 1 else f"copies at speed {speed:g}"
+
+
+def _too_long(
+    source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, allowed: float, speed: float
+) -> Iterator[Finding]:
     """CTC needs a frame for each label, and one for the blank between two equal ones."""
-    frames = frames_of(source.seconds[spelled.clips], config)
+    seconds = source.seconds / speed
+    used = source.of_used_length(speed)[spelled.clips]
+    frames = frames_of(seconds[spelled.clips], config)
     needed = spelled.labels + spelled.repeats
-    found = np.flatnonzero((frames >= 0) & (needed > frames))
+    found = np.flatnonzero(used & (frames >= 0) & (needed > frames))
     found = found[np.argsort(frames[found] - needed[found], kind="stable")]
     if len(found):
         measured = {
             int(spelled.clips[number]): f"{spelled.labels[number]} labels + {spelled.repeats[number]} repeats, "
-            f"{frames[number]} frames of {source.seconds[spelled.clips[number]]:.2f} s"
+            f"{frames[number]} frames of {seconds[spelled.clips[number]]:.2f} s"
             for number in found[:EXAMPLES]
         }
         yield source.finding(
             "target_too_long",
-            by_share(len(found), len(spelled.clips), allowed),
-            "targets are longer than their audio has frames: no model can learn them, they are left out of the loss",
+            by_share(len(found), int(used.sum()), allowed),
+            f"targets{'' if speed == 1 else f' of {_named(speed)}'} are longer than their audio has frames: no model "
+            "can learn them, they are left out of the loss",
             spelled.clips[found],
-            len(spelled.clips),
-            "the transcript of this very clip; look for texts of another clip, or audio that was cut off",
+            int(used.sum()),
+            "the transcript of this very clip; look for texts of another clip, or audio that was cut off"
+            if speed == 1
+            else "a lower speed in data.speeds, which leaves a frame for each label",
             lambda index: measured[index],
+            speed,
         )
 
 

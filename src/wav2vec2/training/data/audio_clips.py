@@ -4,7 +4,7 @@ Shapes: S samples of a clip.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.processing.audio_files import load_audio
+from wav2vec2.processing.waveforms import at_speed
 
 #: Samples a second that every model of the family hears.
 SAMPLING_RATE = 16000
@@ -43,6 +44,14 @@ class Clip:
     transcript: str | None = None
     #: Its number among all clips of the run, None of a clip in a stream.
     number: int | None = None
+    #: How many times as fast as the file it is: 1, or that of a copy, whose `seconds` are its own.
+    speed: float = 1.0
+
+    def at(self, speed: float) -> "Clip":
+        """A copy of this clip, which is as its file has it, at another speed."""
+        if speed == 1:
+            return self
+        return replace(self, id=f"{self.id} at {speed:g}", seconds=self.seconds / speed, speed=speed)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class ClipFacts:
     number: int | None = None
     #: Whether its samples are at hand; those of a clip that is kept are not.
     read: bool = True
+    #: How many times as fast as its file it is.
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,12 +94,14 @@ class LoadedClip:
     number: int | None = None
     #: How many samples it has where it was not read, so that there are none here.
     kept: int = 0
+    #: How many times as fast as its file it is.
+    speed: float = 1.0
 
     @property
     def facts(self) -> ClipFacts:
         """All but the samples."""
         length, read = self.kept or len(self.samples), not self.kept
-        return ClipFacts(self.id, length, self.seed, self.transcript, self.speaker, self.number, read)
+        return ClipFacts(self.id, length, self.seed, self.transcript, self.speaker, self.number, read, self.speed)
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,13 @@ def load_clip(clip: Clip, seed: int, limits: LengthLimits, *, at_random: bool = 
 
     `at_random=False` takes the first `longest` seconds. What was said to be of a usable length and is not (the
     manifest is wrong, or the header) raises `ValueError`: nothing here may take more memory than the limits promise.
+    A copy at another speed is made of what is read of its file, whose length is the one that is compared.
     """
+    if clip.speed != 1:
+        original = replace(clip, seconds=clip.seconds * clip.speed, speed=1.0)
+        whole = replace(limits, shortest=limits.shortest * clip.speed, longest=limits.longest * clip.speed)
+        loaded = load_clip(original, seed, whole, at_random=at_random)
+        return replace(loaded, samples=at_speed(loaded.samples, clip.speed, SAMPLING_RATE), speed=clip.speed)
     start, most = 0.0, limits.longest
     if limits.crop:
         kept = round(limits.longest * SAMPLING_RATE)
@@ -161,4 +180,4 @@ def load_clip(clip: Clip, seed: int, limits: LengthLimits, *, at_random: bool = 
 def kept_clip(clip: Clip, seed: int, samples: int) -> LoadedClip:
     """A clip of so many samples that is kept, and so is not read."""
     nothing = np.empty(0, np.float32)
-    return LoadedClip(clip.id, nothing, seed, clip.transcript, clip.speaker, clip.number, kept=samples)
+    return LoadedClip(clip.id, nothing, seed, clip.transcript, clip.speaker, clip.number, samples, clip.speed)

@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,11 @@ from wav2vec2.training.data.micro_batches import (
     PlannedUpdate,
     UpdatePlan,
 )
-from wav2vec2.training.data.source_reading import kind_of, read_source
+from wav2vec2.training.data.other_speeds import ClipsAtSpeeds
+from wav2vec2.training.data.source_reading import kind_of, label_of, read_source
 from wav2vec2.training.data.streams import DatasetStream, ExampleStream, StreamedBatches, TableStream
 from wav2vec2.training.data.worker_processes import loaded, prepared_context
-from wav2vec2.training.settings.run_config import DataSection, Source
+from wav2vec2.training.settings.run_config import DataSection, FinetuneDataSection, Source
 
 __all__ = ["Batch", "TrainingData"]
 
@@ -127,6 +127,8 @@ class TrainingData:
         self.section = section
         self.seed = seed
         self.with_text = with_text
+        #: Those of the copies of training clips.
+        self.speeds = section.speeds if isinstance(section, FinetuneDataSection) else []
         self.can_be_spelled: Callable[[str], bool] | None = None
         self.can_be_scored: Callable[[str], bool] | None = None
         #: Which clips need not be read, if anything of clips is kept.
@@ -163,7 +165,7 @@ class TrainingData:
             if where == "valid" and any(source.streaming for source in sources):
                 raise TrainingDataError("data.valid: an evaluation is over all of its clips, so none can be a stream")
             for number, source in enumerate(sources):
-                label = _label(sources, number)
+                label = label_of(sources, number)
                 try:
                     known = replace(source, format=kind_of(source))
                     if not source.streaming:
@@ -263,9 +265,9 @@ class TrainingData:
 
     def _used(
         self, where: str, number: int, limits: LengthLimits, usable: Callable[[str], bool] | None
-    ) -> tuple[ClipTable, ClipSelection]:
-        """The table of a source that is no stream, and its usable clips."""
-        table = self._tables[where, number]
+    ) -> tuple[ClipsAtSpeeds, ClipSelection]:
+        """The clips of a source that is no stream, those of training with their copies, and which are usable."""
+        table = ClipsAtSpeeds(self._tables[where, number], self.speeds if where == "train" else ())
         selection = select(table, limits, with_text=self.with_text, can_be_spelled=usable)
         if not len(selection.usable):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.left_out.items())
@@ -334,13 +336,16 @@ class TrainingData:
             for number, source in enumerate(train)
             if not source.streaming
         }
-        hours = [used[number][1].hours if number in used else source.hours for number, source in enumerate(train)]
+        more = sum(1 / speed for speed in (1.0, *self.speeds))
+        told = [source.hours and source.hours * more for source in train]
+        hours = [used[number][1].hours if number in used else told[number] for number in range(len(train))]
         shares = self._shares(hours)
         streams, counts = list[ExampleStream](), list[int | None]()
         for number, source in enumerate(train):
             if number in used:
-                table, selection = used[number]
-                streams.append(TableStream(source.path, table, selection.usable, self.seed))
+                clips, selection = used[number]
+                originals = clips.originals(selection.usable)
+                streams.append(TableStream(source.path, self._tables["train", number], originals, self.seed))
                 counts.append(len(selection.usable))
             else:
                 streams.append(self._streams[number])
@@ -354,6 +359,7 @@ class TrainingData:
             pool_size=section.stream_pool,
             with_text=self.with_text,
             can_be_spelled=self.can_be_spelled,
+            speeds=self.speeds,
         )
         summary = DataSummary(
             [
@@ -375,19 +381,12 @@ class TrainingData:
         return EvaluationPlan(clips, np.concatenate(usable), counted, self._rows("train"))
 
     def _rows(self, where: str) -> int:
-        """How many clips were read of the sources of training, or of evaluations."""
-        return sum(len(table.seconds) for (whose, _), table in self._tables.items() if whose == where)
+        """How many clips the sources of training have, with their copies, or those of evaluations."""
+        read = sum(len(table.seconds) for (whose, _), table in self._tables.items() if whose == where)
+        return read * (1 + len(self.speeds)) if where == "train" else read
 
 
-def _label(sources: Sequence[Source], number: int) -> str:
-    """What goes before the ids of a source where there are several, since names of files repeat."""
-    names = [Path(source.path).name for source in sources]
-    if len(names) == 1:
-        return ""
-    return f"{number + 1}:{names[number]}/" if names.count(names[number]) > 1 else f"{names[number]}/"
-
-
-def _numbered_through(read: list[tuple[ClipTable, ClipSelection]]) -> tuple[TableClips, list[NDArray[np.int64]]]:
+def _numbered_through(read: list[tuple[ClipsAtSpeeds, ClipSelection]]) -> tuple[TableClips, list[NDArray[np.int64]]]:
     """The tables of all sources as one, and the numbers that the usable clips of each source have in it."""
     clips = TableClips([table for table, _ in read])
     return clips, [selection.usable + first for (_, selection), first in zip(read, clips.first[:-1], strict=True)]

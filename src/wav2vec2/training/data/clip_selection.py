@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2vec2.training.data.audio_clips import LengthLimits
-from wav2vec2.training.data.clip_tables import ClipTable
+from wav2vec2.training.data.clip_tables import ClipRows
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ClipSelection:
 
 
 def select(
-    table: ClipTable, limits: LengthLimits, *, with_text: bool, can_be_spelled: Callable[[str], bool] | None = None
+    table: ClipRows, limits: LengthLimits, *, with_text: bool, can_be_spelled: Callable[[str], bool] | None = None
 ) -> ClipSelection:
     """Choose by length and, `with_text`, by whether there is a transcript, and whether it can be spelled."""
     seconds = table.seconds

@@ -1,10 +1,10 @@
 """The clips of a source as a table: lengths are known at once, everything else is read when a clip is asked for."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +15,29 @@ from wav2vec2.training.data.text_columns import PathColumn, TextColumn
 if TYPE_CHECKING:
     from datasets import Dataset
 
-T = TypeVar("T")
-
 #: Rows of a data set that are in memory together while durations are read from the headers in their bytes.
 _ROWS_AT_ONCE = 64
 
 
-class ClipTable(Protocol):
-    """n clips of one source. A column is None where the source says nothing of the kind."""
+class ClipRows(Protocol):
+    """n clips that can be chosen among and loaded."""
 
     #: Seconds (n,), NaN where a header could not be read.
     seconds: NDArray[np.float64]
-    #: The clips whose headers could not be read, and why.
-    problems: list[Skipped]
+
+    @property
+    def problems(self) -> list[Skipped]:
+        """The clips whose headers could not be read, and why."""
+
+    def transcript(self, index: int) -> str | None:
+        """The transcript of one clip, read without its audio."""
+
+    def clip(self, index: int) -> Clip:
+        """All of one clip but its samples."""
+
+
+class ClipTable(ClipRows, Protocol):
+    """The n clips of one source as it was read. A column is None where the source says nothing of the kind."""
 
     @property
     def transcripts(self) -> Sequence[str | None] | None:
@@ -44,12 +54,6 @@ class ClipTable(Protocol):
     @property
     def paths(self) -> Sequence[Path | None] | None:
         """The column of files; an entry is None where the audio is no file of its own."""
-
-    def transcript(self, index: int) -> str | None:
-        """The transcript of one clip, read without its audio."""
-
-    def clip(self, index: int) -> Clip:
-        """All of one clip but its samples."""
 
 
 @dataclass
@@ -203,7 +207,7 @@ class ClipList:
 class TableClips:
     """The tables of several sources as one, whose clips are numbered through."""
 
-    def __init__(self, tables: Sequence[ClipTable]) -> None:
+    def __init__(self, tables: Sequence[ClipRows]) -> None:
         self.tables = list(tables)
         self.first = np.cumsum([0, *(len(table.seconds) for table in tables)])
         self.seconds = np.concatenate([np.empty(0), *(table.seconds for table in tables)])
@@ -212,14 +216,6 @@ class TableClips:
         """The clip with this number."""
         table = int(np.searchsorted(self.first, index, side="right")) - 1
         return self.tables[table].clip(int(index - self.first[table]))
-
-    def column(self, of: Callable[[ClipTable], Sequence[T | None] | None]) -> list[T | None]:
-        """A column of all tables, one after the other, with None for the clips of a table that does not have it."""
-        found: list[T | None] = []
-        for table in self.tables:
-            values = of(table)
-            found += [None] * len(table.seconds) if values is None else values
-        return found
 
 
 def clip_of_row(row: dict[str, Any], columns: Columns, label: str, number: int, seconds: float) -> Clip:

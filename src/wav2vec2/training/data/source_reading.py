@@ -7,7 +7,7 @@ columns are cast to `Audio(decode=False)`, which gives the bytes of the file, an
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +69,14 @@ def _kind_of_folder(path: Path) -> str:
     if found:
         raise TrainingDataError(f"{path}: holds both audio files and parquet; set format=folder or format=parquet")
     raise TrainingDataError(f"{path}: no audio in this folder (nothing ends in {' '.join(sorted(AUDIO_ENDINGS))})")
+
+
+def label_of(sources: "Sequence[Source]", number: int) -> str:
+    """What goes before the ids of a source where there are several, since names of files repeat."""
+    names = [Path(source.path).name for source in sources]
+    if len(names) == 1:
+        return ""
+    return f"{number + 1}:{names[number]}/" if names.count(names[number]) > 1 else f"{names[number]}/"
 
 
 def read_source(source: "Source", folder: Path | str | None, label: str = "", *, with_text: bool = False) -> ClipTable:

@@ -222,7 +222,8 @@ class _Ahead:
 class StreamedBatches:
     """The global batches of a run over streams, of which each is drawn from by its share of `shares`.
 
-    The draws are of examples, by a generator seeded with the number of the pool.
+    The draws are of examples, by a generator seeded with the number of the pool. Copies of an example at other `speeds`
+    are in its pool.
     """
 
     def __init__(
@@ -236,10 +237,11 @@ class StreamedBatches:
         pool_size: int,
         with_text: bool,
         can_be_spelled: Callable[[str], bool] | None = None,
+        speeds: Sequence[float] = (),
     ) -> None:
         self.streams, self.shares, self.limits = list(streams), list(shares), limits
         self.seed, self.seconds_per_update, self.pool_size = seed, seconds_per_update, pool_size
-        self.with_text, self.can_be_spelled = with_text, can_be_spelled
+        self.with_text, self.can_be_spelled, self.speeds = with_text, can_be_spelled, (1.0, *speeds)
 
     def updates(self, start_update: int, position: dict[str, Any]) -> Iterator[PlannedUpdate]:
         """The updates from `start_update` on, for ever. `position` is that of the update before.
@@ -316,7 +318,7 @@ class StreamedBatches:
         return self.streams[min(stream, len(self.streams) - 1)].next_clip()
 
     def _measured(self, clips: list[Clip]) -> Iterator[tuple[Clip, str | None]]:
-        """Clips with their length from the header of their bytes, or why it could not be read."""
+        """Clips at each speed with their length from the header of their bytes, or once why it could not be read."""
         unknown = [index for index, clip in enumerate(clips) if np.isnan(clip.seconds)]
         found = dict(read_headers((index, clips[index].audio) for index in unknown))
         for index, clip in enumerate(clips):
@@ -324,7 +326,7 @@ class StreamedBatches:
             if isinstance(seconds, str):
                 yield clip, seconds
             else:
-                yield replace(clip, seconds=seconds), None
+                yield from ((replace(clip, seconds=seconds).at(speed), None) for speed in self.speeds)
 
     def _usable(self, clip: Clip) -> bool:
         """Whether a clip is of a length that is used and, with text, has a transcript that can be spelled."""

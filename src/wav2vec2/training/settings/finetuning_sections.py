@@ -20,7 +20,7 @@ from wav2vec2.training.settings.run_sections import (
     ScheduleSection,
     Share,
 )
-from wav2vec2.training.settings.typed_values import OneOf, Problem
+from wav2vec2.training.settings.typed_values import Between, OneOf, Problem
 
 #: Dropouts, masks and LayerDrop of BASE on 10 hours (fairseq base_10h.yaml; mask_prob is the paper's p x 10,
 #: mask_channel_prob the paper's p x 64). The convolutional encoder is never trained: no gradient reaches it.
@@ -57,9 +57,21 @@ class FinetuneDataSection(DataSection):
     seconds_per_update: Positive = 1600.0
     #: 3.2 M samples.
     seconds_per_batch: Positive = 200.0
+    #: Each clip of `train` comes also at these speeds, from 0.5 to 2, as clips of their own: at 1.1 as if the tape ran
+    #: so much faster, shorter and higher, formants included. Three readers then sound like many: [0.9, 1.1].
+    speeds: list[Annotated[float, Between(0.5, 2)]] = field(default_factory=list)
     #: What is wrong with the data before the first update "stop"s the run, or is only told of ("warn"), as where a
     #: model is to learn its validation clips by heart.
     on_problems: Annotated[str, OneOf("stop", "warn")] = "stop"
+
+    def problems(self) -> Iterator[Problem]:
+        """What holds for all data; and each copy is another clip than the others."""
+        yield from super().problems()
+        named = [f"{speed:g}" for speed in self.speeds]
+        if "1" in named:
+            yield "speeds", "1 is the clip itself, which is trained on anyway: name other speeds alone, as [0.9, 1.1]"
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            yield "speeds", f"{', '.join(twice)} stands there more than once: name each speed once"
 
 
 @dataclass

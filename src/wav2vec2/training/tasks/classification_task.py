@@ -96,12 +96,13 @@ class FrameLabelTask(ClipLabelTask):
         labels = torch.full((len(waveforms["sample_lengths"]), frames_of(waveforms, self.config)), NO_LABEL)
         for row, clip in zip(labels, clips, strict=False):
             own = int(conv_output_length(clip.length, self.config.conv_kernel, self.config.conv_stride))
-            row[:own] = self.frame_labels(clip.transcript or "", own)
+            row[:own] = self.frame_labels(clip.transcript or "", own, clip.speed)
         return waveforms | {"labels": labels}
 
-    def frame_labels(self, segments: str, frames: int) -> Tensor:
-        """The number (T,) of the label in the middle of each frame; of overlapping stretches, of the last."""
-        middles = frame_middles(self.config, frames)
+    def frame_labels(self, segments: str, frames: int, speed: float = 1.0) -> Tensor:
+        """The number (T,) of the label in the middle of each frame; of overlapping stretches, of the last. They are
+        said of the file, of which the clip may be a copy at another speed."""
+        middles = frame_middles(self.config, frames) * speed
         labels = torch.full((frames,), self.background)
         for start, end, label in segments_of(segments):
             labels[(middles >= start) & (middles < end)] = self.numbers.get(label, NO_LABEL)

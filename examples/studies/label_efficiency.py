@@ -31,7 +31,7 @@ import cnn_rnn_baseline  # noqa: E402
 import label_efficiency_runs as runs  # noqa: E402
 import torch  # noqa: E402
 from label_efficiency_results import write_results  # noqa: E402
-from labelled_speech import SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
+from labelled_speech import RATE, SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
 from linear_probe import waveform  # noqa: E402
 from perturbed_speech import write_table  # noqa: E402
 from pretraining_study import write_json  # noqa: E402
@@ -39,6 +39,7 @@ from torch import Tensor  # noqa: E402
 
 from wav2vec2 import CTCDecoder, NgramLanguageModel, Transcriber, Wav2Vec2CTCTokenizer, build_vocabulary  # noqa: E402
 from wav2vec2.evaluation.scoring import error_rates  # noqa: E402
+from wav2vec2.processing.waveforms import at_speed  # noqa: E402
 from wav2vec2.training.finetuning import finetune  # noqa: E402
 
 #: Words that the language model looks at together, and texts that beam search keeps.
@@ -104,13 +105,14 @@ class Study:
 
     def trained(self, part: Part) -> Recogniser:
         """The network of a part; a model folder that is there is not trained again."""
-        rows = labelled(self.task(part.task).train, part.minutes, part.seed, self.work / "other_speeds")
-        if part.kind in runs.CNN_RNN:
-            return _cnn_rnn(part, rows)
+        rows = labelled(self.task(part.task).train, part.minutes, part.seed)
+        train = write_table(self.work / "labelled" / f"{part}.tsv", rows)
         output = self.work / "runs" / str(part)
+        run = runs.finetuning_run(part.kind, part.task, part.seed, train, output)
+        if part.kind in runs.CNN_RNN:
+            return _cnn_rnn(part, rows, run.data.speeds)
         if not (output / "model" / "model.safetensors").is_file():
-            train = write_table(self.work / "labelled" / f"{part}.tsv", rows)
-            finetune(runs.finetuning_run(part.kind, part.task, part.seed, train, output))
+            finetune(run)
         transcriber = Transcriber.from_pretrained(output / "model", device="cpu")
         count = sum(one.numel() for one in transcriber.model.parameters())
         return Recogniser(lambda path: transcriber.log_probs(path)[0], transcriber.processor.tokenizer, count)
@@ -125,10 +127,17 @@ def _claimed(path: Path) -> bool:
     return True
 
 
-def _cnn_rnn(part: Part, rows: Sequence[Row]) -> Recogniser:
-    """The classical network, trained."""
+def _cnn_rnn(part: Part, rows: Sequence[Row], speeds: Sequence[float]) -> Recogniser:
+    """The classical network, trained on the same recordings and copies."""
     tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary([row["transcript"] for row in rows]), strict=True)
-    clips = [(waveform(Path(row["path"])), tokenizer(row["transcript"]).input_ids) for row in rows]
+    clips = [
+        (
+            torch.from_numpy(at_speed(waveform(Path(row["path"])).numpy(), speed, RATE)),
+            tokenizer(row["transcript"]).input_ids,
+        )
+        for row in rows
+        for speed in (1.0, *speeds)
+    ]
     shape = runs.CNN_RNN[part.kind]
     model = cnn_rnn_baseline.train(
         clips,

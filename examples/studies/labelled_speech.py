@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from digit_strings import write_digit_strings
-from perturbed_speech import table, with_other_speeds, write_table
+from perturbed_speech import table, write_table
 
 from wav2vec2.processing.text_normalization import TextNormalization
 
@@ -41,9 +41,6 @@ OTHER_READER = "26"
 
 #: Sentences that test, and those that choose settings.
 TEST_SENTENCES, DEVELOPMENT_SENTENCES = 100, 50
-
-#: Speeds of the copies that labelled speech comes with: of few voices, the voices of more.
-SPEEDS = (0.82, 0.88, 0.94, 1.06, 1.13, 1.2)
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,15 @@ def recordings(task: str, data: Path, work: Path) -> Recordings:
     return Recordings(train, found.development, found.test, texts)
 
 
-def labelled(rows: Sequence[Row], minutes: float, seed: int, copies: Path) -> list[Row]:
-    """So many minutes of them, and their copies at other speeds; for one seed, less is part of more."""
+def labelled(rows: Sequence[Row], minutes: float, seed: int) -> list[Row]:
+    """So many minutes of them; for one seed, less is part of more."""
     rows = list(rows)
     random.Random(seed).shuffle(rows)
     chosen: list[Row] = []
     seconds = 0.0
     for row in rows:
         if seconds >= 60 * minutes:
-            return with_other_speeds(chosen, Path(), SPEEDS, copies)
+            return chosen
         chosen.append(row)
         seconds += float(row["duration"])
     raise ValueError(f"{minutes:g} minutes of labels are asked for, and there are {seconds / 60:.1f}")

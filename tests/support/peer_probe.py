@@ -1,8 +1,8 @@
 """Run another framework's own model on a checkpoint that was written for it; in a process of its own.
 
-`python peer_probe.py PEER PACKAGES FOLDER`: PACKAGES is where `pip install --no-deps --target` put the framework, FOLDER
-has `checkpoint.pt`, `sizes.json` and `waveforms.pt`; what comes out is written there as `outputs.pt`. Only the Python
-files of the framework are used: its compiled extensions want another torch, and neither model needs them.
+`python peer_probe.py PEER PACKAGES FOLDER`: PACKAGES is where `pip install --no-deps --target` put the framework.
+FOLDER has `checkpoint.pt`, `sizes.json` and `waveforms.pt`; what comes out is written there as `outputs.pt`. Only the
+Python files of the framework are used: its compiled extensions want another torch, and neither model needs them.
 """
 
 import dataclasses
@@ -86,7 +86,7 @@ def fairseq2_model(packages: Path, sizes: dict[str, Any]) -> Tensor:
     """Logits of fairseq2's class for CTC, or what its encoder gives inside of the one for pretraining."""
     absent = {"fairseq2n", "importlib_resources", "importlib_metadata", "ruamel", "torcheval", "wandb", "sacrebleu"}
     absent |= {"editdistance", "clusterscope", "tiktoken", "s3fs", "blobfile", "tensorboard"}
-    sys.meta_path.insert(0, _Absent(absent))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Absent(absent))
     without_its_init("fairseq2", packages)
     from fairseq2.gang import create_fake_gangs  # type: ignore[import-not-found, unused-ignore]
     from fairseq2.models.transformer import TransformerNormOrder  # type: ignore[import-not-found, unused-ignore]
@@ -183,7 +183,7 @@ def fairseq_model(packages: Path, sizes: dict[str, Any]) -> Tensor:
 def import_fairseq(packages: Path) -> None:
     """Its model and its dictionary, without the parts that do not run on this Python or want other packages."""
     absent = {"omegaconf", "hydra", "bitarray", "sacrebleu", "iopath", "fairscale", "editdistance"}
-    sys.meta_path.insert(0, _Absent(absent))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Absent(absent))
     for name in ("fairseq", "fairseq.data", "fairseq.models", "fairseq.models.wav2vec", "fairseq.modules"):
         without_its_init(name, packages)
     replaced: dict[str, dict[str, Any]] = {

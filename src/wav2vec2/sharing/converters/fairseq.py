@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.sharing.converters.inert_pickles import Record, plain
@@ -21,6 +23,7 @@ from wav2vec2.sharing.converters.portable_model import (
     PortableModel,
     arrange_head,
     assembled,
+    check_language,
     check_rows,
     under_their_names,
 )
@@ -77,12 +80,24 @@ def read_fairseq(
         given = Given(given.dictionary, given.config, normalize, given.language)
     trunk = FAIRSEQ_TRUNK if any(name.startswith("w2v_encoder.") for name in tensors) else ""
     tensors = {name: _without_count(name, tensor) for name, tensor in tensors.items()}
-    model = assembled(
-        source, "fairseq", tensors, known, given, lambda: _dictionary(source, content.get("task_state")), trunk
-    )
-    if isinstance(content.get("adapter"), Mapping) and model.architecture == CTC:
-        _add_languages(model, content["adapter"], given)
+    languages = _languages_in(source, content) if trunk else {}
+    language = _chosen(source, sorted(languages), given)
+    chosen = {} if language is None else languages[language]["model"]
+    left = [name for name, tensor in chosen.items() if name in tensors and not _same(tensor, tensors[name])]
+    tensors |= chosen
+    state = content.get("task_state") if language is None else languages[language]["task_state"]
+    model = assembled(source, "fairseq", tensors, known, given, lambda: _dictionary(source, state), trunk)
+    model.language = language
+    naming = Naming.of(model.config, "fairseq", FAIRSEQ_TRUNK)
+    ours_of = naming.of_all(ours for ours in model.tensors if _ADAPTER in ours or ours.startswith("lm_head."))
+    model.languages = {name: _language(model, name, one, ours_of) for name, one in languages.items()}
+    if left:
+        model.notes.append(f"{language} is in place; adapters and head outside of all languages are not kept")
     return model
+
+
+def _same(one: LazyTensor, other: LazyTensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.read(), other.read())
 
 
 def _without_count(name: str, tensor: LazyTensor) -> LazyTensor:
@@ -181,45 +196,36 @@ def _dictionary(source: Path, state: Any) -> Vocabulary | None:
     return read_vocabulary(beside[0]) if len(beside) == 1 else None
 
 
-def _add_languages(model: PortableModel, adapters: Mapping[Any, Any], given: Given) -> None:
-    """Read all languages, and put one in place: the one that is asked for, English, or the first."""
-    naming = Naming.of(model.config, "fairseq", FAIRSEQ_TRUNK)
-    own = [ours for ours in model.tensors if _ADAPTER in ours or ours.startswith("lm_head.")]
-    of_language = naming.of_all(own)
-    for language, state in adapters.items():
-        model.languages[str(language)] = _language(model, str(language), state, of_language)
-    names = sorted(model.languages)
+def _languages_in(source: Path, content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The languages of MMS: of each its `model`, which are tensors, and its `task_state`."""
+    found: dict[str, dict[str, Any]] = {}
+    adapters = content.get("adapter")
+    for name, state in (adapters if isinstance(adapters, Mapping) else {}).items():
+        stored = state.get("model") if isinstance(state, Mapping) else None
+        sound = isinstance(stored, Mapping) and all(isinstance(one, StoredTensor) for one in stored.values())
+        if not isinstance(name, str) or not name or Path(name).name != name or not sound or stored is None:
+            raise CheckpointError(f"{source}, language {name!r}: is no name of a language with its tensors")
+        tensors = {str(key): _without_count(str(key), one) for key, one in stored.items()}
+        found[name] = {"model": tensors, "task_state": state.get("task_state")}
+    return found
+
+
+def _chosen(source: Path, names: list[str], given: Given) -> str | None:
+    """The language that is asked for, English, or the first."""
     if given.language is not None and given.language not in names:
-        raise CheckpointError(f"{model.source}: has no language {given.language!r}; it has {', '.join(names[:20])}")
-    if not names:
-        return
-    model.language = given.language or ("eng" if "eng" in names else names[0])
-    chosen = model.languages[model.language]
-    model.tensors |= chosen.tensors
-    model.vocabulary = chosen.vocabulary
-    model.config.vocab_size = len(chosen.vocabulary.tokens)
+        raise CheckpointError(f"{source}: has no language {given.language!r}; it has {', '.join(names[:20]) or 'none'}")
+    return given.language or ("eng" if "eng" in names else next(iter(names), None))
 
 
-def _language(model: PortableModel, language: str, state: Any, of_language: Mapping[str, str]) -> Language:
-    where = f"{model.source}, language {language!r}"
-    stored = state.get("model") if isinstance(state, Mapping) else None
-    if not language or Path(language).name != language or not isinstance(stored, Mapping):
-        raise CheckpointError(f"{where}: is no name of a language with its tensors")
-    tensors = {name: _without_count(str(name), one) for name, one in stored.items() if isinstance(one, StoredTensor)}
-    vocabulary = _dictionary(model.source / language, state.get("task_state"))
-    complaints = [f"{name}: missing" for name in of_language if name not in tensors]
-    complaints += [f"{name}: unknown" for name in stored if name not in of_language]
-    ours = {of_language[name]: tensor for name, tensor in tensors.items() if name in of_language}
-    for name, tensor in ours.items():
-        free = 1 if name.startswith("lm_head.") else 0  # a language has as many tokens as it has
-        wanted = model.tensors[name].shape
-        if len(tensor.shape) != len(wanted) or tensor.shape[free:] != wanted[free:]:
-            complaints.append(f"{name}: {tensor.shape} in the file, {wanted} in the model")
-    if complaints or vocabulary is None:
-        listing = "\n  ".join(complaints[:30] or ["has no dictionary"])
-        raise CheckpointError(f"{where}:\n  {listing}")
-    check_rows(where, vocabulary, ours["lm_head.weight"].shape[0])
-    return Language(ours, vocabulary)
+def _language(model: PortableModel, name: str, state: Mapping[str, Any], ours_of: Mapping[str, str]) -> Language:
+    where = f"{model.source}, language {name!r}"
+    tensors = {ours_of.get(theirs, theirs): tensor for theirs, tensor in state["model"].items()}
+    vocabulary = _dictionary(model.source / name, state["task_state"])
+    if vocabulary is None:
+        raise CheckpointError(f"{where}: has no dictionary")
+    check_language(where, model, tensors)
+    check_rows(where, vocabulary, tensors["lm_head.weight"].shape[0])
+    return Language(tensors, vocabulary)
 
 
 def write_fairseq(model: PortableModel, folder: Path) -> None:

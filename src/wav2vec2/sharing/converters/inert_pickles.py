@@ -8,6 +8,7 @@ before anything is made of it. What comes out is texts, numbers, lists, `Entries
 import io
 import pickle
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -80,7 +81,7 @@ class Entries(dict[Any, Any]):
 
 
 class _Storage(NamedTuple):
-    """Values of one `dtype`, so many `values` of it, in the piece `key`; as a name in the pickle it has no piece yet."""
+    """So many `values` of one `dtype` in the piece `key`; as a name in the pickle it has no piece yet."""
 
     dtype: torch.dtype
     key: str = ""
@@ -129,11 +130,12 @@ class InertUnpickler(pickle.Unpickler):
         """Go over its operations without carrying out any: a name that is refused is refused before the first of them,
         and nothing asks for more memory than the pickle itself has."""
         start = self._stream.tell()
-        for operation, argument, place in pickletools.genops(self._stream):
-            if operation.name in ("GLOBAL", "INST"):
-                self.find_class(*str(argument).split(" ", 1))
-            elif operation.name.endswith("PUT") and int(str(argument)) > (place or 0):
-                raise pickle.UnpicklingError("it numbers more objects than it has")
+        with warnings.catch_warnings(action="ignore"):  # about texts that are written strangely
+            for operation, argument, place in pickletools.genops(self._stream):
+                if operation.name in ("GLOBAL", "INST"):
+                    self.find_class(*str(argument).split(" ", 1))
+                elif operation.name.endswith("PUT") and int(str(argument)) > (place or 0):
+                    raise pickle.UnpicklingError("it numbers more objects than it has")
         self._stream.seek(start)
 
     def find_class(self, module: str, name: str, /) -> Any:

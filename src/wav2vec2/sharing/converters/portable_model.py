@@ -190,3 +190,18 @@ def arrange_head(model: PortableModel, arranged: Arranged, origin: str) -> None:
         model.notes.append(
             f"tokens that {origin} requires were added, and are never chosen: {', '.join(arranged.added)}"
         )
+
+
+def check_language(where: object, model: PortableModel, language: Mapping[str, LazyTensor]) -> None:
+    """The adapters and the head of a language are those of the model; only the number of tokens is the language's."""
+    own = {name: one for name, one in model.tensors.items() if ".adapter_layer." in name or name.startswith("lm_head.")}
+    complaints = [f"{name}: missing" for name in own if name not in language]
+    complaints += [f"{name}: unknown" for name in language if name not in own]
+    for name in own.keys() & language.keys():
+        free = 1 if name.startswith("lm_head.") else 0
+        found, wanted = language[name].shape, own[name].shape
+        if len(found) != len(wanted) or found[free:] != wanted[free:]:
+            complaints.append(f"{name}: {found} in the file, {wanted} in the model")
+    if complaints:
+        listing = "\n  ".join(sorted(complaints)[:30])
+        raise CheckpointError(f"{where} does not fit the model:\n  {listing}")

@@ -20,6 +20,7 @@ from wav2vec2.sharing.converters.portable_model import (
     Language,
     PortableModel,
     add_mask_embedding,
+    check_language,
     check_rows,
 )
 from wav2vec2.sharing.converters.safetensors_files import (
@@ -105,25 +106,35 @@ def weights_of(path: Path) -> dict[str, LazyTensor]:
 
 def _add_vocabularies(model: PortableModel, folder: Path, given: Given) -> None:
     """The tokens, and where there are files of language adapters, all languages with theirs."""
-    paths = {path.name.split(".")[1]: path for path in sorted(folder.glob("adapter.*.safetensors"))}
-    model.languages = {
-        name: Language(read_safetensors(path), vocabulary_of_folder(folder, name)) for name, path in paths.items()
-    }
-    for name, language in model.languages.items():
-        head = language.tensors.get("lm_head.weight")
-        check_rows(paths[name], language.vocabulary, head.shape[0] if head is not None else None)
-    settings = _json(folder / "tokenizer_config.json") if paths else {}
-    model.language = settings.get("target_lang") if paths else None
+    files = [*folder.glob("adapter.*.bin"), *folder.glob("adapter.*.safetensors")]
+    paths = {path.name.removeprefix("adapter.").removesuffix(path.suffix): path for path in files}
+    for name, path in sorted(paths.items()):
+        language = Language(weights_of(path), vocabulary_of_folder(folder, name))
+        check_language(path, model, language.tensors)
+        check_rows(path, language.vocabulary, language.tensors["lm_head.weight"].shape[0])
+        model.languages[name] = language
     if given.language is not None:
         if given.language not in model.languages:
             raise CheckpointError(f"{folder}: has no language {given.language!r}")
-        model.language = given.language
         model.tensors |= model.languages[given.language].tensors
         model.config.vocab_size = len(model.languages[given.language].vocabulary.tokens)
+    model.language = given.language or _language_in_place(model)
     model.vocabulary = (
         vocabulary_of_folder(folder, model.language) if given.dictionary is None else read_vocabulary(given.dictionary)
     )
     check_rows(given.dictionary or folder, model.vocabulary, model.config.vocab_size)
+
+
+def _language_in_place(model: PortableModel) -> str | None:
+    """The language whose head the model has; None of a model without languages."""
+    own = model.tensors["lm_head.weight"]
+    for name, language in model.languages.items():
+        head = language.tensors["lm_head.weight"]
+        if head.shape == own.shape and torch.equal(head.read(), own.read()):
+            return name
+    if model.languages:
+        raise CheckpointError(f"{model.source}: has the head of none of its languages; say which, with --language")
+    return None
 
 
 def write_transformers(model: PortableModel, folder: Path) -> None:

@@ -17,7 +17,7 @@ from wav2vec2.processing.processor import load_tokenizer
 from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer
 from wav2vec2.sharing.converters.sentencepiece_files import read_pieces
 
-BLANK, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
+BLANK, START, UNKNOWN, DELIMITER = "<pad>", "<s>", "<unk>", "|"
 SPACE_PIECE = "\u2581"
 #: The first tokens of every dictionary of fairseq: blank, padding, end, unknown.
 FAIRSEQ_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -46,7 +46,7 @@ def foreign_vocabulary(source: object, tokens: Sequence[str]) -> Vocabulary:
     named = list(tokens)
     if named and named[0] != BLANK:
         if BLANK in named:
-            named[named.index(BLANK)] = named[0]
+            named[named.index(BLANK)] = named[0] if START in named[1:] else START
         named[0] = BLANK
     if SPACE_PIECE in named and DELIMITER not in named:
         named[named.index(SPACE_PIECE)] = DELIMITER
@@ -107,7 +107,7 @@ def as_ids(vocabulary: Vocabulary) -> dict[str, int]:
 
 
 def _special(vocabulary: Vocabulary) -> dict[str, Any]:
-    start, end = (token if token in vocabulary.tokens else None for token in ("<s>", "</s>"))
+    start, end = (token if token in vocabulary.tokens else None for token in (START, "</s>"))
     return {
         "pad_token": vocabulary.blank,
         "unk_token": vocabulary.unknown,
@@ -142,7 +142,7 @@ class Arranged(NamedTuple):
 def arranged_for_fairseq(vocabulary: Vocabulary, delimiter: str = DELIMITER) -> Arranged:
     """Blank, padding, end and unknown first, then the others in their order. `delimiter` is their word delimiter."""
     row_of = as_ids(vocabulary)
-    first = (vocabulary.blank, "<s>", "</s>", vocabulary.unknown or UNKNOWN)
+    first = (vocabulary.blank, START, "</s>", vocabulary.unknown or UNKNOWN)
     others = [row for row, token in enumerate(vocabulary.tokens) if token not in first]
     names = [_foreign_name(vocabulary, vocabulary.tokens[row], delimiter) for row in others]
     rows = (*(row_of.get(token) for token in first), *others)

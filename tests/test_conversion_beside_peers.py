@@ -1,7 +1,8 @@
 """Models that were converted for fairseq, fairseq2 and torchaudio, loaded and run by their own classes.
 
 `WAV2VEC2_PEERS` names a folder with their Python files, beside which nothing of theirs is needed:
-`pip install --no-deps --target FOLDER torchaudio fairseq2 sentencepiece`, and `fairseq/` out of fairseq's source archive.
+`pip install --no-deps --target FOLDER torchaudio fairseq2 sentencepiece`, and `fairseq/` out of the archive of its
+sources.
 """
 
 import json

@@ -63,9 +63,9 @@ def trunk(config: Any) -> Iterator[One]:
     kernel, groups = config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups
     of_positions: dict[str, tuple[int, ...]] = {"weight_g": (1, 1, kernel), "bias": (width,)}
     of_positions["weight_v"] = (width, width // groups, kernel)
-    for one, shape in of_positions.items():
+    for one, size in of_positions.items():
         yield One(
-            f"encoder.pos_conv.0.{one}", f"{front}.pos_encoder.conv.{one}", f"{end}.pos_conv_embed.conv.{one}", shape
+            f"encoder.pos_conv.0.{one}", f"{front}.pos_encoder.conv.{one}", f"{end}.pos_conv_embed.conv.{one}", size
         )
     for i in range(config.num_hidden_layers):
         yield from layer(f"encoder.layers.{i}", f"{end}.layers.{i}", width, inner)

@@ -206,33 +206,9 @@ def _as_omegaconf(value: Any, classes: Any) -> Any:
 
 def test_languages_of_mms_come_along_and_go_back(tmp_path: Path) -> None:
     """Each language's adapters, head and dictionary; stock switches between them."""
-    config = small_config("mms", vocab_size=len(foreign.TOKENS))
-    state = foreign.tensors("fairseq", config, CTC)
-    dictionaries = {
-        "eng": foreign.TOKENS,
-        "fra": [*foreign.TOKENS[:5], "\u00e9"],
-        "hin-script_devanagari": foreign.TOKENS,
-    }
-    languages = {
-        language: {
-            name: tensor[: len(tokens)] if ".proj." in name and "self_attn" not in name else tensor
-            for name, tensor in foreign.tensors("fairseq", config, CTC, seed).items()
-            if ".adapter_layer." in name or name.startswith("w2v_encoder.proj.")
-        }
-        for seed, (language, tokens) in enumerate(dictionaries.items())
-    }
-    with foreign.foreign_classes() as classes:
-        states = {
-            language: {
-                "model": one,
-                "task_state": {
-                    "target_dictionary": foreign.holding(classes.Dictionary, symbols=dictionaries[language])
-                },
-            }
-            for language, one in languages.items()
-        }
-        content = {"cfg": foreign.cfg(config, CTC), "model": state, "adapter": states, "task_state": states["eng"]["task_state"]}  # fmt: skip  # noqa: E501
-        torch.save(content, tmp_path / "mms.pt")
+    french = [*foreign.TOKENS[:5], "\u00e9"]
+    dictionaries = {"eng": foreign.TOKENS, "fra": french, "hin-script_devanagari": foreign.TOKENS}
+    state, languages = foreign.save_languages(tmp_path / "mms.pt", dictionaries)
     folder = convert_checkpoint(tmp_path / "mms.pt", tmp_path / "ours").folder
     stock = transformers.Wav2Vec2ForCTC.from_pretrained(folder, target_lang="fra", ignore_mismatched_sizes=True)
     assert torch.equal(stock.lm_head.bias, languages["fra"]["w2v_encoder.proj.bias"])
@@ -244,14 +220,13 @@ def test_languages_of_mms_come_along_and_go_back(tmp_path: Path) -> None:
     assert torch.equal(model.wav2vec2.encoder.layers[1].adapter_layer.linear_2.weight, theirs)
     assert tokenizer.decode([5]) == "\u00e9"
     convert_checkpoint(folder, tmp_path / "back", "fairseq")
-    with foreign.foreign_classes() as classes:
+    with foreign.foreign_classes():
         back = torch.load(tmp_path / "back" / "checkpoint.pt", weights_only=False)
         for language, one in languages.items():
-            assert (
-                vars(back["adapter"][language]["task_state"]["target_dictionary"])["symbols"] == dictionaries[language]
-            )
-            assert one.keys() == back["adapter"][language]["model"].keys()
-            assert all(torch.equal(tensor, back["adapter"][language]["model"][name]) for name, tensor in one.items())
+            found = back["adapter"][language]
+            assert vars(found["task_state"]["target_dictionary"])["symbols"] == dictionaries[language]
+            assert one.keys() == found["model"].keys()
+            assert all(torch.equal(tensor, found["model"][name]) for name, tensor in one.items())
     assert all(torch.equal(tensor, back["model"][name]) for name, tensor in state.items())
     with pytest.raises(CheckpointError, match="has no language 'deu'; it has eng, fra, hin"):
         convert_checkpoint(tmp_path / "mms.pt", tmp_path / "german", language="deu")

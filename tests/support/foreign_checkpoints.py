@@ -212,6 +212,33 @@ def holding(cls: Any, **state: Any) -> Any:
     return one
 
 
+Weights = dict[str, Tensor]
+
+
+def save_languages(path: Path, dictionaries: dict[str, list[str]]) -> tuple[Weights, dict[str, Weights]]:
+    """Write a checkpoint of MMS, whose first language is in place; its tensors, and those of each language."""
+    config = small_config("mms", vocab_size=len(TOKENS))
+    languages = {
+        language: {
+            name: tensor[: len(tokens)] if name.startswith("w2v_encoder.proj.") else tensor
+            for name, tensor in tensors("fairseq", config, CTC, seed).items()
+            if ".adapter_layer." in name or name.startswith("w2v_encoder.proj.")
+        }
+        for seed, (language, tokens) in enumerate(dictionaries.items())
+    }
+    state = tensors("fairseq", config, CTC, 0)
+    with foreign_classes() as classes:
+        states = {
+            language: {
+                "model": one,
+                "task_state": {"target_dictionary": holding(classes.Dictionary, symbols=dictionaries[language])},
+            }
+            for language, one in languages.items()
+        }
+        torch.save({"cfg": cfg(config, CTC), "model": state, "adapter": states}, path)
+    return state, languages
+
+
 def old_args(config: Any) -> Namespace:
     """Settings as releases before 0.10 saved them: all side by side, those of the pretrained model inside."""
     inner = Namespace(
@@ -222,6 +249,16 @@ def old_args(config: Any) -> Namespace:
         normalize=False,
     )
     return Namespace(arch="wav2vec_ctc", w2v_args=inner, dropout=0.05, apply_mask=True, mask_prob=0.6, normalize=False)
+
+
+def slow_adapter(x: Tensor, w: dict[str, Tensor], a: str) -> Tensor:
+    """What a language adapter adds to its input (T, W): nothing where there is none."""
+    if f"{a}.W_a" not in w:
+        return torch.zeros(())
+    mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, unbiased=False)
+    inside = {name: w[f"{a}.{name}"][0] for name in ("W_a", "b_a", "W_b", "b_b", "ln_W", "ln_b")}
+    y = (x - mean) / torch.sqrt(variance + 1e-5) * inside["ln_W"] + inside["ln_b"]
+    return F.relu(y @ inside["W_a"].T + inside["b_a"]) @ inside["W_b"].T + inside["b_b"]
 
 
 def slow_logits(state: dict[str, Tensor], config: Any, waveform: Tensor) -> Tensor:
@@ -269,10 +306,6 @@ def slow_logits(state: dict[str, Tensor], config: Any, waveform: Tensor) -> Tens
         y = norm(x, f"{a}.final_layer_norm") if first else x
         x = x + linear(F.gelu(linear(y, f"{a}.fc1")), f"{a}.fc2")
         x = x if first else norm(x, f"{a}.final_layer_norm")
-        if f"{a}.adapter_layer.W_a" in w:
-            b = {name: w[f"{a}.adapter_layer.{name}"][0] for name in ("W_a", "b_a", "W_b", "b_b", "ln_W", "ln_b")}
-            mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, unbiased=False)
-            y = (x - mean) / torch.sqrt(variance + 1e-5) * b["ln_W"] + b["ln_b"]
-            x = x + F.relu(y @ b["W_a"].T + b["b_a"]) @ b["W_b"].T + b["b_b"]
+        x = x + slow_adapter(x, w, f"{a}.adapter_layer")
     x = norm(x, "encoder.layer_norm") if first else x
     return linear(x, "proj")

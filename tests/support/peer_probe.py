@@ -82,37 +82,29 @@ def torchaudio_model(packages: Path, sizes: dict[str, Any]) -> Tensor:
     return model(inputs["values"], inputs["lengths"])[0]  # type: ignore[no-any-return]
 
 
-def fairseq2_model(packages: Path, sizes: dict[str, Any]) -> Tensor:
-    """Logits of fairseq2's class for CTC, or what its encoder gives inside of the one for pretraining."""
+def import_fairseq2(packages: Path) -> None:
+    """Its models, on one device in one process, without the packages that its other parts want."""
     absent = {"fairseq2n", "importlib_resources", "importlib_metadata", "ruamel", "torcheval", "wandb", "sacrebleu"}
     absent |= {"editdistance", "clusterscope", "tiktoken", "s3fs", "blobfile", "tensorboard"}
     sys.meta_path.insert(0, _Absent(absent))
     without_its_init("fairseq2", packages)
-    from fairseq2.gang import create_fake_gangs  # type: ignore[import-not-found, unused-ignore]
-    from fairseq2.models.transformer import TransformerNormOrder  # type: ignore[import-not-found, unused-ignore]
-    from fairseq2.models.wav2vec2.asr.config import Wav2Vec2AsrConfig  # type: ignore[import-not-found, unused-ignore]
-    from fairseq2.models.wav2vec2.asr.factory import (  # type: ignore[import-not-found, unused-ignore]
-        create_wav2vec2_asr_model,
-    )
-    from fairseq2.models.wav2vec2.config import (  # type: ignore[import-not-found, unused-ignore]
-        Wav2Vec2Config,
-        Wav2Vec2EncoderConfig,
-    )
-    from fairseq2.models.wav2vec2.factory import create_wav2vec2_model  # type: ignore[import-not-found, unused-ignore]
-    from fairseq2.nn import BatchLayout  # type: ignore[import-not-found, unused-ignore]
-
-    gangs = create_fake_gangs(torch.device("cpu"))
+    importlib.import_module("fairseq2.models.wav2vec2.asr.factory")
+    gangs = importlib.import_module("fairseq2.gang").create_fake_gangs(torch.device("cpu"))
     for module in [one for name, one in sys.modules.items() if name.startswith("fairseq2")]:
         if "get_current_gangs" in vars(module):
-            module.get_current_gangs = lambda device=None: gangs  # type: ignore[attr-defined]
+            vars(module)["get_current_gangs"] = lambda device=None: gangs
         if "get_current_device" in vars(module):
-            module.get_current_device = lambda: torch.device("cpu")  # type: ignore[attr-defined]
-    encoder = Wav2Vec2EncoderConfig(
+            vars(module)["get_current_device"] = lambda: torch.device("cpu")
+
+
+def fairseq2_encoder(sizes: dict[str, Any]) -> Any:
+    """The configuration of its encoder."""
+    order = importlib.import_module("fairseq2.models.transformer").TransformerNormOrder
+    convolutions = zip(sizes["conv_dim"], sizes["conv_kernel"], sizes["conv_stride"], strict=True)
+    return importlib.import_module("fairseq2.models.wav2vec2.config").Wav2Vec2EncoderConfig(
         model_dim=sizes["hidden_size"],
         feature_dim=sizes["conv_dim"][-1],
-        feature_extractor_layer_descs=list(
-            zip(sizes["conv_dim"], sizes["conv_kernel"], sizes["conv_stride"], strict=True)
-        ),
+        feature_extractor_layer_descs=list(convolutions),
         feature_extractor_bias=sizes["conv_bias"],
         feature_extractor_layer_norm_convs=sizes["feat_extract_norm"] == "layer",
         pos_conv_kernel_size=sizes["num_conv_pos_embeddings"],
@@ -121,26 +113,34 @@ def fairseq2_model(packages: Path, sizes: dict[str, Any]) -> Tensor:
         num_encoder_attn_heads=sizes["num_attention_heads"],
         ffn_inner_dim=sizes["intermediate_size"],
         layer_norm_features=not sizes["do_stable_layer_norm"],
-        norm_order=TransformerNormOrder.PRE if sizes["do_stable_layer_norm"] else TransformerNormOrder.POST,
+        norm_order=order.PRE if sizes["do_stable_layer_norm"] else order.POST,
     )
+
+
+def fairseq2_model(packages: Path, sizes: dict[str, Any]) -> Tensor:
+    """Logits of fairseq2's class for CTC, or what its encoder gives inside of the one for pretraining."""
+    import_fairseq2(packages)
+    models = importlib.import_module("fairseq2.models.wav2vec2.factory")
+    recognisers = importlib.import_module("fairseq2.models.wav2vec2.asr.factory")
     inputs = torch.load(sizes["folder"] + "/waveforms.pt")
     state = torch.load(sizes["folder"] + "/checkpoint.pt", weights_only=True)["model"]
-    layout = BatchLayout.of(inputs["values"], inputs["lengths"].tolist())
+    layout = importlib.import_module("fairseq2.nn").BatchLayout.of(inputs["values"], inputs["lengths"].tolist())
+    encoder = fairseq2_encoder(sizes)
     if sizes["tokens"] is not None:
-        config = Wav2Vec2AsrConfig(
+        config = importlib.import_module("fairseq2.models.wav2vec2.asr.config").Wav2Vec2AsrConfig(
             encoder_config=encoder, target_vocab_size=sizes["tokens"], use_masking=sizes["masking"]
         )
-        model = create_wav2vec2_asr_model(config).eval()
+        model = recognisers.create_wav2vec2_asr_model(config).eval()
         model.load_state_dict(state)
         return model(inputs["values"], layout)[0]  # type: ignore[no-any-return]
-    pretraining = Wav2Vec2Config(
+    pretraining = importlib.import_module("fairseq2.models.wav2vec2.config").Wav2Vec2Config(
         encoder_config=encoder,
         final_dim=sizes["proj_codevector_dim"],
         quantized_dim=sizes["codevector_dim"],
         num_codebooks=sizes["num_codevector_groups"],
         num_codebook_entries=sizes["num_codevectors_per_group"],
     )
-    model = create_wav2vec2_model(pretraining).eval()
+    model = models.create_wav2vec2_model(pretraining).eval()
     model.load_state_dict(state)
     features, layout, _ = model.encoder_frontend.extract_features(inputs["values"], layout)
     frames, _ = model.encoder_frontend.process_features(features, layout)

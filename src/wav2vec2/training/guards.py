@@ -270,7 +270,7 @@ def guards_of(run: Run, task: Task, gradient_scaler: bool, counted: Mapping[str,
     guards = Guards(
         run.guards,
         num_groups=task.num_groups,
-        num_codes=task.config.num_codevectors_per_group,
+        num_codes=getattr(task.config, "num_codevectors_per_group", 0),
         chance=task.chance,
         warmup_updates=round(run.schedule.warmup * (run.run.updates - run.warm_updates)),
         warm_updates=run.warm_updates,

@@ -42,14 +42,12 @@ class VQWav2VecConfig(Wav2VecConfig):
     # --- Gumbel ---
     #: Layers of the network that scores the entries; those before the last are twice as wide as their input.
     quantizer_depth: int = 2
-    #: Gumbel temperature at update n: max(end, start * decay ** n).
+    #: Gumbel temperature at update n (`pretraining_updates`): max(end, start * decay ** n).
     gumbel_temperature_start: float | int = 2.0
     #: The floor of that schedule.
     gumbel_temperature_end: float | int = 0.5
     #: The factor per update of that schedule.
     gumbel_temperature_decay: float | int = 0.999995
-    #: Updates of pretraining behind these weights: where the schedule stands.
-    pretraining_updates: int = 0
 
     # --- k-means ---
     #: gamma, how strongly features are drawn to their entries, beside 1 for entries that are drawn to their features.
@@ -64,7 +62,6 @@ class VQWav2VecConfig(Wav2VecConfig):
         (rule.FLAG, "share_codebook"),
         (rule.ABOVE_ZERO, "gumbel_temperature_start gumbel_temperature_end"),
         (rule.FACTOR, "gumbel_temperature_decay"),
-        (rule.COUNT, "pretraining_updates"),
         (rule.NOT_NEGATIVE, "commitment_weight kmeans_loss_weight"),
     )
 

@@ -59,10 +59,8 @@ class VQWav2VecPreTrainedModel(Wav2VecPreTrainedModel):
                 init.zeros_(module.scores[0].bias)
 
     def set_update(self, update: int, seed: int = 0) -> None:
-        """Tell the model which update of pretraining comes next: the Gumbel temperature follows its schedule, and the
-        count is saved with the configuration."""
+        """As of wav2vec; the Gumbel temperature follows its schedule."""
         super().set_update(update, seed)
-        self.config.pretraining_updates = update
         for module in self.modules():
             if isinstance(module, GumbelCodebook):
                 module.set_temperature(self.config.gumbel_temperature(update))

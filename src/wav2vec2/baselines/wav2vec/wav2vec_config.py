@@ -73,11 +73,14 @@ class Wav2VecConfig(PreTrainedConfig):
     num_negatives: int = 10
     #: Whether all distractors of a frame together weigh as much as the frame itself. False: each of them does (paper).
     balanced_classes: bool = False
+    #: Updates of pretraining behind these weights.
+    pretraining_updates: int = 0
 
     #: The rules of the fields above.
     rules: ClassVar[rule.Rules] = (
         (rule.POSITIVE_LIST, "conv_dim conv_stride conv_kernel context_dim context_kernel"),
         (rule.POSITIVE, "num_prediction_steps num_negatives"),
+        (rule.COUNT, "pretraining_updates"),
         (rule.OPTIONAL_POSITIVE, "prediction_offset"),
         (rule.PROBABILITY, "dropout feature_dropout context_dropout"),
         (rule.ABOVE_ZERO, "residual_scale"),

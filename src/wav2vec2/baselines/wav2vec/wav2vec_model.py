@@ -76,9 +76,10 @@ class Wav2VecPreTrainedModel(PreTrainedModel):
         return self._get_feat_extract_output_lengths(attention_mask.long().sum(-1))
 
     def set_update(self, update: int, seed: int = 0) -> None:
-        """Tell the model which update of pretraining comes next. Nothing in wav2vec depends on it."""
+        """Tell the model which update of pretraining comes next; the count is saved with the configuration."""
         if update < 0:
             raise ValueError(f"update={update}: must be at least 0")
+        self.config.pretraining_updates = update
 
 
 def start_uniform(module: nn.Module, bound: float) -> None:

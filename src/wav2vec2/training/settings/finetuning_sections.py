@@ -75,7 +75,7 @@ class FinetuneOptimizerSection(OptimizerSection):
 class FinetuneScheduleSection(ScheduleSection):
     """The paper's tri-stage schedule: 10 % up, 40 % held, 50 % down; the two scales are fairseq's."""
 
-    kind: Annotated[str, OneOf("polynomial", "tri_stage", "constant")] = "tri_stage"
+    kind: Annotated[str, OneOf("polynomial", "cosine", "tri_stage", "constant")] = "tri_stage"
     warmup: Share = 0.1
     initial_scale: Share = 0.01
     final_scale: Share = 0.05

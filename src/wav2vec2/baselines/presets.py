@@ -8,8 +8,10 @@ from typing import Any
 from wav2vec2.baselines.vq_wav2vec.vq_wav2vec_config import VQWav2VecConfig
 from wav2vec2.baselines.wav2vec.wav2vec_config import Wav2VecConfig
 
-#: Narrow and short, for two CPU cores; frames of 10 ms as always.
-_TINY: dict[str, Any] = {"context_dim": (64,) * 4, "context_kernel": (2, 3, 4, 5)}
+#: Narrow and short, for two CPU cores; frames of 10 ms as always. With distractors that weigh as much as in the paper,
+#: a small model first makes all its frames alike, since saying no to everything costs least, and does not come back:
+#: after 300 updates its accuracy is still at chance, where that of balanced classes is at three times chance.
+_TINY: dict[str, Any] = {"context_dim": (64,) * 4, "context_kernel": (2, 3, 4, 5), "balanced_classes": True}
 
 
 def wav2vec_base(**overrides: Any) -> Wav2VecConfig:

@@ -76,9 +76,11 @@ class Wav2VecForPreTraining(Wav2VecPreTrainedModel):
         The batch is an update of its own, or the part of `whole_update` that it is."""
         draws = choose_draws(generator, clip_seeds, input_values.device)
         heard = self.wav2vec.hear(input_values, attention_mask, draws)
-        targets = heard.features if heard.quantized is None else heard.quantized.vectors
+        targets, codes = heard.features, None
+        if heard.quantized is not None:
+            targets, codes = heard.quantized.vectors, heard.quantized.codes
         distractors = self.distractors(heard, sampled_negative_indices, draws)
-        steps = self.step_predictions(heard.context, targets, heard.lengths, distractors)
+        steps = self.step_predictions(heard.context, targets, heard.lengths, distractors, codes)
         whole = whole_update or WholeUpdate(steps.made, heard.lengths.sum())
         cost = steps.loss.new_zeros(()) if heard.quantized is None else heard.quantized.cost
         quantizer_loss = cost / whole.num_frames.clamp(min=1) * whole.num_predictions

@@ -76,15 +76,21 @@ class StepPredictions(nn.Module):
         self.project_to_steps = StepProjection(config.context_dim[-1], config.conv_dim[-1], self.steps)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, context: Tensor, features: Tensor, lengths: Tensor, distractors: Tensor) -> StepLosses:
+    def forward(
+        self, context: Tensor, features: Tensor, lengths: Tensor, distractors: Tensor, codes: Tensor | None = None
+    ) -> StepLosses:
         """Context (B, T, C_in) and features (B, T, C) of clips with `lengths` (B,) real frames; `distractors` (B, T, N)
-        are frame numbers within the clip."""
+        are frame numbers within the clip. Where features are entries of codebooks, `codes` (B, T, G) say which: a
+        distractor with the same ones is not beaten, which rounding would decide otherwise."""
         aimed = self.aimed(self.dropout(self.project_to_steps(context)))  # (B, T, K, C)
         logits = full_precision(aimed @ self.candidates(features, distractors).transpose(2, 3))  # (B, T, K, N + 1)
         true, others = logits[..., 0], logits[..., 1:]
         real = self.are_made(lengths, context.shape[1])
         costs = F.softplus(-true) + self.negative_weight * F.softplus(others).sum(3)
         right = (true > others.amax(3)) & real
+        if codes is not None:
+            drawn = of_frames(codes, distractors)  # (B, T, N, G)
+            right = right & ~(drawn == codes[:, :, None]).all(3).any(2)[:, :, None]
         return StepLosses(costs.masked_fill(~real, 0.0).sum(), real.sum(), right.sum())
 
     def aimed(self, predictions: Tensor) -> Tensor:
@@ -97,13 +103,16 @@ class StepPredictions(nn.Module):
 
     def candidates(self, features: Tensor, distractors: Tensor) -> Tensor:
         """Each frame's own features and those of its distractors: (B, T, N + 1, C)."""
-        batch, frames, _ = features.shape
-        first = torch.arange(batch, device=features.device)[:, None, None] * frames
-        others = features.flatten(0, 1)[distractors + first]  # (B, T, N, C)
-        return torch.cat([features[:, :, None], others], dim=2)
+        return torch.cat([features[:, :, None], of_frames(features, distractors)], dim=2)
 
     def are_made(self, lengths: Tensor, frames: int) -> Tensor:
         """Which predictions there are, in the rows of the frames that they are of: (B, T, K)."""
         frame = torch.arange(frames, device=lengths.device)
         steps = torch.arange(self.steps, device=lengths.device) + self.first_step
         return (frame < lengths[:, None])[:, :, None] & (frame[:, None] >= steps)
+
+
+def of_frames(values: Tensor, frames: Tensor) -> Tensor:
+    """Of each clip's values (B, T, C) those of the frames with these numbers (B, T, N): (B, T, N, C)."""
+    first = torch.arange(len(values), device=values.device)[:, None, None] * values.shape[1]
+    return values.flatten(0, 1)[frames + first]

@@ -160,13 +160,6 @@ class SupervisedRun(Run):
     #: How long, where to, and how the machine is used.
     run: FinetuneRunSection
 
-    def problems(self) -> Iterator[Problem]:
-        """There is a head for the model."""
-        from wav2vec2.training.settings.model_choice import is_ancestor  # Transformers, which no run needs
-
-        if is_ancestor(self.model.preset):
-            yield "model.preset", "is a model without heads, which can be pretrained alone: use one of wav2vec 2.0"
-
 
 @dataclass(kw_only=True)
 class FinetuneRun(SupervisedRun):

@@ -1,7 +1,7 @@
 """Pretraining of wav2vec (2019) and vq-wav2vec as the loop sees it: frames to come told from distractors.
 
-There is no chance level that a guard could wait for, nor a diversity loss that could be raised: of the guards, the one
-for numbers that are not finite is left.
+Of the guards, those for numbers that are not finite and for codebooks that collapse apply; the accuracy takes longer to
+leave chance than the one for standstill would wait.
 """
 
 import math
@@ -28,11 +28,11 @@ class FuturePredictionTask:
     """Predict the frames to come. Clips that are too short to predict anything in count for nothing."""
 
     criterion = "loss"
-    num_groups = 0
     chance: float | None = None
 
     def __init__(self, config: Wav2VecConfig, feature_extractor: Wav2Vec2FeatureExtractor, seed: int) -> None:
         self.config = config
+        self.num_groups = config.num_codevector_groups if isinstance(config, VQWav2VecConfig) else 0
         self.waveforms = Waveforms.of(feature_extractor)
         self.seed = seed
         self.first_update = config.pretraining_updates  # weights that were trained before go on from there

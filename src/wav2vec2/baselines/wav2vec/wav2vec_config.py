@@ -12,9 +12,8 @@ from wav2vec2.configuration.frame_arithmetic import frame_stride, receptive_fiel
 class Wav2VecConfig(PreTrainedConfig):
     """Configuration of wav2vec; the defaults are the large model's. Impossible values are refused, all in one message.
 
-    >>> config = Wav2VecConfig()
-    >>> config.inputs_to_logits_ratio, config.first_step
-    (160, 3)
+    >>> Wav2VecConfig().first_step, Wav2VecConfig(prediction_offset=1).first_step
+    (3, 1)
     >>> Wav2VecConfig(num_negatives=0, dropout=2.0)
     Traceback (most recent call last):
     ...
@@ -109,11 +108,6 @@ class Wav2VecConfig(PreTrainedConfig):
         for names in (("conv_dim", "conv_stride", "conv_kernel"), ("context_dim", "context_kernel")):
             if problem := rule.equally_long(self, *names):
                 yield problem
-
-    @property
-    def inputs_to_logits_ratio(self) -> int:
-        """Samples from one frame to the next."""
-        return frame_stride(self.conv_stride)
 
     @property
     def first_step(self) -> int:

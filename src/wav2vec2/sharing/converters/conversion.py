@@ -4,11 +4,19 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wav2vec2.files.shipped_checkpoints import known_names, located
 from wav2vec2.modeling.loading import CheckpointError
+from wav2vec2.sharing.converters.ancestor_files import (
+    AncestorModel,
+    ancestor_in_file,
+    ancestor_in_folder,
+    is_ancestor,
+    write_ancestor,
+)
 from wav2vec2.sharing.converters.fairseq import is_fairseq, read_fairseq, write_fairseq
 from wav2vec2.sharing.converters.fairseq2 import is_fairseq2, read_fairseq2, write_fairseq2
 from wav2vec2.sharing.converters.lazy_tensors import LazyTensor, StoredTensor
@@ -67,13 +75,20 @@ def convert_checkpoint(
     if folder.exists():
         raise ValueError(f"{folder}: is there already; delete it, or choose another destination")
     given = Given(None if dictionary is None else Path(dictionary), config or {}, normalize, language)
-    origin, model = _read(path, given)
+    file = None if (path / CONFIG).is_file() else _opened(path)
+    origin: str
+    model: PortableModel | AncestorModel
+    if (ancestor := _ancestor(path, file)) is not None:
+        _check_ancestor(source, to, given)
+        origin, model, write = ancestor.origin, ancestor, partial(write_ancestor, ancestor, to)
+    else:
+        origin, portable = ("transformers", read_transformers(path, given)) if file is None else _read(file, given)
+        model, write = portable, partial(WRITERS[to], portable)
     if origin == to:
         raise ValueError(f"{source}: is a checkpoint of {to} already")
     with _written_aside(folder) as fresh:
-        WRITERS[to](model, fresh)
-    parameters = sum(_count(tensor) for tensor in model.tensors.values())
-    return Converted(folder, origin, model.architecture, parameters, model.notes)
+        write(fresh)
+    return Converted(folder, origin, model.architecture, sum(map(_count, model.tensors.values())), model.notes)
 
 
 def _count(tensor: LazyTensor) -> int:
@@ -83,15 +98,44 @@ def _count(tensor: LazyTensor) -> int:
     return number
 
 
-def _read(path: Path, given: Given) -> tuple[str, PortableModel]:
-    """The model at a path, and where it is from."""
-    if (path / CONFIG).is_file():
-        return "transformers", read_transformers(path, given)
+class _Opened(NamedTuple):
+    """A file of another framework: all its `content`, and of that the `tensors` of the model."""
+
+    file: Path
+    content: Mapping[str, Any]
+    tensors: dict[str, LazyTensor]
+
+
+def _opened(path: Path) -> _Opened:
+    """A file, or the one in a folder."""
     file = _file_in(path)
     content: Any = read_safetensors(file) if file.suffix == ".safetensors" else read_torch_file(file).content
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{file}: holds no tensors by name")
-    tensors = _state_dict(file, content)
+    return _Opened(file, content, _state_dict(file, content))
+
+
+def _ancestor(path: Path, opened: _Opened | None) -> AncestorModel | None:
+    """The model if it is a wav2vec (2019) or a vq-wav2vec: in a folder of Transformers, or in a file."""
+    if opened is None:
+        return ancestor_in_folder(path)
+    return ancestor_in_file(*opened) if is_ancestor(opened.tensors) else None
+
+
+def _check_ancestor(source: Path | str, to: str, given: Given) -> None:
+    """Refuse what has no meaning for it."""
+    if to not in ("transformers", "fairseq"):
+        raise ValueError(f"{source}: wav2vec (2019) and vq-wav2vec are in transformers and fairseq alone, not in {to}")
+    if given != Given(None, {}, None, None):
+        raise ValueError(
+            f"{source}: wav2vec (2019) and vq-wav2vec have no head, languages or normalisation, and their files say "
+            "the rest: leave out dictionary, config, normalize and language"
+        )
+
+
+def _read(opened: _Opened, given: Given) -> tuple[str, PortableModel]:
+    """The model in a file, and where it is from."""
+    file, content, tensors = opened
     names = list(tensors)
     if is_fairseq2(names):
         return "fairseq2", read_fairseq2(file, tensors, given)

@@ -58,7 +58,7 @@ def agreement(
     tried = [cut for clip in clips for cut in cuts(clip, checkpoint.config)]
     wanted = [target.expected(checkpoint, checkpoint.outputs(clip)) for clip in tried]
     found = [runtime.outputs([clip])[0] for clip in tried]
-    if runtime.takes_batches:
+    if runtime.takes_batches and checkpoint.config.padding_invariant_norm:
         found, wanted = found + runtime.outputs(tried), wanted + wanted
     largest, relative = _differences(found, wanted, precision)
     same = texts = 0
@@ -69,16 +69,9 @@ def agreement(
         if precision is Precision.float32 and same < texts:
             one = next(number for number in range(texts) if said[number] != heard[number])
             raise ExportError(f"{runtime.what} reads {heard[one]!r} where torch reads {said[one]!r}: not exported")
-    return Agreement(
-        runtime.what,
-        len(found),
-        largest,
-        relative,
-        same,
-        texts,
-        torch_speed=_speed(lambda clip: checkpoint.outputs(clip), clips),
-        speed=_speed(lambda clip: runtime.outputs([clip]), clips),
-    )
+    seconds = sum(map(len, clips)) / checkpoint.extractor.sampling_rate
+    torch_speed, speed = _speeds([checkpoint.outputs, lambda clip: runtime.outputs([clip])], clips, seconds)
+    return Agreement(runtime.what, len(found), largest, relative, same, texts, torch_speed, speed)
 
 
 def _differences(found: Sequence[Outputs], wanted: Sequence[Outputs], precision: Precision) -> tuple[float, float]:
@@ -103,15 +96,17 @@ def _differences(found: Sequence[Outputs], wanted: Sequence[Outputs], precision:
     return largest, relative
 
 
-def _speed(run: Callable[[Array], object], clips: Sequence[Array]) -> float:
-    """Seconds of audio, taken to have 16,000 samples, for a second of computing: the median of three."""
-    seconds = []
+def _speeds(runs: Sequence[Callable[[Array], object]], clips: Sequence[Array], seconds: float) -> list[float]:
+    """How many times as fast as speech each way computes clips that last so long together: the median of three, in
+    turns, so that what else the machine does slows all of them."""
+    taken: list[list[float]] = [[] for _ in runs]
     for _ in range(3):
-        started = time.perf_counter()
-        for clip in clips:
-            run(clip)
-        seconds.append(time.perf_counter() - started)
-    return sum(map(len, clips)) / 16_000 / median(seconds)
+        for run, times in zip(runs, taken, strict=True):
+            started = time.perf_counter()
+            for clip in clips:
+                run(clip)
+            times.append(time.perf_counter() - started)
+    return [seconds / median(times) for times in taken]
 
 
 def _spaced(text: str) -> str:

@@ -53,10 +53,11 @@ class OnnxTarget:
             )
         else:
             notes.append("Clips are not normalised: samples in [-1, 1) as they are.")
-        notes.append(
-            "`attention_mask` is 1 for the samples of a clip and 0 behind them; padding stands on the right alone, and "
-            "changes nothing in the clip's own frames."
-        )
+        masked = "`attention_mask` is 1 for the samples of a clip and 0 behind them; padding stands on the right alone"
+        if config.padding_invariant_norm:
+            notes.append(f"{masked}, and changes nothing in the clip's own frames.")
+        else:
+            notes.append(f"{masked}. It changes what this model hears (`padding_invariant_norm`): give clips alone.")
         if checkpoint.writes_text and config.padding_invariant_norm:
             notes.append("Frames beyond a clip's end say blank; a clip shorter than one frame gives one such frame.")
         return notes
@@ -71,7 +72,16 @@ class OnnxTarget:
 def python_usage(checkpoint: Checkpoint, module: str, opened: list[str], ran: str) -> str:
     """Lines of Python from a file of audio to what the model is for, for a graph with a mask."""
     rate, normalised = checkpoint.extractor.sampling_rate, checkpoint.extractor.do_normalize
-    lines = ["import json", "", "import numpy as np", f"import {module}", "import soundfile", "", *opened]
+    lines = [
+        "import json",
+        "from pathlib import Path",
+        "",
+        "import numpy as np",
+        f"import {module}",
+        "import soundfile",
+        "",
+        *opened,
+    ]
     lines.append(f'samples, rate = soundfile.read("speech.wav", dtype="float32")  # mono, {rate} Hz')
     if normalised:
         lines.append("samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)")
@@ -79,13 +89,13 @@ def python_usage(checkpoint: Checkpoint, module: str, opened: list[str], ran: st
     names = list(checkpoint.head.outputs)
     lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {ran}")
     if not checkpoint.writes_text:
-        return _python([*lines[2:], f"print({names[0]}.shape)"])
+        return _python([*lines, f"print({names[0]}.shape)"])
     return _python(
         [
             *lines,
             "best = logits[0].argmax(-1)",
             "best = best[np.append(True, best[1:] != best[:-1])]  # repeats are one token",
-            f'tokens = json.load(open("{TOKENS}", encoding="utf-8"))  # all but the blank, {checkpoint.blank}',
+            f'tokens = json.loads(Path("{TOKENS}").read_text("utf-8"))  # all but the blank, {checkpoint.blank}',
             'text = "".join(tokens.get(str(token), "") for token in best)',
             'print(" ".join(text.split()))',
         ]

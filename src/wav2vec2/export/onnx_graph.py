@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wav2vec2.export.recurrent_operation import translations
 from wav2vec2.export.refusal import ExportError, library
 from wav2vec2.modeling.positional_convolution import WeightNormedConvolution
 
@@ -106,16 +107,23 @@ def write_graph(
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_shapes=(free,) * len(inputs),
+                custom_translation_table=translations(),
                 verbose=False,
             )
         except Exception as error:  # of many kinds, and none documented
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise ExportError(f"this model cannot be written as an ONNX graph: {reason[0]}") from error
+            raise ExportError(f"this model cannot be written as an ONNX graph: {_reason(error)}") from error
         _name_axes(program.model, outputs)
         _forget_origins(program.model)
         program.model.metadata_props.update(metadata)
         size = sum(tensor.nbytes for tensor in graph.state_dict().values())
         program.save(path, external_data=size > ONE_FILE)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong in the first place: around it the exporter puts advice for its developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _name_axes(model: Any, outputs: Mapping[str, Sequence[str | int]]) -> None:

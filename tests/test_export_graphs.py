@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from language_folders import LANGUAGES, write_languages
 from numpy.typing import NDArray
 from recognition_checkpoints import TOKENS, noise, processor, talkative_model
 from small_models import CALM, small_config, waveforms
@@ -239,3 +240,23 @@ def test_what_cannot_be_asked_for_is_refused_at_once(case: Case, tmp_path: Path)
     with pytest.raises(ValueError, match="their times are not known"):
         export_model(tmp_path / "adapter", "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_each_language_of_a_model_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """With that language's adapters, head and vocabulary; without a language none is written."""
+    write_languages(tmp_path / "model")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "model")
+    with pytest.raises(ExportError, match="has 4 languages, say which language: deu, eng, fra"):
+        export_model(tmp_path / "model", "onnx", tmp_path / "out")
+    values, mask = waveforms([16_000])
+    for language in ("eng", "fra"):
+        folder = export_model(tmp_path / "model", "onnx", tmp_path / language, language=language).folder
+        (found,) = run(folder / "model.onnx", values, mask)
+        with torch.inference_mode():
+            model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "model", target_lang=language).eval()
+            wanted = model(values).logits.numpy()
+        assert found.shape[2] == LANGUAGES[language]
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
+        written = json.loads((folder / "tokens.json").read_text("utf-8"))
+        assert len(written) == LANGUAGES[language] - 1
+        assert f"language `{language}`" in (folder / "README.md").read_text("utf-8")

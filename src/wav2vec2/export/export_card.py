@@ -1,6 +1,5 @@
 """`README.md` of an exported folder: what it is, how it runs, how far it is from the model; and the same as JSON."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,8 +35,10 @@ class Figures:
     word_errors: WordErrors | None
 
 
-def write_card(target: Target, checkpoint: Checkpoint, folder: Path, figures: Mapping[Precision, Figures]) -> None:
-    """Write both files."""
+def write_card(
+    target: Target, checkpoint: Checkpoint, folder: Path, name: str, figures: Mapping[Precision, Figures]
+) -> None:
+    """Write both files into a folder that will be called `name`."""
     record = {
         "target": target.name,
         "model": checkpoint.name,
@@ -55,7 +56,7 @@ def write_card(target: Target, checkpoint: Checkpoint, folder: Path, figures: Ma
         f"A wav2vec 2.0 model for {checkpoint.head.purpose}{of_language}, exported from `{checkpoint.name}` by "
         f"`wav2vec2 export --to {target.name}`. Its licence is that of the model.",
         "## Running it",
-        target.usage(checkpoint).replace('"FOLDER"', json.dumps(folder.name.removesuffix(".partial").lstrip("."))),
+        target.usage(checkpoint, name),
         "\n".join(f"- {note}" for note in target.notes(checkpoint)),
         "## Beside the model in torch",
         _agreement_table(figures),

@@ -71,7 +71,7 @@ def export_model(
     unfinished.mkdir()
     try:
         figures = _written(target, checkpoint, unfinished, int8, audio, None if data is None else Path(data))
-        write_card(target, checkpoint, unfinished, figures)
+        write_card(target, checkpoint, unfinished, place.name, figures)
         if place.exists():
             shutil.rmtree(place)
         unfinished.replace(place)

@@ -62,7 +62,7 @@ class OnnxTarget:
             notes.append("Frames beyond a clip's end say blank; a clip shorter than one frame gives one such frame.")
         return notes
 
-    def usage(self, checkpoint: Checkpoint) -> str:
+    def usage(self, checkpoint: Checkpoint, name: str) -> str:
         """With NumPy, soundfile and ONNX Runtime."""
         opened = ['session = onnxruntime.InferenceSession("model.onnx")']
         ran = "session.run(None, inputs)"

@@ -76,7 +76,7 @@ class OpenVinoTarget:
             "check here has not looked at.",
         ]
 
-    def usage(self, checkpoint: Checkpoint) -> str:
+    def usage(self, checkpoint: Checkpoint, name: str) -> str:
         """With NumPy, soundfile and OpenVINO."""
         opened = [
             f'options = {{"INFERENCE_PRECISION_HINT": "{_EXACT["INFERENCE_PRECISION_HINT"]}"}}',

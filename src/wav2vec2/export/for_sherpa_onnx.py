@@ -118,7 +118,7 @@ class SherpaOnnxTarget:
             )
         return notes
 
-    def usage(self, checkpoint: Checkpoint) -> str:
+    def usage(self, checkpoint: Checkpoint, name: str) -> str:
         """In Python and on the command line."""
         return "\n".join(
             [

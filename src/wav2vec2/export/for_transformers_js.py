@@ -105,20 +105,22 @@ class TransformersJsTarget:
             f"{20 * checkpoint.config.frames_per_logits} ms, from which they follow.",
         ]
 
-    def usage(self, checkpoint: Checkpoint) -> str:
-        """In Node; in a browser the same with the model's folder served beside the page."""
+    def usage(self, checkpoint: Checkpoint, name: str) -> str:
+        """In a browser; in Node everything but the reading of the file is the same."""
+        rate = checkpoint.extractor.sampling_rate
         return "\n".join(
             [
                 "```js",
-                'import { pipeline, env } from "@huggingface/transformers";',
+                'import { env, pipeline } from "@huggingface/transformers";',
                 "",
-                'env.localModelPath = "..";  // the folder that this one lies in',
+                f'env.localModelPath = "models/";  // where this folder, {name}, is served',
+                "env.allowLocalModels = true;",
                 "env.allowRemoteModels = false;",
-                'const folder = "FOLDER";  // the name of this one',
-                'const recognise = await pipeline("automatic-speech-recognition", folder, { dtype: "fp32" });',
-                f"const samples = new Float32Array({checkpoint.extractor.sampling_rate});  // mono, "
-                f"{checkpoint.extractor.sampling_rate} Hz",
-                "console.log((await recognise(samples)).text);",
+                'const task = "automatic-speech-recognition";',
+                f'const recognise = await pipeline(task, {json.dumps(name)}, {{ dtype: "fp32" }});',
+                'const bytes = await (await fetch("speech.wav")).arrayBuffer();',
+                f"const audio = await new OfflineAudioContext(1, 1, {rate}).decodeAudioData(bytes);",
+                "console.log((await recognise(audio.getChannelData(0))).text);",
                 "```",
                 "",
                 'With `dtype: "q8"` it takes `model_quantized.onnx`, if that is there.',
@@ -132,8 +134,8 @@ def installed_for_node() -> tuple[str, str] | str:
     if node is None:
         return "there is no `node` here"
     asked = "const p = require.resolve('@huggingface/transformers', {paths: [process.cwd()]});"
-    asked += "const root = p.slice(0, p.lastIndexOf('transformers') + 12).replace(/dist.*/, '');"
-    asked += "console.log(JSON.parse(require('fs').readFileSync(p.replace(/dist.*/, 'package.json'))).version)"
+    asked += "const about = p.slice(0, p.lastIndexOf('dist')) + 'package.json';"
+    asked += "console.log(JSON.parse(require('fs').readFileSync(about)).version)"
     ran = subprocess.run([node, "-e", asked], capture_output=True, text=True, check=False)
     if ran.returncode:
         return "`npm install --ignore-scripts @huggingface/transformers` was not done in the current folder"

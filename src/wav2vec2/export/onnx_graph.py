@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wav2vec2.export.recurrent_operation import translations
+from wav2vec2.export.recurrent_operation import recurrence_in_one_operation
 from wav2vec2.export.refusal import ExportError, library
 from wav2vec2.modeling.positional_convolution import WeightNormedConvolution
 
@@ -97,7 +97,7 @@ def write_graph(
     `metadata` is what runtimes read from the file. What cannot be written is an `ExportError`."""
     library("onnxscript", "export")
     free = dict.fromkeys(range(2), torch.export.Dim.DYNAMIC)
-    with folded_positions(graph), _quietly(), torch.no_grad():
+    with folded_positions(graph), recurrence_in_one_operation(graph), _quietly(), torch.no_grad():
         try:
             program: Any = torch.onnx.export(
                 graph.eval(),
@@ -107,7 +107,6 @@ def write_graph(
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_shapes=(free,) * len(inputs),
-                custom_translation_table=translations(),
                 verbose=False,
             )
         except Exception as error:  # of many kinds, and none documented

@@ -66,8 +66,8 @@ class Target(Protocol):
     def notes(self, checkpoint: Checkpoint) -> list[str]:
         """What a user of this folder has to know, in sentences."""
 
-    def usage(self, checkpoint: Checkpoint) -> str:
-        """Ten lines that run the folder, as Markdown."""
+    def usage(self, checkpoint: Checkpoint, name: str) -> str:
+        """Ten lines that run the folder, which is called `name`, as Markdown."""
 
 
 #: Two clips of noise, the second one half as long: what the exporter follows through the model.

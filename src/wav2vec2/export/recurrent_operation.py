@@ -18,7 +18,9 @@ class OnnxGRU(nn.Module):
     def __init__(self, layer: nn.GRU) -> None:
         super().__init__()
         self.size = layer.hidden_size
-        of_inputs, of_outputs, bias, bias_of_outputs = (_reordered(weight.detach()) for weight in layer._flat_weights)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        weights = (_reordered(layer.get_parameter(name).detach()) for name in names)
+        of_inputs, of_outputs, bias, bias_of_outputs = weights
         self.register_buffer("of_inputs", of_inputs[None])  # (1, 3 H, I)
         self.register_buffer("of_outputs", of_outputs[None])  # (1, 3 H, H)
         self.register_buffer("bias", torch.cat([bias, bias_of_outputs])[None])  # (1, 6 H)

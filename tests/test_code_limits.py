@@ -30,6 +30,7 @@ for room, below in (
     ("inference", "all above"),
     ("metrics", ""),  # scripts that `evaluate` copies elsewhere
     ("evaluation", "all above"),
+    ("export", "all above"),
     ("training/settings", "all above"),
     ("training/saving", "all above"),
     ("training/data", "all above"),

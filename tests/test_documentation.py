@@ -95,7 +95,8 @@ def test_settings_that_are_named_exist() -> None:
     for page in PAGES:
         prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
         for name in re.findall(rf"`(?:[^`]*\s)?((?:{sections})\.[a-z_.0-9]+)(?:=[^`]*)?`", prose):
-            if not name.endswith((".json", ".html", ".txt", ".py", ".push_to_hub", ".decode")):
+            endings = (".json", ".html", ".txt", ".py", ".onnx", ".data", ".xml", ".bin", ".push_to_hub", ".decode")
+            if not name.endswith(endings):
                 parts = 3 if name.startswith("model.config.") else 2
                 named.append((page.name, ".".join(name.split(".")[:parts])))
     assert len(named) > 10

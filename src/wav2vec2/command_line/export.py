@@ -37,7 +37,7 @@ def export(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="A clip to compare with torch; once for each. By default, five made vowels.",
+            help="A clip to compare with torch, once for each; by default made vowels.",
         ),
     ] = None,
     data: Annotated[

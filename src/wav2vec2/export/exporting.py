@@ -53,7 +53,7 @@ def export_model(
     "transformers.js" or "openvino". The folder is `output`, by default `<model>-<to>` here.
 
     With `int8` there is a second file with linear layers in 8 bits. `language` chooses one of several (MMS). Each file
-    is compared with torch in its own runtime, on the clips in `audio` or one that is made: numbers and texts. With `data`,
+    is compared with torch in its own runtime, on the clips in `audio` or a made one: numbers and texts. With `data`,
     a manifest with transcripts, both word error rates go into the card as well. What cannot be held, or is not the
     same, is an `ExportError`, and nothing is left; a folder whose error rate rose is left, and says so.
     """

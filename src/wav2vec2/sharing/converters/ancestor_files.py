@@ -58,7 +58,7 @@ def ancestor_in_file(source: Path, content: Mapping[str, Any], tensors: Mapping[
 def ancestor_in_folder(folder: Path) -> AncestorModel | None:
     """The model of a folder, None if it is of another kind."""
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    kind = _CONFIGS.get(said.get("model_type") if isinstance(said, dict) else None)
+    kind = _CONFIGS.get(str(said.get("model_type"))) if isinstance(said, dict) else None
     if kind is None:
         return None
     config = kind.from_pretrained(folder)

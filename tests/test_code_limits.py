@@ -22,6 +22,7 @@ for room, below in (
     ("files", ""),
     ("configuration", "files"),
     ("modeling", "configuration files"),
+    ("baselines", "modeling configuration files"),
     ("processing", "configuration files"),
     ("language_models", "files"),
     ("alignment", "configuration files"),
@@ -29,6 +30,7 @@ for room, below in (
     ("inference", "all above"),
     ("metrics", ""),  # scripts that `evaluate` copies elsewhere
     ("evaluation", "all above"),
+    ("export", "all above"),
     ("training/settings", "all above"),
     ("training/saving", "all above"),
     ("training/data", "all above"),
@@ -51,6 +53,7 @@ ROOMS = tuple(MAY_IMPORT)
 OUTSIDE: dict[str, set[str]] = {
     "configuration": {"transformers"},
     "modeling": {"torch", "transformers", "safetensors"},
+    "baselines": {"torch", "transformers", "safetensors"},
 }
 
 #: Names that say nothing about what a file holds.

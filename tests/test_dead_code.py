@@ -12,6 +12,7 @@ import pytest
 import transformers
 
 import wav2vec2
+from wav2vec2.baselines import presets as ancestors
 from wav2vec2.configuration import presets
 
 pytestmark = pytest.mark.slow
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 #: What stands here is a use; what stands in tests is none.
 USERS = ("src", "benchmarks", "examples", "docs")
 #: Modules whose functions a recipe or a library picks by name.
-PICKED_BY_NAME = (presets.__name__, "wav2vec2.metrics.")
+PICKED_BY_NAME = (presets.__name__, ancestors.__name__, "wav2vec2.metrics.")
 #: Methods that a library looks for on an object of any class.
 LOOKED_FOR = {
     "readinto",  # soundfile, on what it reads

@@ -12,6 +12,7 @@ import warm_processes
 from documented_blocks import PAGES, ROOT, blocks
 
 from wav2vec2 import Wav2Vec2Config
+from wav2vec2.baselines import VQWav2VecConfig
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
 PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
@@ -88,12 +89,14 @@ def settings() -> set[str]:
 def test_settings_that_are_named_exist() -> None:
     """In backticks, such as `data.workers` or `model.config.layerdrop=0`."""
     sections = "data|model|optimizer|schedule|run|guards|text|tuning"
-    known = settings() | {f"model.config.{field.name}" for field in fields(Wav2Vec2Config)}
+    configs = (Wav2Vec2Config, VQWav2VecConfig)  # which has all that wav2vec has
+    known = settings() | {f"model.config.{field.name}" for config in configs for field in fields(config)}
     named = []
     for page in PAGES:
         prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
         for name in re.findall(rf"`(?:[^`]*\s)?((?:{sections})\.[a-z_.0-9]+)(?:=[^`]*)?`", prose):
-            if not name.endswith((".json", ".html", ".txt", ".py", ".push_to_hub", ".decode")):
+            endings = (".json", ".html", ".txt", ".py", ".onnx", ".data", ".xml", ".bin", ".push_to_hub", ".decode")
+            if not name.endswith(endings):
                 parts = 3 if name.startswith("model.config.") else 2
                 named.append((page.name, ".".join(name.split(".")[:parts])))
     assert len(named) > 10

@@ -44,6 +44,9 @@ NAMED = [
     "outputs/evaluation/evaluation.json",
     "outputs/pretrained/log.jsonl",
     "outputs/mine/model/config.json",
+    "dict.ltr.txt",
+    "tokenizer.model",
+    "labels.txt",
 ]
 
 

@@ -57,6 +57,21 @@ def scales(updates: int, **section: Any) -> list[float]:
             {"warmup": 0.2, "power": 2.0, "final_scale": 0.2},
             [0, 0.5, 1, 0.8125, 0.65, 0.5125, 0.4, 0.3125, 0.25, 0.2125],
         ),
+        (  # half a period: 1, 1/2 + sqrt(3)/4, 3/4, 1/2, ... of what is above the final scale
+            {"warmup": 0.4, "kind": "cosine", "initial_scale": 0.2, "final_scale": 0.1},
+            [
+                0.2,
+                0.4,
+                0.6,
+                0.8,
+                1,
+                0.1 + 0.45 * (1 + math.sqrt(3) / 2),
+                0.775,
+                0.55,
+                0.325,
+                0.1 + 0.45 * (1 - math.sqrt(3) / 2),
+            ],
+        ),
         ({"warmup": 0.0}, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
         ({"warmup": 0.2, "initial_scale": 0.5, "kind": "constant"}, [0.5, 0.75, 1, 1, 1, 1, 1, 1, 1, 1]),
         (

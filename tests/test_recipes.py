@@ -15,7 +15,7 @@ from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_d
 from wav2vec2.training.settings.strict_yaml import read_file
 
 PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]
-PRETRAINING += ["small_minutes", "small_cpu"]
+PRETRAINING += ["small_minutes", "small_cpu", "wav2vec_2019", "vq_wav2vec"]
 SETS = ("10m", "1h", "10h", "100h", "960h")
 FINETUNING = [
     *(f"ctc_{size}_{hours}" for size in ("base", "large") for hours in SETS),
@@ -103,6 +103,31 @@ def test_pretraining_is_the_papers(name: str) -> None:
     assert (run.schedule.kind, run.schedule.power, run.schedule.final_scale) == ("polynomial", 1.0, 0.0)
     assert run.data.min_seconds == 32_000 / 16_000
     assert run.optimizer.clip_norm is None
+
+
+def test_the_ancestors_are_trained_as_published() -> None:
+    """arXiv 1904.05862 and the two commands of fairseq's README, typed by hand: rates, updates, samples, GPUs."""
+    for name, rate, lowest, warmup, seconds, held in (
+        ("wav2vec_2019", 5e-3, 1e-6, 500, 2 * 556, 1_500_000),
+        ("vq_wav2vec", 1e-5, 1e-9, 1000, 16 * 300_000 / 16_000, 300_000),
+    ):
+        run = read(name)
+        schedule = run.schedule
+        assert (run.optimizer.learning_rate, run.run.updates, schedule.kind) == (rate, 400_000, "cosine")
+        assert schedule.warmup * run.run.updates == pytest.approx(warmup)
+        assert schedule.initial_scale * rate == pytest.approx(1e-7) and schedule.final_scale * rate == pytest.approx(
+            lowest
+        )
+        assert (run.data.seconds_per_update, run.data.seconds_per_batch) == (seconds, held / 16_000)
+        assert run.data.max_seconds == 150_000 / 16_000 and not run.data.normalize
+        assert run.optimizer.betas == (0.9, 0.999) and run.optimizer.weight_decay == 0
+        config = cast(Any, preset_config(str(run.model.preset), run.model.config))
+        assert (config.num_prediction_steps, config.num_negatives, config.balanced_classes) == (12, 10, False)
+        assert list(config.context_kernel) == list(range(2, 14)) and set(config.context_dim) == {512}
+    assert (config.quantizer, config.num_codevector_groups, config.num_codevectors_per_group) == ("gumbel", 2, 320)
+    assert (config.gumbel_temperature_start, config.gumbel_temperature_end, config.gumbel_temperature_decay) == (
+        (2.0, 0.5, 0.999995)
+    )
 
 
 # blocks, width, feed-forward, heads, dropout, LayerDrop, gradient scale, penalty, codebook entry, temperature, norm

@@ -11,9 +11,18 @@ from small_models import CALM, small_config
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2Model
+from wav2vec2.baselines import Wav2VecForPreTraining
+from wav2vec2.baselines import presets as ancestors
 from wav2vec2.configuration import presets
 from wav2vec2.training.progress import throughput
-from wav2vec2.training.progress.throughput import Meter, frame_operations, matmul_peak, peak_memory, update_operations
+from wav2vec2.training.progress.throughput import (
+    Meter,
+    frame_operations,
+    matmul_peak,
+    peak_memory,
+    prediction_operations,
+    update_operations,
+)
 
 
 @pytest.mark.parametrize("architecture", ["base", "large_lv60k"])
@@ -26,6 +35,18 @@ def test_operations_are_those_that_torch_counts(architecture: str, samples: int)
         model(torch.randn(1, samples))
     # The positional convolution makes one frame more than it keeps.
     assert sum(frame_operations(config, samples)) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("samples", [4000, 32000])
+def test_operations_of_wav2vec_2019_are_those_that_torch_counts(samples: int) -> None:
+    config = ancestors.wav2vec_tiny(context_dim=(32, 32, 48, 16))
+    model = Wav2VecForPreTraining(config).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.randn(1, samples))
+    skips = (
+        2 * int(model._get_feat_extract_output_lengths(samples)) * (64 * 32 + 32 * 48 + 48 * 16)
+    )  # are few in real sizes
+    assert prediction_operations(config, samples) == pytest.approx(counter.get_total_flops() - skips, rel=0.01)
 
 
 def test_a_step_of_base_has_the_operations_of_its_published_shape() -> None:

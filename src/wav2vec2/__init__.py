@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
     from wav2vec2.processing.vocabulary import UnknownCharactersError as UnknownCharactersError
     from wav2vec2.processing.vocabulary import build_vocabulary as build_vocabulary
     from wav2vec2.processing.waveforms import resample as resample
+    from wav2vec2.sharing.converters.conversion import convert_checkpoint as convert_checkpoint
     from wav2vec2.training.finetuning import finetune as finetune
     from wav2vec2.training.pretraining import pretrain as pretrain
     from wav2vec2.training.settings.recipes import read_run as read_run
@@ -79,6 +80,7 @@ _MODULES = {
     "inference.auto_classes": ("register",),
     "inference.transcriber": ("Transcriber",),
     "inference.transcript": ("Transcript",),
+    "sharing.converters.conversion": ("convert_checkpoint",),
     "training.finetuning": ("finetune",),
     "training.pretraining": ("pretrain",),
     "training.settings.recipes": ("read_run",),

@@ -10,7 +10,9 @@ from wav2vec2.command_line.align import align
 from wav2vec2.command_line.average import average
 from wav2vec2.command_line.build_lm import build_lm
 from wav2vec2.command_line.card import card
+from wav2vec2.command_line.convert import convert
 from wav2vec2.command_line.evaluate import evaluate
+from wav2vec2.command_line.export import export
 from wav2vec2.command_line.push import push
 from wav2vec2.command_line.quickstart import quickstart
 from wav2vec2.command_line.report import report
@@ -27,7 +29,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(transcribe, align, build_lm, tune, evaluate, score),
-    *(pretrain, finetune, average, report, card, push, quickstart),
+    *(pretrain, finetune, average, report, card, push, convert, export, quickstart),
 )
 for command in COMMANDS:
     app.command()(command)

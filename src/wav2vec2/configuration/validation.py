@@ -1,11 +1,12 @@
 """What a configuration may hold: one table of rules per kind of value, and the relations between fields."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
 
+#: Whether a value is possible, and what would be right.
 Rule = tuple[Callable[[Any], bool], str]
 
 
@@ -27,23 +28,27 @@ def _is_activation(value: object) -> bool:
     return callable(value) or value in ACT2FN
 
 
-_POSITIVE: Rule = (lambda v: _is_integer(v, 1), "must be a positive integer")
-_COUNT: Rule = (lambda v: _is_integer(v, 0), "must be an integer of at least 0")
-_OPTIONAL_POSITIVE: Rule = (lambda v: v is None or _is_integer(v, 1), "must be a positive integer or None")
-_OPTIONAL_INTEGER: Rule = (
+POSITIVE: Rule = (lambda v: _is_integer(v, 1), "must be a positive integer")
+COUNT: Rule = (lambda v: _is_integer(v, 0), "must be an integer of at least 0")
+OPTIONAL_POSITIVE: Rule = (lambda v: v is None or _is_integer(v, 1), "must be a positive integer or None")
+OPTIONAL_INTEGER: Rule = (
     lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool)),
     "must be an integer or None",
 )
-_PROBABILITY: Rule = (lambda v: _is_number(v) and 0 <= v <= 1, "must be a probability between 0 and 1")
-_ABOVE_ZERO: Rule = (lambda v: _is_number(v) and 0 < v < float("inf"), "must be a number above 0")
-_NOT_NEGATIVE: Rule = (lambda v: _is_number(v) and 0 <= v < float("inf"), "must be a number of at least 0")
-_FLAG: Rule = (lambda v: isinstance(v, bool), "must be True or False")
-_POSITIVE_LIST: Rule = (_is_positive_list, "must be a list of positive integers")
-_ACTIVATION: Rule = (_is_activation, 'must be an activation that Transformers knows, as "gelu"')
+PROBABILITY: Rule = (lambda v: _is_number(v) and 0 <= v <= 1, "must be a probability between 0 and 1")
+ABOVE_ZERO: Rule = (lambda v: _is_number(v) and 0 < v < float("inf"), "must be a number above 0")
+NOT_NEGATIVE: Rule = (lambda v: _is_number(v) and 0 <= v < float("inf"), "must be a number of at least 0")
+FACTOR: Rule = (lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1")
+FLAG: Rule = (lambda v: isinstance(v, bool), "must be True or False")
+POSITIVE_LIST: Rule = (_is_positive_list, "must be a list of positive integers")
+ACTIVATION: Rule = (_is_activation, 'must be an activation that Transformers knows, as "gelu"')
 
-_RULES: list[tuple[Rule, str]] = [
+#: Rules, and the names of the fields that each is for.
+Rules = Sequence[tuple[Rule, str]]
+
+_RULES: Rules = [
     (
-        _POSITIVE,
+        POSITIVE,
         "hidden_size num_attention_heads intermediate_size num_conv_pos_embeddings "
         "num_conv_pos_embedding_groups num_codevectors_per_group "
         "num_codevector_groups codevector_dim proj_codevector_dim num_negatives classifier_proj_size "
@@ -51,31 +56,31 @@ _RULES: list[tuple[Rule, str]] = [
         "ctc_head_size ctc_head_layers ctc_head_stride",
     ),
     (
-        _COUNT,
+        COUNT,
         "num_hidden_layers num_adapter_layers mask_time_length mask_feature_length mask_time_min_masks "
         "mask_feature_min_masks pretraining_updates",
     ),
-    (_OPTIONAL_POSITIVE, "vocab_size adapter_attn_dim"),
-    (_OPTIONAL_INTEGER, "pad_token_id"),
+    (OPTIONAL_POSITIVE, "vocab_size adapter_attn_dim"),
+    (OPTIONAL_INTEGER, "pad_token_id"),
     (
-        _PROBABILITY,
+        PROBABILITY,
         "feat_proj_dropout feat_quantizer_dropout hidden_dropout activation_dropout attention_dropout "
         "layerdrop final_dropout ctc_head_dropout",
     ),
-    (_ABOVE_ZERO, "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end"),
-    ((lambda v: _is_number(v) and 0 < v <= 1, "must be a factor above 0 and at most 1"), "gumbel_temperature_decay"),
+    (ABOVE_ZERO, "contrastive_logits_temperature gumbel_temperature_start gumbel_temperature_end"),
+    (FACTOR, "gumbel_temperature_decay"),
     (
-        _NOT_NEGATIVE,
+        NOT_NEGATIVE,
         "initializer_range layer_norm_eps diversity_loss_weight feature_grad_mult feature_penalty_weight "
         "mask_time_prob mask_feature_prob",
     ),
     (
-        _FLAG,
+        FLAG,
         "conv_bias do_stable_layer_norm apply_spec_augment ctc_zero_infinity use_weighted_layer_sum add_adapter "
         "padding_invariant_norm ctc_drop_infeasible ctc_head_masks",
     ),
-    (_POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
-    (_ACTIVATION, "hidden_act feat_extract_activation"),
+    (POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
+    (ACTIVATION, "hidden_act feat_extract_activation"),
     ((lambda v: v in ("group", "layer"), 'must be "group" or "layer"'), "feat_extract_norm"),
     ((lambda v: v in ("linear", "recurrent"), 'must be "linear" or "recurrent"'), "ctc_head"),
     ((lambda v: v in ("sum", "mean", "none"), 'must be "sum", "mean" or "none"'), "ctc_loss_reduction"),
@@ -96,25 +101,31 @@ def problems_of(config: PreTrainedConfig, of_a_model: bool = True) -> list[str]:
     Without `of_a_model`, contradictions that keep a model from being built do not count: a configuration may yet be
     changed, and stock Transformers loads it.
     """
-    problems, bad = [], set()
-    for (holds, wish), fields in _RULES:
-        for name in fields.split():
-            if not holds(getattr(config, name)):
-                bad.add(name)
-                problems.append(f"{name}={getattr(config, name)!r}: {wish}")
+    broken = broken_rules(config, _RULES)
+    problems, bad = list(broken.values()), broken.keys()
     relations = [*_layout(config), *_model(config)] if of_a_model else [*_layout(config)]
     for names, line in relations:
-        if not bad.intersection(names):
+        if not bad & set(names):
             problem = line()
             if problem:
                 problems.append(problem)
     return problems
 
 
+def broken_rules(config: PreTrainedConfig, rules: Rules) -> dict[str, str]:
+    """The fields whose values are impossible by themselves, and a line on each."""
+    return {
+        name: f"{name}={getattr(config, name)!r}: {wish}"
+        for (holds, wish), fields in rules
+        for name in fields.split()
+        if not holds(getattr(config, name))
+    }
+
+
 def _layout(config: PreTrainedConfig) -> Iterator[Relation]:
     """Relations within the convolutions. Stock Transformers, too, compares their lists as soon as it has them."""
     lists = ("conv_dim", "conv_stride", "conv_kernel")
-    yield lists, lambda: _equally_long(config, *lists)
+    yield lists, lambda: equally_long(config, *lists)
 
 
 def _model(config: PreTrainedConfig) -> Iterator[Relation]:
@@ -125,7 +136,7 @@ def _model(config: PreTrainedConfig) -> Iterator[Relation]:
     ):
         yield (whole, part), partial(_divisible, config, whole, part)
     lists = ("tdnn_dim", "tdnn_kernel", "tdnn_dilation")
-    yield lists, lambda: _equally_long(config, *lists)
+    yield lists, lambda: equally_long(config, *lists)
     for share, length in (("mask_time_prob", "mask_time_length"), ("mask_feature_prob", "mask_feature_length")):
         yield (share, length), partial(_spans_have_length, config, share, length)
     for name, none in (("add_adapter", False), ("adapter_attn_dim", None)):
@@ -139,7 +150,8 @@ def _divisible(config: PreTrainedConfig, whole: str, part: str) -> str | None:
     return None if fine else f"{whole}={value}: must be divisible by {part}={divisor}"
 
 
-def _equally_long(config: PreTrainedConfig, *names: str) -> str | None:
+def equally_long(config: PreTrainedConfig, *names: str) -> str | None:
+    """What is wrong if these lists are not equally long."""
     sizes = {name: len(getattr(config, name)) for name in names}
     fine = len(set(sizes.values())) == 1
     told = ", ".join(f"{name} has {size}" for name, size in sizes.items())

@@ -1,4 +1,5 @@
-"""Letting `Auto*` classes and `pipeline()` use this package for `model_type: wav2vec2`.
+"""Letting `Auto*` classes and `pipeline()` use this package for `model_type: wav2vec2`, and for its ancestors, which
+Transformers does not have.
 
 Models are found by their configuration, so they are registered as Transformers provides for. Tokenizers, feature
 extractors and processors are found by the class name in their files, which is the same here and there and in the
@@ -12,6 +13,14 @@ from typing import Any
 
 import transformers
 
+from wav2vec2.baselines import (
+    VQWav2VecConfig,
+    VQWav2VecForPreTraining,
+    VQWav2VecModel,
+    Wav2VecConfig,
+    Wav2VecForPreTraining,
+    Wav2VecModel,
+)
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling import (
     Wav2Vec2ForAudioFrameClassification,
@@ -31,6 +40,13 @@ from wav2vec2.processing.tokenizer_files import (
     read_json,
     split_options,
 )
+
+#: wav2vec of 2019 and vq-wav2vec: configuration, features, pretraining.
+_ANCESTORS = (
+    (Wav2VecConfig, Wav2VecModel, Wav2VecForPreTraining),
+    (VQWav2VecConfig, VQWav2VecModel, VQWav2VecForPreTraining),
+)
+_MODEL_TYPES = (None, Wav2Vec2Config.model_type, *(config.model_type for config, *_ in _ANCESTORS))
 
 _FEATURES_FILE, _PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
 #: For each Auto class: what loads ours, where its files name a class, and the names that ours stand for. A processor
@@ -57,8 +73,9 @@ _BY_NAME: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str], ...], froze
 def register() -> None:
     """From now on, in this process, Transformers' `Auto*` classes and `pipeline()` give this package's classes for
     wav2vec 2.0: for folders and names whose `config.json` says `model_type: wav2vec2`, and, where there is no such
-    file, whose own files name a `Wav2Vec2…` class. Other models get Transformers' own classes as before. Calling it
-    again changes nothing; without it, nothing of Transformers is changed."""
+    file, whose own files name a `Wav2Vec2…` class. `model_type: wav2vec` and `vq-wav2vec`, which Transformers does not
+    know, are known too. Other models get Transformers' own classes as before. Calling it again changes nothing; without
+    it, nothing of Transformers is changed."""
     transformers.AutoConfig.register("wav2vec2", Wav2Vec2Config, exist_ok=True)
     for auto_class, model in (
         (transformers.AutoModel, Wav2Vec2Model),
@@ -70,6 +87,10 @@ def register() -> None:
     ):
         auto_class.register(Wav2Vec2Config, model, exist_ok=True)
         auto_class.register(transformers.Wav2Vec2Config, model, exist_ok=True)
+    for config, model, for_pretraining in _ANCESTORS:
+        transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+        transformers.AutoModel.register(config, model, exist_ok=True)
+        transformers.AutoModelForPreTraining.register(config, for_pretraining, exist_ok=True)
     for name in _BY_NAME:
         _prefer_ours(getattr(transformers, name), name)
 
@@ -95,13 +116,13 @@ def _prefer_ours(auto_class: Any, name: str) -> None:
 
 
 def _is_ours(name: str, source: str | os.PathLike[str], options: Mapping[str, Any]) -> bool:
-    """Whether the files are those of a wav2vec 2.0 model and name a class that this package has."""
+    """Whether the files are those of a model of this package and name a class that this package has."""
     _, places, classes = _BY_NAME[name]
     hub, _ = split_options(dict(options))
     given = getattr(options.get("config"), "model_type", None)
     try:
         model_type = given or _said(source, CONFIG_FILE, "model_type", hub)
-        if model_type not in (None, "wav2vec2"):
+        if model_type not in _MODEL_TYPES:
             return False
         named = next((said for place in places if (said := _said(source, *place, hub)) is not None), None)
     except (TokenizerFileError, OSError):  # Transformers says better what it cannot find

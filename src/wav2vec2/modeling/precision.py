@@ -24,9 +24,11 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 def in_full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """A context in which autocast lowers no precision on the device of x."""
+    """A context in which autocast lowers no precision on the device of x. Where it is not on there is nothing to do, so
+    that an exported graph has nothing of it: ONNX has no such thing."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    lowers = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if lowers else nullcontext()
 
 
 def on_gpu(x: Tensor) -> bool:

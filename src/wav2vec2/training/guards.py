@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wav2vec2.baselines import VQWav2VecConfig
 from wav2vec2.training.settings.run_config import GuardSection, Run
 from wav2vec2.training.tasks.task import Task
 
@@ -31,6 +32,11 @@ CHANCE_MARGIN = 1.5
 LITTLE_LEARNED = 3.0
 #: A rise of the accuracy by this factor is progress.
 PROGRESS = 1.05
+#: What helped small vq-wav2vec models, which have no diversity loss.
+AGAINST_COLLAPSE_OF_VQ = (
+    "Usually the learning rate is too high: lower optimizer.learning_rate or lengthen schedule.warmup; small models "
+    "were helped by model.config.quantizer_depth=1 and model.config.balanced_classes=true"
+)
 #: Updates after which a value has lost half its weight in the smoothed accuracy.
 HALF_LIFE = 100.0
 
@@ -61,7 +67,7 @@ class Guards:
     groups have `num_codes` entries each. The `warm_updates` of a warm start know neither. `warmup_updates` are those in
     which the learning rate rises: half of them belong to the time in which an accuracy at chance is no fault.
     `gradient_scaler` says that fp16's loss scaling is at work, whose search for a scale makes
-    single gradients infinite.
+    single gradients infinite. `against_collapse` says what helps where it is not what helps wav2vec 2.0.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class Guards:
         warmup_updates: int = 0,
         warm_updates: int = 0,
         gradient_scaler: bool = False,
+        against_collapse: str | None = None,
     ) -> None:
         self.section, self.num_groups, self.chance = section, num_groups, chance
         self.few_codes = FEW_CODES * num_codes
@@ -81,6 +88,7 @@ class Guards:
         self.grace = warm_updates + section.grace
         self.stall_grace = max(self.grace, self.half_risen)
         self.gradient_scaler = gradient_scaler
+        self.against_collapse = against_collapse
         #: Of each thing that has been wrong at every check since: the update at which it was first seen.
         self._since: dict[str, int] = {}
         #: The smoothed accuracy, None before the first one.
@@ -184,14 +192,25 @@ class Guards:
     def _collapsed(self, name: str, update: int, seen: str, figures: Mapping[str, Any]) -> None:
         raise CollapseError(
             f"update {update}: the codebooks have collapsed: {seen}, at every update looked at since "
-            f"{self._since[name]}; "
-            f"code perplexity per group [{_codes(figures)}], distractors equal to the target "
-            f"{figures.get('positive_negative_share', 0.0):.0%}. A small loss means nothing here: distractors with the "
-            "target's code take no part in it. It does not mend by itself. Usually the batch is too small for the "
-            "learning rate, or the diversity loss too weak: raise data.seconds_per_update, lower "
-            "optimizer.learning_rate or lengthen schedule.warmup, raise model.config.diversity_loss_weight (0.5), "
-            f"{self._first_aid()}, or begin from a pretrained checkpoint; and start again from a checkpoint before it. "
-            "guards.collapse=false goes on all the same."
+            f"{self._since[name]}; code perplexity per group [{_codes(figures)}]{self._meaning(figures)}. It does not "
+            f"mend by itself. {self.against_collapse or self._usual_remedies()}; and start again from a checkpoint "
+            "before it. guards.collapse=false goes on all the same."
+        )
+
+    def _meaning(self, figures: Mapping[str, Any]) -> str:
+        """What the loss says of it, where distractors with the target's code are left out of that."""
+        if self.against_collapse is not None:
+            return ""
+        return (
+            f", distractors equal to the target {figures.get('positive_negative_share', 0.0):.0%}. A small loss means "
+            "nothing here: distractors with the target's code take no part in it"
+        )
+
+    def _usual_remedies(self) -> str:
+        return (
+            "Usually the batch is too small for the learning rate, or the diversity loss too weak: raise "
+            "data.seconds_per_update, lower optimizer.learning_rate or lengthen schedule.warmup, raise "
+            f"model.config.diversity_loss_weight (0.5), {self._first_aid()}, or begin from a pretrained checkpoint"
         )
 
     def _first_aid(self) -> str:
@@ -210,8 +229,8 @@ class Guards:
             return []
         return [
             f"few codes are in use (perplexity per group [{_codes(figures)}]) for {FEW_NOTED} updates now. If they do "
-            "not become more with the accuracy, raise model.config.diversity_loss_weight (0.5), or "
-            f"{self._first_aid()}"
+            "not become more with the accuracy: "
+            + (self.against_collapse or f"raise model.config.diversity_loss_weight (0.5), or {self._first_aid()}")
         ]
 
     def _note_chance(self, update: int) -> list[str]:
@@ -270,11 +289,12 @@ def guards_of(run: Run, task: Task, gradient_scaler: bool, counted: Mapping[str,
     guards = Guards(
         run.guards,
         num_groups=task.num_groups,
-        num_codes=task.config.num_codevectors_per_group,
+        num_codes=getattr(task.config, "num_codevectors_per_group", 0),
         chance=task.chance,
         warmup_updates=round(run.schedule.warmup * (run.run.updates - run.warm_updates)),
         warm_updates=run.warm_updates,
         gradient_scaler=gradient_scaler,
+        against_collapse=AGAINST_COLLAPSE_OF_VQ if isinstance(task.config, VQWav2VecConfig) else None,
     )
     if counted:
         guards.load_state_dict(counted)

@@ -25,7 +25,7 @@ from wav2vec2.training.guards import Guards, TrainingStoppedError
 from wav2vec2.training.kept_features import KeptFeatures
 from wav2vec2.training.memory_errors import explained_memory
 from wav2vec2.training.optimization import learning_rate, set_learning_rate
-from wav2vec2.training.progress.throughput import Meter, larger_batches, update_operations
+from wav2vec2.training.progress.throughput import Meter, larger_batches
 from wav2vec2.training.progress.training_log import TrainingLog
 from wav2vec2.training.saving.checkpoints import Checkpoints, CheckpointWriteError, Saveable
 from wav2vec2.training.saving.interruption import Interruption, left_early
@@ -239,12 +239,11 @@ class Loop:
     def operations_of(self, parts: list[Batch]) -> float:
         """For the share of the machine's peak that is reached."""
         lengths = [part.shape.samples for part in parts for _ in range(part.shape.rows)]
-        config, warms_up = self.task.config, self.state.update < self.run.warm_updates
         if self.kept is None:
-            return update_operations(config, lengths, config.feature_grad_mult > 0, uses_transformer=not warms_up)
+            return self.task.operations(lengths)
         convolved = [length for part in parts for length in part.convolved or []]
         self.meter.count(sum(len(part.clips) for part in parts), len(convolved))
-        return update_operations(config, lengths, trains_convolutions=False, convolved=convolved)
+        return self.task.operations(lengths, convolved)
 
     def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
         """What is added up until the next line of the log, and kept in checkpoints between lines.

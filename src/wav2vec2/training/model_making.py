@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
+from wav2vec2.baselines import Wav2VecConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.files.shipped_checkpoints import comes_with_the_package, known_names, located
 from wav2vec2.modeling.loading import CheckpointError
-from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
-from wav2vec2.training.settings.model_choice import preset_config
+from wav2vec2.training.settings.model_choice import CONFIGS, field_names, preset_config
 from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_sections import ModelSection
 
-Model = TypeVar("Model", bound=Wav2Vec2PreTrainedModel)
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 _CONFIG, _FEATURES_FILE = "config.json", "preprocessor_config.json"
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "model*.safetensors.index.json")
@@ -32,13 +33,21 @@ LAYOUT = (
     "conv_stride",
     "hidden_act",
     "feat_extract_activation",
+    # of wav2vec (2019) and vq-wav2vec
+    "activation",
+    "log_compression",
+    "residual_scale",
+    "conv_skip_connections",
+    "context_skip_connections",
+    "context_zero_padding",
+    "quantizer",
 )
 
 
-def require_checkpoint(model: ModelSection) -> None:
+def require_checkpoint(model: ModelSection, with_head: bool = True) -> None:
     """A `CheckpointError` if `model.checkpoint` is neither a folder with a model, nor the short name of one that comes
     with the package, nor a name on the Hub, or if `model.config` does not go with it. Of the Hub only the configuration
-    is fetched."""
+    is fetched. Where the run is to put a head on it (`with_head`), it must be of wav2vec 2.0."""
     if model.checkpoint is None:
         return
     place, said = Path(located(model.checkpoint)), f"model.checkpoint={model.checkpoint}"
@@ -49,7 +58,7 @@ def require_checkpoint(model: ModelSection) -> None:
     elif place.is_absolute() or len(place.parts) > 2 or model.checkpoint.startswith((".", "~")):
         raise CheckpointError(f"{said}: no such folder, nor a name on the Hub")
     try:
-        checkpoint_config(model)
+        config = checkpoint_config(model)
     except OSError as error:
         if place.is_dir():
             raise
@@ -57,12 +66,18 @@ def require_checkpoint(model: ModelSection) -> None:
         raise CheckpointError(
             f"{said}: no such folder, and as a name on the Hub it cannot be loaded: {told}"
         ) from error
+    if with_head and not isinstance(config, Wav2Vec2Config):
+        raise CheckpointError(f"{said}: is a {config.model_type} model, which has no heads and can be pretrained alone")
 
 
-def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config:
+def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config | Wav2VecConfig:
     """The configuration of the checkpoint with the section's values, but for those of `LAYOUT`, and with `others`."""
+    said, _ = Wav2Vec2Config.get_config_dict(str(model.checkpoint))
+    kind = CONFIGS.get(said.get("model_type", ""), Wav2Vec2Config)
     given = {name: value for name, value in model.config.items() if name not in LAYOUT}
-    config = Wav2Vec2Config.from_pretrained(model.checkpoint, **{**given, **others})
+    if foreign := given.keys() - set(field_names(kind)):
+        raise CheckpointError(f"{model.checkpoint}: {kind.__name__} has no field {', '.join(sorted(foreign))}")
+    config: Wav2Vec2Config | Wav2VecConfig = kind.from_pretrained(model.checkpoint, **{**given, **others})
     config.check()  # Transformers puts in what is given after it has checked the values of the file
     return config
 
@@ -91,7 +106,7 @@ def make_model(
     notes = layout_notes(section, model.config)
     if comes_with_the_package(section.checkpoint):
         notes.append(f"model.checkpoint={section.checkpoint}: the model that comes with wav2vec2")
-    if model.config.feature_grad_mult == 0:
+    if getattr(model.config, "feature_grad_mult", 1) == 0:
         model.freeze_feature_encoder()
         notes.append("the convolutional encoder is not trained")
     return model, missing, notes
@@ -133,7 +148,7 @@ def make_extractor(section: ModelSection, normalize: bool) -> tuple[Wav2Vec2Feat
     return extractor, [f"waveforms {said} normalised, as the checkpoint's are, not as data.normalize says"]
 
 
-def layout_notes(model: ModelSection, config: Wav2Vec2Config) -> list[str]:
+def layout_notes(model: ModelSection, config: Any) -> list[str]:
     """A sentence on each value that was asked for and is the checkpoint's own instead."""
 
     def plain(value: Any) -> Any:
@@ -144,6 +159,7 @@ def layout_notes(model: ModelSection, config: Wav2Vec2Config) -> list[str]:
         for name in LAYOUT
         if model.checkpoint is not None
         and name in model.config
+        and hasattr(config, name)
         and plain(model.config[name]) != plain(getattr(config, name))
     ]
 

@@ -44,9 +44,10 @@ def learning_rate_scale(update: int, updates: int, schedule: ScheduleSection) ->
     """The factor on the learning rate at an update (from 0) out of so many.
 
     All kinds rise in a straight line from `initial_scale` to 1 during the warm-up. Then "polynomial" falls to
-    `final_scale` with the given power (paper: linearly to 0), "tri_stage" holds and then falls exponentially
-    (paper, section 4.3), "constant" stays. As in fairseq and Transformers, the first update has `initial_scale` itself,
-    and the last is one step short of `final_scale`: a run that falls to 0 would else end with an update of nothing.
+    `final_scale` with the given power (paper: linearly to 0), "cosine" along half a period (wav2vec of 2019),
+    "tri_stage" holds and then falls exponentially (paper, section 4.3), "constant" stays. As in fairseq and
+    Transformers, the first update has `initial_scale` itself, and the last is one step short of `final_scale`: a run
+    that falls to 0 would else end with an update of nothing.
     """
     warmup = round(schedule.warmup * updates)
     if update < warmup:
@@ -58,7 +59,10 @@ def learning_rate_scale(update: int, updates: int, schedule: ScheduleSection) ->
     progress = min(max(update - warmup - held, 0) / falling, 1.0)
     if schedule.kind == "tri_stage":
         return math.exp(math.log(schedule.final_scale) * progress)
-    remaining: float = (1.0 - progress) ** schedule.power
+    straight = 1.0 - progress
+    remaining: float = (
+        straight**schedule.power if schedule.kind == "polynomial" else math.sin(math.pi * straight / 2) ** 2
+    )
     return schedule.final_scale + (1.0 - schedule.final_scale) * remaining
 
 

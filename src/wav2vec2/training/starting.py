@@ -15,11 +15,11 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, set_seed
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from wav2vec2.evaluation.provenance import hardware, versions
 from wav2vec2.modeling.precision import has_bfloat16_instructions, told_if_slow
-from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2EncoderLayer
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
@@ -34,7 +34,7 @@ from wav2vec2.training.run_output import RunOutput, StartError, held_output
 from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.saving.main_process import on_main_first
 from wav2vec2.training.saving.named_states import trained_parameters
-from wav2vec2.training.settings.run_config import Run, changes, write_run
+from wav2vec2.training.settings.run_config import Run, SupervisedRun, changes, write_run
 from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
 from wav2vec2.training.weight_average import WeightAverage
@@ -89,7 +89,7 @@ def opened(run: Run, resume: bool, read: Callable[[RunOutput], T]) -> Iterator[t
     set_seed(run.run.seed)
 
     def look_and_read() -> T:
-        require_checkpoint(run.model)
+        require_checkpoint(run.model, with_head=isinstance(run, SupervisedRun))
         if run.run.attention == "flash_attention_2" and not is_flash_attn_2_available():
             raise StartError(
                 "run.attention=flash_attention_2: the package flash-attn is not installed, or has no GPU here"
@@ -103,9 +103,7 @@ def opened(run: Run, resume: bool, read: Callable[[RunOutput], T]) -> Iterator[t
         yield accelerator, output, on_main_first(accelerator, look_and_read, elsewhere)
 
 
-def prepare(
-    accelerator: Accelerator, model: Wav2Vec2PreTrainedModel, run: Run
-) -> tuple[nn.Module, AcceleratedOptimizer]:
+def prepare(accelerator: Accelerator, model: PreTrainedModel, run: Run) -> tuple[nn.Module, AcceleratedOptimizer]:
     """Model and optimizer in whatever wrappers the launch asks for."""
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise StartError("FSDP version 1 flattens parameters, and no checkpoint could name them: set fsdp_version: 2")
@@ -153,7 +151,7 @@ def started(
     run: Run,
     accelerator: Accelerator,
     output: RunOutput,
-    model: Wav2Vec2PreTrainedModel,
+    model: PreTrainedModel,
     task: Task,
     data: TrainingData,
     saved_beside: Sequence[Saveable],
@@ -200,7 +198,7 @@ def started(
         )
 
 
-def facts_of(run: Run, accelerator: Accelerator, model: Wav2Vec2PreTrainedModel, data: TrainingData) -> dict[str, Any]:
+def facts_of(run: Run, accelerator: Accelerator, model: PreTrainedModel, data: TrainingData) -> dict[str, Any]:
     """All that a figure of this run depends on. No paths and no names of users."""
     hours, seconds = data.hours, run.data.seconds_per_update
     epochs = run.run.updates * seconds / (3600 * hours) if hours else None

@@ -234,8 +234,14 @@ PANELS = (
         curves("bits"),
     ),
     Panel(
+        "Prediction loss (bits)",
+        "What it costs to say of a frame to come and of its distractors which is which.",
+        has("prediction"),
+        curves("prediction"),
+    ),
+    Panel(
         "Contrastive accuracy",
-        "Share of masked frames whose target beats every distractor.",
+        "Share of frames to predict whose target beats every distractor.",
         lambda run: run.is_pretraining and has("accuracy")(run),
         draw_accuracy,
     ),

@@ -87,8 +87,8 @@ class RunHistory:
 
     @property
     def is_pretraining(self) -> bool:
-        """Whether masked frames were told from distractors, rather than texts recognised."""
-        names = ("contrastive", "bits", "log_mel_error")
+        """Whether frames, masked or to come, were told from distractors, rather than texts recognised."""
+        names = ("contrastive", "bits", "log_mel_error", "prediction")
         return any(self.series(name) for name in names) or self.num_groups("code_perplexity") > 0
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from wav2vec2.baselines.wav2vec.wav2vec_config import Wav2VecConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length
 
@@ -30,16 +31,33 @@ def frame_operations(config: Wav2Vec2Config, samples: int) -> tuple[float, float
     The first number is that of the convolutions, the second that of the Transformer with all its layers. Heads and
     losses are left out: in BASE they are below one percent.
     """
-    length, channels, convolutions = samples, 1, 0.0
-    for dim, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        length = conv_output_length(length, (kernel,), (stride,))
-        convolutions += length * kernel * channels * dim
-        channels = dim
-    width = config.hidden_size
+    length, convolutions = encoder_operations(config, samples)
+    width, channels = config.hidden_size, config.conv_dim[-1]
     layer = 4 * width * width + 2 * width * config.intermediate_size + 2 * length * width
     positions = width * width // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
     transformer = length * (config.num_hidden_layers * layer + positions + channels * width)
-    return 2.0 * convolutions, 2.0 * transformer
+    return convolutions, 2.0 * transformer
+
+
+def encoder_operations(config: Wav2Vec2Config | Wav2VecConfig, samples: int) -> tuple[int, float]:
+    """The frames that the convolutions of an encoder make of a clip, and the operations in their products."""
+    length, channels, operations = samples, 1, 0.0
+    for dim, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        length = conv_output_length(length, (kernel,), (stride,))
+        operations += 2.0 * length * kernel * channels * dim
+        channels = dim
+    return length, operations
+
+
+def prediction_operations(config: Wav2VecConfig, samples: int) -> float:
+    """Operations in the products of one clip's forward pass through wav2vec of 2019: encoder, context network, the
+    linear maps of its predictions and their comparison with all candidates."""
+    frames, operations = encoder_operations(config, samples)
+    width, features = config.context_dim[-1], config.conv_dim[-1]
+    inputs = (features, *config.context_dim[:-1])
+    context = sum(k * n * m for k, n, m in zip(config.context_kernel, inputs, config.context_dim, strict=True))
+    predictions = config.num_prediction_steps * features * (width + config.num_negatives + 1)
+    return operations + 2.0 * frames * (context + predictions)
 
 
 def update_operations(

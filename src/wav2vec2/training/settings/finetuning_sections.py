@@ -45,6 +45,15 @@ class FinetuneModelSection(ModelSection):
 
     config: dict[str, Any] = field(default_factory=lambda: dict(_FINETUNING_CONFIG))
 
+    def problems(self) -> Iterator[Problem]:
+        """As in pretraining; and there is a head for the model."""
+        from wav2vec2.training.settings.model_choice import is_ancestor  # Transformers, which sections do not need
+
+        if is_ancestor(self.preset):
+            yield "preset", "is a model without heads, which can be pretrained alone: use one of wav2vec 2.0"
+        else:
+            yield from super().problems()
+
 
 @dataclass
 class FinetuneDataSection(DataSection):
@@ -87,7 +96,7 @@ class FinetuneOptimizerSection(OptimizerSection):
 class FinetuneScheduleSection(ScheduleSection):
     """The paper's tri-stage schedule: 10 % up, 40 % held, 50 % down; the two scales are fairseq's."""
 
-    kind: Annotated[str, OneOf("polynomial", "tri_stage", "constant")] = "tri_stage"
+    kind: Annotated[str, OneOf("polynomial", "cosine", "tri_stage", "constant")] = "tri_stage"
     warmup: Share = 0.1
     initial_scale: Share = 0.01
     final_scale: Share = 0.05

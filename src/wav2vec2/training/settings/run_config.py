@@ -121,6 +121,26 @@ class PretrainRun(Run):
                 yield "warm_start.updates", "goes with a fresh model (model.preset): a checkpoint has learnt more"
             if self.centred_codebooks:
                 yield "centred_codebooks", "goes with a fresh model (model.preset): a checkpoint has its codebooks"
+        else:
+            from wav2vec2.training.settings.model_choice import is_ancestor  # Transformers, which no run needs
+
+            if is_ancestor(self.model.preset):
+                yield from self.problems_of_ancestor()
+
+    def problems_of_ancestor(self) -> Iterator[Problem]:
+        """What is asked for that wav2vec of 2019 and vq-wav2vec do not have."""
+        for key, asked in (
+            ("warm_start.updates", self.warm_start.updates),
+            ("centred_codebooks", self.centred_codebooks),
+            ("run.attention", self.run.attention),
+            ("run.compile", self.run.compile),
+            ("run.gradient_checkpointing", self.run.gradient_checkpointing),
+        ):
+            if asked:
+                yield (
+                    key,
+                    "is for wav2vec 2.0 alone: its ancestors have no Transformer, and an objective of their own",
+                )
 
 
 @dataclass(kw_only=True)

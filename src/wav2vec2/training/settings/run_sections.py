@@ -54,11 +54,13 @@ class Source:
 class ModelSection:
     """Which model: a fresh one of a published size, or a checkpoint."""
 
-    #: A function of `wav2vec2.configuration.presets`, as "base": a model with fresh weights.
+    #: A function of `wav2vec2.configuration.presets`, as "base", or of `wav2vec2.baselines.presets`, as
+    #: "wav2vec_large": a model with fresh weights.
     preset: str | None = None
     #: Folder or Hub name of a checkpoint to start from, or "small", the model that comes with the package.
     checkpoint: str | None = None
-    #: Fields of `Wav2Vec2Config` that replace those of the preset or the checkpoint.
+    #: Fields of its configuration (`Wav2Vec2Config`, of an ancestor `Wav2VecConfig` or `VQWav2VecConfig`) that replace
+    #: those of the preset or the checkpoint.
     config: dict[str, Any] = field(default_factory=dict)
 
     def problems(self) -> Iterator[Problem]:
@@ -143,8 +145,9 @@ class OptimizerSection:
 class ScheduleSection:
     """The learning rate over the updates, as factors of `optimizer.learning_rate`."""
 
-    #: After the warm-up: "polynomial" to final_scale, "tri_stage" (hold, then exponential decay), or "constant".
-    kind: Annotated[str, OneOf("polynomial", "tri_stage", "constant")] = "polynomial"
+    #: After the warm-up: "polynomial" or "cosine" to final_scale, "tri_stage" (hold, then exponential decay), or
+    #: "constant".
+    kind: Annotated[str, OneOf("polynomial", "cosine", "tri_stage", "constant")] = "polynomial"
     #: Share of the updates in which the learning rate rises linearly from initial_scale.
     warmup: Share = 0.08
     #: Share of the updates at the highest learning rate; "tri_stage" alone.

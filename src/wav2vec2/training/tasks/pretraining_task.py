@@ -19,6 +19,7 @@ from wav2vec2.modeling.span_masking import draw_pretraining_mask
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.data.micro_batches import Waveforms
+from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact, real_samples
 
 
@@ -94,6 +95,11 @@ class PretrainingTask:
         """All of the model is trained. The count that is saved is of updates done, so that whoever goes on from the
         checkpoint does not do this one's temperature again."""
         model.config.pretraining_updates = self.first_update + self.update + 1
+
+    def operations(self, samples: Sequence[int], convolved: Sequence[int] | None = None) -> float:
+        """Of the products of the encoder in forward and backward pass."""
+        trained = self.config.feature_grad_mult > 0
+        return update_operations(self.config, samples, trained)
 
     def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
         """The same, without gradient and with masks that are the same at every evaluation.

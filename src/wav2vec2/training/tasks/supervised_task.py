@@ -15,6 +15,7 @@ from wav2vec2.modeling.convolved_clips import ConvolvedClips
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.micro_batches import Waveforms
+from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, real_samples
 
 #: A label that no loss sees.
@@ -63,6 +64,11 @@ class SupervisedTask:
         """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
         for parameter in model.held_parameters():
             parameter.grad = None
+
+    def operations(self, samples: Sequence[int], convolved: Sequence[int] | None = None) -> float:
+        """Of the products of the encoder in forward and backward pass."""
+        trained = self.config.feature_grad_mult > 0 and convolved is None
+        return update_operations(self.config, samples, trained, convolved=convolved)
 
     def forward(self, model: Any, inputs: Inputs) -> Any:
         """The model's output, its loss as a sum."""

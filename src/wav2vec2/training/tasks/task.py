@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from wav2vec2.baselines.wav2vec.wav2vec_config import Wav2VecConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.training.data.audio_clips import ClipFacts, LoadedClip
@@ -30,12 +31,12 @@ class PartOutput(NamedTuple):
 
 
 class Task(Protocol):
-    """Pretraining, CTC, classification: all that the loop asks of them."""
+    """Pretraining of either kind, CTC, classification: all that the loop asks of them."""
 
     #: The figure of an evaluation that says how good the model is (lower is better); it decides what the best is.
     criterion: str
     #: What the model is.
-    config: Wav2Vec2Config
+    config: Wav2Vec2Config | Wav2VecConfig
     #: Codebooks, and the accuracy of guessing; 0 and None where there is nothing to collapse.
     num_groups: int
     chance: float | None
@@ -65,6 +66,10 @@ class Task(Protocol):
 
     def before_step(self, model: Any) -> None:
         """The gradient of the update is there; nothing is changed by it yet."""
+
+    def operations(self, samples: Sequence[int], convolved: Sequence[int] | None = None) -> float:
+        """Of the update that was begun, over rows of so many samples, padding included; `convolved` are those of the
+        clips that went through the convolutions, where their output is kept."""
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """Sums over one update or several -> the figures of the log."""

@@ -24,6 +24,7 @@ from wav2vec2.modeling.for_pretraining import Wav2Vec2ForPreTraining
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.log_mel import LogMelHead, SaidLogMel
 from wav2vec2.training.data.audio_clips import ClipFacts
+from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask, encoder_inputs
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact
@@ -146,6 +147,12 @@ class WarmStartedTask:
         for parameter in model.held_parameters():
             parameter.grad = None
         self.now.before_step(model)
+
+    def operations(self, samples: Sequence[int], convolved: Sequence[int] | None = None) -> float:
+        """Those of the one at hand: the warm start leaves the Transformer out."""
+        if self.now is self.objective:
+            return self.objective.operations(samples)
+        return update_operations(self.config, samples, uses_transformer=False)
 
     def figures(self, sums: dict[str, Any]) -> dict[str, Any]:
         """The figures of the one at hand. (The loop writes a line where they change, so none has sums of both.)"""

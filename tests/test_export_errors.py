@@ -1,0 +1,135 @@
+"""Word error rates beside torch: what is a change, what is chance, and what the command makes of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from recognition_checkpoints import noise, save_checkpoint
+from typer.testing import CliRunner
+
+from wav2vec2 import export
+from wav2vec2.command_line.app import app
+from wav2vec2.evaluation.bootstrap import Interval
+from wav2vec2.export import Exported
+from wav2vec2.export.agreement import Agreement
+from wav2vec2.export.checkpoint import Checkpoint, load_checkpoint
+from wav2vec2.export.export_card import Figures
+from wav2vec2.export.targets import Outputs, Precision
+from wav2vec2.export.word_errors import WordErrors, word_errors
+
+Array = NDArray[np.float32]
+
+EXACT = WordErrors(0.1, 0.1, 0.0, Interval(0.0, 0.0), 10, 10, 90, "none")
+
+
+class Deaf:
+    """A runtime that hears what torch hears, and writes an "x" instead of some of the texts."""
+
+    what, takes_batches = "a test", True
+
+    def __init__(self, checkpoint: Checkpoint, wrong: int) -> None:
+        self.checkpoint, self.wrong, self.heard = checkpoint, wrong, 0
+
+    def outputs(self, clips: Any) -> list[Outputs]:
+        return [self.checkpoint.outputs(clip) for clip in clips]
+
+    def texts(self, clips: Any) -> list[str]:
+        found = [self.checkpoint.text(one["logits"]) for one in self.outputs(clips)]
+        self.heard += len(found)
+        return ["x" if number < self.wrong else text for number, text in enumerate(found)]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    return load_checkpoint(str(save_checkpoint(tmp_path / "model")))
+
+
+def manifest(checkpoint: Checkpoint, folder: Path, clips: int) -> Path:
+    """Clips whose transcripts are what the model reads in them."""
+    lines = ["path\ttranscript"]
+    for number in range(clips):
+        soundfile.write(folder / f"{number}.wav", noise(0.5, number), 16_000, subtype="FLOAT")
+        lines.append(f"{number}.wav\t{checkpoint.text(checkpoint.outputs(noise(0.5, number))['logits'])}")
+    (folder / "data.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "data.tsv"
+
+
+def test_rates_are_of_the_same_recordings_and_their_change_is_paired(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    data = manifest(checkpoint, tmp_path, 12)
+    runtimes = {Precision.float32: Deaf(checkpoint, 0), Precision.int8: Deaf(checkpoint, 9)}
+    found = word_errors(checkpoint, runtimes, data)
+    same, worse = found[Precision.float32], found[Precision.int8]
+    assert (same.torch, same.runtime, same.change, same.same_texts, same.recordings) == (0, 0, 0, 12, 12)
+    assert same.interval == Interval(0.0, 0.0)
+    assert not same.too_much
+    assert worse.torch == 0
+    assert worse.change == worse.runtime > 0.5
+    assert worse.same_texts == 3
+    assert worse.interval is not None
+    assert worse.interval.low > 0.2
+    assert worse.too_much
+    assert runtimes[Precision.int8].heard == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "interval", "too_much"),
+    [
+        (0.0051, Interval(0.0001, 0.01), True),
+        (0.0049, Interval(0.0001, 0.01), False),
+        (0.0051, Interval(-0.0001, 0.01), False),
+        (0.5, None, False),
+        (-0.3, Interval(-0.4, -0.2), False),
+    ],
+    ids=["clearly worse", "worse by less than half a point", "may be chance", "one recording", "better"],
+)
+def test_too_much_is_more_than_half_a_point_and_no_chance(
+    change: float, interval: Interval | None, too_much: bool
+) -> None:
+    assert replace(EXACT, change=change, interval=interval).too_much is too_much
+
+
+@pytest.mark.parametrize("low", [0.001, -0.001])
+def test_the_command_ends_with_1_where_the_rate_rose(low: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exported is told either way."""
+    errors = replace(EXACT, runtime=0.12, change=0.02, interval=Interval(low, 0.04))
+    beside_torch = Agreement("ONNX Runtime 9", 10, 1e-6, 1e-7, 5, 5, 20.0, 30.0)
+    figures = {Precision.float32: Figures(["model.onnx"], 1_500_000, beside_torch, errors)}
+    monkeypatch.setattr(export, "export_model", lambda *_: Exported(Path("there"), "onnx", figures))
+    ran = CliRunner().invoke(app, ["export", "small", "--to", "onnx"])
+    assert ran.exit_code == (1 if low > 0 else 0)
+    assert "float32: 1.5 MB, outputs within 1e-06 of torch's, 5 of 5 texts the same (ONNX Runtime 9)" in ran.output
+    assert "WER 12.00 %, in torch 10.00 %, change +2.00 %" in ran.output
+    assert ("rose by more than 0.5 points" in ran.output) is (low > 0)
+
+
+def test_each_language_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One language goes into the folder that was named, several into folders below it."""
+    asked: list[tuple[Any, ...]] = []
+
+    def remembered(*arguments: Any) -> Exported:
+        asked.append(arguments)
+        return Exported(Path(arguments[2]), "onnx", {})
+
+    monkeypatch.setattr(export, "export_model", remembered)
+    for languages in (["eng"], ["eng", "deu"]):
+        options = [part for one in languages for part in ("--language", one)]
+        assert CliRunner().invoke(app, ["export", "m", "--to", "onnx", "-o", "out", *options]).exit_code == 0
+    assert [(one[2], one[4]) for one in asked] == [
+        (Path("out"), "eng"),
+        (Path("out/eng"), "eng"),
+        (Path("out/deu"), "deu"),
+    ]
+
+
+def test_faults_are_one_line(tmp_path: Path) -> None:
+    """Another folder than a model's, a pretrained model with too few words in it, an option that is none."""
+    (tmp_path / "empty").mkdir()
+    ran = CliRunner().invoke(app, ["export", str(tmp_path / "empty"), "--to", "onnx", "-o", str(tmp_path / "out")])
+    assert ran.exit_code == 1
+    assert ran.output.startswith("export: ")
+    assert "Traceback" not in ran.output
+    assert CliRunner().invoke(app, ["export", "small", "--to", "tflite"]).exit_code == 2

@@ -169,7 +169,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table(data / name / "manifest.tsv", rows)
     strings = []
     for number, (speaker, first) in enumerate(itertools.product(["theo", "george", "lucas", "jackson"], range(10))):
-        spoken = [first, (first + 3) % 10, (first + 7) % 10]
+        spoken = [first, (first + 3) % 10, (first + 7 + number // 10) % 10]  # each speaker says other strings
         files = [f"{digit}_{speaker}.flac" for digit in spoken]
         for digit, file in zip(spoken, files, strict=True):
             noise(data / "fsdd" / file, 0.3, 100 * number + digit)
@@ -248,34 +248,52 @@ def test_pretraining_ingredients(
 
 
 def test_label_efficiency(corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All three kinds, one seed and budget; the tables hold the figures of the parts."""
-    monkeypatch.syspath_prepend(str(STUDIES))
+    """Three networks, one seed and budget, from audio to their figures; then one of them on anybody's recordings."""
     import label_efficiency_results
     import label_efficiency_runs
 
-    for name, value in (("PRETRAINING_UPDATES", 2), ("UPDATES", 2), ("PRETRAINING_SPEEDS", (1.1,))):
-        monkeypatch.setattr(label_efficiency_runs, name, value)
-    monkeypatch.setattr(label_efficiency_runs, "PRETRAINING_SECONDS", 4.0)
-    written: dict[str, Path] = {}
-    monkeypatch.setattr(label_efficiency_results, "write_results", lambda results, folder: written.update(at=results))
-    chosen = ["--tasks", "digits", "--seeds", 1, "--minutes", 0.5]
-    run_script("studies/label_efficiency.py", "--data", corpus, "--work", tmp_path / "work", *chosen)
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in written["at"].glob("*.json")}
-    assert set(found) == {f"digits-{kind}-0.5-1" for kind in ("pretrained", "scratch", "cnn-rnn")}
-    assert all(len(one["heard"]) == 3 and one["wer"] > 0 for one in found.values())
-    with (tmp_path / "work" / "heard_digits_1.tsv").open(encoding="utf-8", newline="") as file:
-        assert {row["speaker"] for row in csv.DictReader(file, delimiter="\t")} == {"george", "lucas", "jackson"}
+    monkeypatch.setattr(label_efficiency_runs, "MINUTES", {"digits": (0.3,)})
+    monkeypatch.setattr(label_efficiency_runs, "DECIDED", {})
+    monkeypatch.setattr(label_efficiency_runs, "updates", lambda task: 2)
+    monkeypatch.setattr(label_efficiency_results, "write_results", lambda results, folder: None)
+    kinds = ("pretrained", "scratch", "cnn-rnn")
+    work = tmp_path / "work"
+    places = ["--data", corpus, "--work", work, "--tasks", "digits", "--kinds"]
+    run_script("studies/label_efficiency.py", *places, *kinds)
+    results = work / "results"
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*.json")}
+    assert set(found) == {f"digits-0.3-{kind}-1" for kind in kinds}
+    for one in found.values():
+        assert len(one["heard"]) == 3 and one["recordings"] == 5 and one["greedy_wer"] > 0 and one["updates"] == 2
+    with (work / "labelled" / "digits-0.3-scratch-1.tsv").open(encoding="utf-8", newline="") as file:
+        trained_on = [row["path"] for row in csv.DictReader(file, delimiter="\t")]
+    strings = {row["path"]: row["speaker"] for row in read_table(work / "digit_strings" / "manifest.tsv")}
+    assert {strings[Path(path).name] for path in trained_on} == {"george", "lucas", "jackson"}
+    manifest = clips(tmp_path / "anybody", transcript=["one two", "three"])
+    run_script("studies/label_efficiency.py", *places, "cnn-rnn", "--test", manifest)
+    tested = json.loads((results / "digits-0.3-cnn-rnn-1.manifest.json").read_text(encoding="utf-8"))
+    assert tested["recordings"] == 2
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def test_label_efficiency_tables(tmp_path: Path, run_script: Any) -> None:
     """Means, ranges and the share of errors saved, against numbers worked out by hand."""
     import label_efficiency_results
 
-    for seed, wer in ((1, 0.3), (2, 0.5)):
+    rates = label_efficiency_results.RATES
+    for seed, wer in ((1, 30.0), (2, 50.0)):
         for kind, factor in (("pretrained", 1.0), ("scratch", 2.0)):
-            content = json.dumps({"wer": factor * wer, "cer": 0.1})
-            (tmp_path / f"digits-{kind}-2-{seed}.json").write_text(content, encoding="utf-8")
+            content = json.dumps(dict.fromkeys(rates, factor * wer))
+            (tmp_path / f"digits-2-{kind}-{seed}.json").write_text(content, encoding="utf-8")
+    for speaker, wer in (("jackson", 10.0), ("nicolas", 20.0)):
+        content = json.dumps(dict.fromkeys(rates, wer))
+        (tmp_path / f"digits-{speaker}-2-pretrained-1.json").write_text(content, encoding="utf-8")
     label_efficiency_results.write_results(tmp_path, tmp_path / "out")
     text = (tmp_path / "out" / "label_efficiency.md").read_text(encoding="utf-8")
-    assert "| 2 | 40.0 (30.0 to 50.0) | 80.0 (60.0 to 100.0) | 50 % | not run | 2 |" in text
+    assert "| 2 | 40.0 (30.0 to 50.0) | 80.0 (60.0 to 100.0) | 50 % | not run |  | not run | 2 |" in text
+    assert "| 2 | 15.0 (10.0 to 20.0) | not run |  | not run |  | not run | 2 |" in text
     assert (tmp_path / "out" / "label_efficiency.png").stat().st_size > 10_000

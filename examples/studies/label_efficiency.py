@@ -1,52 +1,71 @@
-"""How much labelled speech does pretraining save? An unseen speaker, from half a minute of labels.
+"""How much labelled speech does pretraining save? Errors from half a minute of labels to twenty.
 
     python examples/studies/label_efficiency.py --data ../shared/data
 
-Needs FSDD digits and LibriSpeech sentences, each in a folder with a manifest (`fsdd`, `librispeech_train`,
-`librispeech_unlabelled`). Three models of equal size, with seeds 1, 2, 3:
+Needs FSDD digits (`fsdd`), sentences of three readers (`speech`) and LibriSpeech (`librispeech_train`); which
+recordings train, choose and test is in `labelled_speech.py`. Networks, each trained with the same number of updates of
+the same audio, with copies at other speeds:
 
-    pretrained  pretrained by this study on all audio but that of one FSDD speaker, without labels, then fine-tuned
-    scratch     the same model from random weights
-    cnn-rnn     a CNN-RNN CTC network on log-mel energies (`cnn_rnn_baseline.py`)
+    pretrained     the package's small model, fine-tuned by the recipe `ctc_small_minutes`
+    scratch        the same shape from random weights, convolutions too
+    cnn-rnn        a CNN-RNN on log-mel energies with as many parameters as the recipe trains (`cnn_rnn_baseline.py`)
+    cnn-rnn-large  the same with as many as the whole model
 
-    digits      strings of three to seven digits: 0.5, 1, 2, 4, 8 labelled minutes of three speakers, tested on 150
-                strings of the fourth, of whom nothing was heard in any training
-    sentences   LibriSpeech: 8 labelled minutes of two speakers, tested on the 50 sentences of a third, whose audio
-                pretraining has heard, without its text
-
-The labelled recordings of a smaller budget are among those of the larger ones, and each comes with copies at other
-speeds (`perturbed_speech.py`). All three see the same number of updates of the same audio. Every part is one file of
-results and is done once; the last step writes the table and the figure beside this file.
+Texts are read off greedily, and with a language model of text that is not in the test, whose weights the development
+set chooses. Every part is one file of results and is done once; parts may run side by side in several processes, and
+the last step writes tables and figure beside this file. `--test MANIFEST` measures the digit models that are there on
+recordings of anybody.
 """
 
 import argparse
 import os
-import random
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch's first tensor: large pages for large activations
 
 import cnn_rnn_baseline  # noqa: E402
 import label_efficiency_runs as runs  # noqa: E402
 import torch  # noqa: E402
-from digit_strings import HELD_OUT, write_digit_strings  # noqa: E402
 from label_efficiency_results import write_results  # noqa: E402
+from labelled_speech import RATE, SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
 from linear_probe import waveform  # noqa: E402
-from perturbed_speech import table, with_other_speeds, write_table  # noqa: E402
+from perturbed_speech import write_table  # noqa: E402
 from pretraining_study import write_json  # noqa: E402
+from torch import Tensor  # noqa: E402
 
-from wav2vec2 import Transcriber, Wav2Vec2CTCTokenizer, build_vocabulary  # noqa: E402
+from wav2vec2 import CTCDecoder, NgramLanguageModel, Transcriber, Wav2Vec2CTCTokenizer, build_vocabulary  # noqa: E402
 from wav2vec2.evaluation.scoring import error_rates  # noqa: E402
+from wav2vec2.processing.waveforms import at_speed  # noqa: E402
 from wav2vec2.training.finetuning import finetune  # noqa: E402
-from wav2vec2.training.pretraining import pretrain  # noqa: E402
 
-MINUTES = {"digits": (0.5, 1.0, 2.0, 4.0, 8.0), "sentences": (8.0,)}
-SPEAKER_TESTED = {"digits": HELD_OUT, "sentences": "26"}
-SEEDS = (1, 2, 3)
-KINDS = ("pretrained", "scratch", "cnn-rnn")
+#: Words that the language model looks at together, and texts that beam search keeps.
+ORDER, BEAM = 3, 32
 
-Rows = list[dict[str, str]]
+
+@dataclass(frozen=True)
+class Part:
+    """One training and its test."""
+
+    task: str
+    minutes: float
+    kind: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.task}-{self.minutes:g}-{self.kind}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A trained network: the log-probabilities (T, V) of a recording, and what they are of."""
+
+    log_probs: Callable[[str], Tensor]
+    tokenizer: Wav2Vec2CTCTokenizer
+    parameters: int
 
 
 class Study:
@@ -54,90 +73,146 @@ class Study:
 
     def __init__(self, data: Path, work: Path) -> None:
         self.data, self.work = data, work
-        strings = write_digit_strings(data / "fsdd", work / "digit_strings")
-        self.manifests = {"digits": strings, "sentences": data / "librispeech_train" / "manifest.tsv"}
+        self.tasks: dict[str, Recordings] = {}
 
-    def rows(self, task: str, tested: bool) -> Rows:
-        """The recordings of the speaker who is tested, or of the others; with whole paths."""
-        manifest = self.manifests[task]
-        chosen = [row for row in table(manifest) if (row["speaker"] == SPEAKER_TESTED[task]) == tested]
-        return [row | {"path": str((manifest.parent / row["path"]).resolve())} for row in chosen]
+    def task(self, name: str) -> Recordings:
+        """The recordings of a task; found once."""
+        if name not in self.tasks:
+            self.tasks[name] = recordings(name, self.data, self.work)
+        return self.tasks[name]
 
-    def pretrained(self, seed: int) -> Path:
-        """The folder of a model that has heard all audio but the unseen speaker's; made once."""
-        output = self.work / f"pretrained-{seed}"
-        if not (output / "model" / "model.safetensors").is_file():
-            copies = self.work / "other_speeds"
-            train = []
-            for name in ("librispeech_train", "librispeech_unlabelled", "digits"):
-                manifest = self.manifests["digits"] if name == "digits" else self.data / name / "manifest.tsv"
-                rows = self.rows("digits", tested=False) if name == "digits" else table(manifest)
-                rows = with_other_speeds(rows, manifest.parent, runs.PRETRAINING_SPEEDS, copies)
-                train.append(write_table(self.work / f"heard_{name}_{seed}.tsv", rows))
-            valid = write_table(self.work / f"unheard_{seed}.tsv", self.rows("digits", tested=True))
-            pretrain(runs.pretraining_run(seed, train, valid, output))
-        return output / "model"
-
-    def labelled(self, task: str, minutes: float, seed: int) -> Rows:
-        """So many minutes of the training speakers, and their copies; nested for one seed."""
-        rows = self.rows(task, tested=False)
-        random.Random(seed).shuffle(rows)
-        chosen, seconds = [], 0.0
-        for row in rows:
-            if seconds >= 60 * minutes:
-                break
-            chosen.append(row)
-            seconds += float(row["duration"])
-        return with_other_speeds(chosen, Path(), runs.FINETUNING_SPEEDS, self.work / "other_speeds")
-
-    def part(self, task: str, kind: str, minutes: float, seed: int) -> None:
-        """One training and its test; done once."""
-        name = f"{task}-{kind}-{minutes:g}-{seed}"
-        target = self.work / "results" / f"{name}.json"
-        if target.is_file():
+    def part(self, part: Part) -> None:
+        """Train, and measure on the test set; done once, by whichever process comes first."""
+        target = self.work / "results" / f"{part}.json"
+        claim = target.with_suffix(".claimed")
+        if target.is_file() or not _claimed(claim):
             return
-        rows, test = self.labelled(task, minutes, seed), self.rows(task, tested=True)
-        pretrained = self.pretrained(seed) if kind == "pretrained" else Path()
-        begun = time.monotonic()
-        if kind == "cnn-rnn":
-            heard = baseline(rows, test, seed)
-        else:
-            train = write_table(self.work / f"labelled_{task}_{minutes:g}_{seed}_{kind}.tsv", rows)
-            run = runs.finetuning_run(kind, seed, train, pretrained, self.work / "runs" / name)
-            transcriber = Transcriber.from_pretrained(finetune(run) / "model", device="cpu")
-            heard = [one.text for one in transcriber.transcribe_each([row["path"] for row in test])]
-        said = [row["transcript"].lower() for row in test]
-        rates = error_rates(said, [text.lower() for text in heard])
-        figures = {"wer": rates.wer, "cer": rates.cer, "seconds": time.monotonic() - begun, "updates": runs.UPDATES}
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_json(target, figures | {"said": said[:3], "heard": heard[:3]})
+        try:
+            begun = time.monotonic()
+            recogniser = self.trained(part)
+            task = self.task(part.task)
+            figures = measured(recogniser, task, task.test)
+            figures |= {"seconds": round(time.monotonic() - begun), "updates": runs.updates(part.task)}
+            write_json(target, figures | {"parameters": recogniser.parameters})
+        finally:
+            claim.unlink(missing_ok=True)
+
+    def tested_by(self, part: Part, manifest: Path) -> None:
+        """A part's model, trained if it is not there, on the recordings of a manifest."""
+        target = self.work / "results" / f"{part}.{manifest.stem}.json"
+        if not target.is_file():
+            write_json(target, measured(self.trained(part), self.task(part.task), manifest_rows(manifest)))
+
+    def trained(self, part: Part) -> Recogniser:
+        """The network of a part; a model folder that is there is not trained again."""
+        rows = labelled(self.task(part.task).train, part.minutes, part.seed)
+        train = write_table(self.work / "labelled" / f"{part}.tsv", rows)
+        output = self.work / "runs" / str(part)
+        run = runs.finetuning_run(part.kind, part.task, part.seed, train, output)
+        if part.kind in runs.CNN_RNN:
+            return _cnn_rnn(part, rows, run.data.speeds)
+        if not (output / "model" / "model.safetensors").is_file():
+            finetune(run)
+        transcriber = Transcriber.from_pretrained(output / "model", device="cpu")
+        count = sum(one.numel() for one in transcriber.model.parameters())
+        return Recogniser(lambda path: transcriber.log_probs(path)[0], transcriber.processor.tokenizer, count)
 
 
-def baseline(rows: Rows, test: Rows, seed: int) -> list[str]:
-    """The CNN-RNN network: its texts for the test audio."""
+def _claimed(path: Path) -> bool:
+    """Whether this process has a part to itself; a claim whose process is gone counts for nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and Path("/proc", path.read_text(encoding="utf-8") or "none").exists():
+        return False
+    path.write_text(str(os.getpid()), encoding="utf-8")
+    return True
+
+
+def _cnn_rnn(part: Part, rows: Sequence[Row], speeds: Sequence[float]) -> Recogniser:
+    """The classical network, trained on the same recordings and copies."""
     tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary([row["transcript"] for row in rows]), strict=True)
-    clips = [(waveform(Path(row["path"])), tokenizer(row["transcript"]).input_ids) for row in rows]
-    rate = runs.LEARNING_RATES["cnn-rnn"]
-    model = cnn_rnn_baseline.train(clips, len(tokenizer), runs.UPDATES, runs.SECONDS_PER_UPDATE, rate, seed)
-    return cnn_rnn_baseline.transcribe(model, [waveform(Path(row["path"])) for row in test], tokenizer)
+    clips = [
+        (
+            torch.from_numpy(at_speed(waveform(Path(row["path"])).numpy(), speed, RATE)),
+            tokenizer(row["transcript"]).input_ids,
+        )
+        for row in rows
+        for speed in (1.0, *speeds)
+    ]
+    shape = runs.CNN_RNN[part.kind]
+    model = cnn_rnn_baseline.train(
+        clips,
+        len(tokenizer),
+        runs.updates(part.task),
+        runs.SECONDS_PER_UPDATE,
+        shape.learning_rate,
+        part.seed,
+        shape.width,
+    )
+
+    @torch.inference_mode()
+    def log_probs(path: str) -> Tensor:
+        scores: Tensor = model(cnn_rnn_baseline.normalised(waveform(Path(path)))[None])[0]
+        return scores.log_softmax(-1)
+
+    return Recogniser(log_probs, tokenizer, sum(one.numel() for one in model.parameters()))
+
+
+def measured(recogniser: Recogniser, task: Recordings, test: Sequence[Row]) -> dict[str, Any]:
+    """Error rates of greedy search and with a language model."""
+    tokenizer = recogniser.tokenizer
+    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    model = NgramLanguageModel.train(task.texts, order=ORDER, prune=(0,))
+    decoder = CTCDecoder(
+        vocabulary, tokenizer.pad_token_id, tokenizer.word_delimiter_token, language_model=model, beam=BEAM
+    )
+    developed = [recogniser.log_probs(row["path"]) for row in task.development]
+    decoder.tune(developed, [row["transcript"] for row in task.development])
+    frames = [recogniser.log_probs(row["path"]) for row in test]
+    said = [row["transcript"] for row in test]
+    figures: dict[str, Any] = {"recordings": len(test), "alpha": decoder.alpha, "beta": decoder.beta}
+    for name, log_probs, texts in (("development", developed, task.development), ("greedy", frames, test)):
+        heard = [decoder.greedy(one[None])[0][0].text for one in log_probs]
+        figures |= _rates(name, [row["transcript"] for row in texts], heard)
+    heard = [decoder.decode(one[None])[0][0].text for one in frames]
+    return figures | _rates("with_words", said, heard) | {"said": said[:3], "heard": heard[:3]}
+
+
+def _rates(name: str, said: Sequence[str], heard: Sequence[str]) -> dict[str, float]:
+    """Word and character error rates in percent."""
+    rates = error_rates(said, heard)
+    return {f"{name}_wer": round(100 * rates.wer, 2), f"{name}_cer": round(100 * rates.cer, 2)}
+
+
+def parts(tasks: Sequence[str], kinds: Sequence[str]) -> list[Part]:
+    """Every part, the most telling first: the first budgets of all tasks, last the seeds where a claim is decided. The
+    large classical network is there to see whether size is what it lacks, at the first budget of a task."""
+    planned = [
+        Part(task, budgets[rank], kind, seed)
+        for seed in (1, 2, 3)
+        for rank in range(max(map(len, runs.MINUTES.values())))
+        for task, budgets in runs.MINUTES.items()
+        if rank < len(budgets) and (seed == 1 or budgets[rank] in runs.DECIDED.get(task, ()))
+        for kind in runs.KINDS
+        if kind != "cnn-rnn-large" or (seed == 1 and rank == 0 and task in runs.DECIDED)
+    ]
+    return [part for part in planned if part.task in tasks and part.kind in kinds]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("outputs/label_efficiency"))
-    parser.add_argument("--tasks", nargs="*", choices=MINUTES, default=tuple(MINUTES))
-    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
-    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
-    parser.add_argument("--minutes", nargs="*", type=float, help="of labels; by default all of the task's")
+    parser.add_argument("--tasks", nargs="*", choices=tuple(runs.MINUTES), default=tuple(runs.MINUTES))
+    parser.add_argument("--kinds", nargs="*", choices=runs.KINDS, default=runs.KINDS)
+    parser.add_argument("--test", type=Path, help="a manifest of digit strings that the digit models are measured on")
     options = parser.parse_args()
     torch.set_num_threads(1)
     study = Study(options.data, options.work)
-    for seed in options.seeds:
-        for task in options.tasks:
-            for minutes in options.minutes or MINUTES[task]:
-                for kind in options.kinds:
-                    study.part(task, kind, minutes, seed)
+    for part in parts(options.tasks, options.kinds):
+        if options.test is None:
+            study.part(part)
+        elif part.task in SPEAKERS:
+            study.tested_by(part, options.test)
     write_results(options.work / "results", Path(__file__).parent / "results")
 
 

@@ -1,88 +1,139 @@
-"""The tables and the figure of `label_efficiency.py`, from what its parts have left."""
+"""The tables and the figures of `label_efficiency.py`, from what its parts have left."""
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-MINUTES = {"digits": (0.5, 1.0, 2.0, 4.0, 8.0), "sentences": (8.0,)}
-SEEDS = (1, 2, 3)
-KINDS = {"pretrained": "#0072b2", "scratch": "#d55e00", "cnn-rnn": "#777777"}
-COLUMNS = (
-    "| labelled minutes | pretrained | scratch | fewer errors | CNN-RNN on log-mel | seeds |",
-    "|---|---|---|---|---|---|",
-)
+from label_efficiency_runs import MINUTES, updates
+from labelled_speech import SPEAKERS
+
+KINDS = {"pretrained": "#0072b2", "scratch": "#d55e00", "cnn-rnn": "#777777", "cnn-rnn-large": "#bbbbbb"}
+
+#: Tables: what each is of, and which tasks together make its rows.
+TABLES = {
+    "Digit strings of a speaker without labels, by whom the settings were chosen (75 strings)": ("digits",),
+    "Digit strings of three other speakers, each held out in turn (75 strings each)": tuple(SPEAKERS)[1:],
+    "German sentences of the reader of the labels (100, none of them heard with its text)": ("german",),
+    "English sentences of the reader of the labels (100)": ("english",),
+    "Dutch sentences of the reader of the labels (100)": ("dutch",),
+    "Trained on one English reader, tested on another (50 recordings)": ("readers",),
+}
+RATES = {
+    "greedy_wer": "words, greedy",
+    "greedy_cer": "characters, greedy",
+    "with_words_wer": "words, with a language model",
+}
+
+#: Word errors of BASE, greedy, on LibriSpeech test-clean, by hours of labels (wav2vec 2.0, table 9).
+PAPER = {1 / 6: 46.9, 1.0: 24.5, 10.0: 11.1, 100.0: 6.1, 960.0: 3.4}
 
 
-def rates(results: Path, task: str, kind: str, minutes: float, rate: str = "wer") -> list[float]:
-    """Error rates of all seeds that are there, in percent."""
-    paths = [results / f"{task}-{kind}-{minutes:g}-{seed}.json" for seed in SEEDS]
-    return [100 * json.loads(path.read_text(encoding="utf-8"))[rate] for path in paths if path.is_file()]
+def rates(results: Path, tasks: Sequence[str], kind: str, minutes: float, rate: str) -> list[float]:
+    """Error rates of all tasks and seeds that are there, in percent."""
+    found = [results / f"{task}-{minutes:g}-{kind}-{seed}.json" for task in tasks for seed in (1, 2, 3)]
+    return [json.loads(path.read_text(encoding="utf-8"))[rate] for path in found if path.is_file()]
 
 
 def cell(values: list[float]) -> str:
     """Mean and range."""
     if not values:
         return "not run"
-    return f"{statistics.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def fewer(ours: list[float], theirs: list[float]) -> str:
+    """Which share of their errors ours does not make."""
+    return f"{100 * (1 - statistics.mean(ours) / statistics.mean(theirs)):.0f} %" if ours and theirs else ""
 
 
 def write_results(results: Path, folder: Path) -> None:
-    """`label_efficiency.md` and `label_efficiency.png` in a folder."""
+    """`label_efficiency.md`, `.png` and `.json`, which holds every figure, in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [*HEADING, *COLUMNS, *(row(results, "digits", minutes, "wer") for minutes in MINUTES["digits"])]
-    lines += [*CHARACTERS, *COLUMNS, *(row(results, "digits", minutes, "cer") for minutes in MINUTES["digits"])]
-    lines += [*SENTENCES, *COLUMNS, *(row(results, "sentences", minutes, "cer") for minutes in MINUTES["sentences"])]
+    lines = list(HEADING)
+    for title, tasks in TABLES.items():
+        for rate, name in RATES.items():
+            rows = [row(results, tasks, minutes, rate) for minutes in sorted(MINUTES[tasks[0]])]
+            lines += ["", f"{title}: {name}, {updates(tasks[0])} updates.", "", *COLUMNS, *rows]
     (folder / "label_efficiency.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    kept: dict[str, Any] = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
+    }
+    (folder / "label_efficiency.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     figure(results, folder / "label_efficiency.png")
 
 
-def row(results: Path, task: str, minutes: float, rate: str) -> str:
+def row(results: Path, tasks: Sequence[str], minutes: float, rate: str) -> str:
     """One budget of labels."""
-    ours, scratch, classical = (rates(results, task, kind, minutes, rate) for kind in KINDS)
-    fewer = f"{100 * (1 - statistics.mean(ours) / statistics.mean(scratch)):.0f} %" if ours and scratch else ""
-    return f"| {minutes:g} | {cell(ours)} | {cell(scratch)} | {fewer} | {cell(classical)} | {len(ours)} |"
+    found = {kind: rates(results, tasks, kind, minutes, rate) for kind in KINDS}
+    ours = found["pretrained"]
+    cells = [
+        cell(ours),
+        cell(found["scratch"]),
+        fewer(ours, found["scratch"]),
+        cell(found["cnn-rnn"]),
+        fewer(ours, found["cnn-rnn"]),
+        cell(found["cnn-rnn-large"]),
+    ]
+    return f"| {minutes:g} | {' | '.join(cells)} | {len(ours)} |"
 
 
+COLUMNS = (
+    "| labelled minutes | pretrained | scratch | fewer errors | CNN-RNN, 1 M | fewer errors | CNN-RNN, 16 M | runs |",
+    "|---|---|---|---|---|---|---|---|",
+)
 HEADING = [
     "# Errors by labelled minutes",
     "",
-    "Three models of equal size and the same updates of the same labelled audio, with copies at other speeds; greedy,",
-    "in percent, mean and range over the seeds. The claim would be that pretraining saves 30 % of the errors at one",
-    "and two minutes; what was tried for it, and what was learned, is in",
-    "[label_efficiency_attempts.md](label_efficiency_attempts.md).",
+    "The small model, the same shape from random weights and CNN-RNN networks on log-mel energies: the same updates of",
+    "the same labelled audio, with copies at other speeds. In percent, mean and range over the seeds. What was tried",
+    "on the way is in [label_efficiency_attempts.md](label_efficiency_attempts.md), every single figure in",
+    "[label_efficiency.json](label_efficiency.json).",
     "",
-    "![Word error rates](label_efficiency.png)",
-    "",
-    "Words of digit strings, by a speaker of whom nothing was trained on (150 strings):",
-    "",
-]
-CHARACTERS = ["", "The same, characters:", ""]
-SENTENCES = [
-    "",
-    "Characters of LibriSpeech sentences, by a speaker without labels (50 sentences; pretraining has heard them):",
-    "",
+    "![Word error rates by labels, here and in the paper](label_efficiency.png)",
 ]
 
 
 def figure(results: Path, target: Path) -> None:
-    """Word error rates over labelled minutes."""
+    """Left: word errors over labelled minutes, here. Right: beside the paper's."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    drawing, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
-    for kind, colour in KINDS.items():
-        found = {minutes: rates(results, "digits", kind, minutes) for minutes in MINUTES["digits"]}
-        found = {minutes: values for minutes, values in found.items() if values}
-        axis.plot(list(found), [statistics.mean(values) for values in found.values()], "o-", color=colour, label=kind)
-        lowest, highest = [min(values) for values in found.values()], [max(values) for values in found.values()]
-        axis.fill_between(list(found), lowest, highest, color=colour, alpha=0.15)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(MINUTES["digits"], [f"{minutes:g}" for minutes in MINUTES["digits"]])
-    axis.set_xlabel("labelled minutes")
-    axis.set_ylabel("word error rate, unseen speaker (%)")
-    axis.set_ylim(0)
-    axis.legend(frameon=False)
+    drawing, axes = plt.subplots(1, 3, figsize=(15, 4), constrained_layout=True)
+    for axis, tasks, title in (
+        (axes[0], ("digits",), "digits, speaker of the choices"),
+        (axes[1], tuple(SPEAKERS)[1:], "digits, three other speakers held out"),
+    ):
+        curves(results, axis, tasks)
+        axis.set_xscale("log", base=2)
+        axis.set_xlim(0.4, 10)
+        axis.set_xticks(sorted(MINUTES[tasks[0]]), [f"{minutes:g}" for minutes in sorted(MINUTES[tasks[0]])])
+        axis.set(xlabel="labelled minutes", ylabel="word error rate, greedy (%)", ylim=0, title=title)
+        axis.legend(frameon=False)
+    paper, hours = axes[2], list(PAPER)
+    paper.plot(hours, list(PAPER.values()), "s-", color="#009e73", label="paper: BASE, LibriSpeech, 95 M, 960 h heard")
+    for tasks, mark in zip(TABLES.values(), "o^vDxs", strict=True):
+        found = {one / 60: rates(results, tasks, "pretrained", one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
+        known = {hour: statistics.mean(values) for hour, values in found.items() if values}
+        label = f"here: {tasks[0] if len(tasks) == 1 else 'digits, others'}, 16 M"
+        paper.plot(list(known), list(known.values()), mark, color=KINDS["pretrained"], label=label)
+    paper.set_xscale("log")
+    paper.set(xlabel="hours of labels", ylim=0, title="other data and speakers: not to be compared, only read")
+    paper.legend(frameon=False, fontsize=8)
     drawing.savefig(target, dpi=110)
     plt.close(drawing)
+
+
+def curves(results: Path, axis: Any, tasks: Sequence[str]) -> None:
+    """One line for each network, with the range over its runs."""
+    for kind in KINDS:
+        found = {one: rates(results, tasks, kind, one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
+        found = {minutes: values for minutes, values in found.items() if values}
+        means = [statistics.mean(values) for values in found.values()]
+        axis.plot(list(found), means, "o-", color=KINDS[kind], label=kind)
+        lowest, highest = [min(values) for values in found.values()], [max(values) for values in found.values()]
+        axis.fill_between(list(found), lowest, highest, color=KINDS[kind], alpha=0.15)

@@ -18,6 +18,7 @@ from wav2vec2.configuration.frame_arithmetic import conv_output_length
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.data.micro_batches import Waveforms
+from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, exact, real_samples
 
 
@@ -56,6 +57,10 @@ class StockPretrainingTask:
     def counts(self, inputs: Inputs) -> Tensor:
         """Masked frames."""
         return inputs["mask_time_indices"].sum().float()[None]
+
+    def operations(self, samples: Sequence[int], convolved: Sequence[int] | None = None) -> float:
+        """As many as ours has, whose convolutions are trained too."""
+        return update_operations(self.config, samples)
 
     def begin(self, model: Any, update: int) -> None:
         """The temperature, as stock's script sets it."""

@@ -9,9 +9,7 @@ A recipe and overrides on the command line go before the constants. Without a sc
 
 import sys
 
-from transformers import AutoModelForPreTraining
-
-from wav2vec2 import PretrainRun, pretrain, read_run, register
+from wav2vec2 import PretrainRun, Wav2Vec2ForPreTraining, pretrain, read_run
 
 RECIPE = "tiny_cpu"  # or a file; examples/recipes/ has those of the published models, with a reason for each number
 AUDIO = "recordings/"  # a folder, a manifest, parquet files, a data set
@@ -30,8 +28,7 @@ if __name__ == "__main__":  # processes that read audio may import this file
 
     # 3. What came of it. `report.html` in the same folder has the curves.
     if (output / "model").is_dir():
-        register()  # Auto classes then know all models of this package
-        model = AutoModelForPreTraining.from_pretrained(output / "model")
+        model = Wav2Vec2ForPreTraining.from_pretrained(output / "model")
         updates = model.config.pretraining_updates
         print(f"{output / 'model'}: {model.num_parameters():,} parameters after {updates} updates")
 

@@ -29,6 +29,7 @@ CHANGED: dict[str, Any] = {
     "ctc_head_layers": 1,
     "ctc_head_stride": 3,
     "ctc_head_dropout": 0.3,
+    "ctc_head_masks": True,
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate.state import AcceleratorState
 from finetuning_runs import write_spoken_tones
 from small_models import small_config
 from training_audio import RATE, write_parquet
@@ -61,6 +62,7 @@ def run_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     yield run
     torch.set_num_threads(threads)
+    AcceleratorState._reset_state()  # the precision that a script chose is not that of what comes after
 
 
 def table(path: Path, rows: list[dict[str, Any]]) -> Path:

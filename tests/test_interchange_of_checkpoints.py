@@ -107,6 +107,7 @@ def test_own_fields_are_read_back_and_do_not_disturb_stock(tmp_path: Path) -> No
         "ctc_head_layers": 1,
         "ctc_head_stride": 3,
         "ctc_head_dropout": 0.3,
+        "ctc_head_masks": True,
     }
     assert changed.keys() == set(OWN_FIELDS)
     own_config(**changed).save_pretrained(tmp_path / "ours")

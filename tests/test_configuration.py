@@ -35,10 +35,8 @@ CHANGED: dict[str, Any] = {
 
 def defaults_of(config_class: Any) -> dict[str, Any]:
     """Name and default of every field of a configuration."""
-    return {
-        field.name: field.default if field.default_factory is MISSING else field.default_factory()
-        for field in fields(config_class)
-    }
+    found = {one.name: one for one in fields(config_class)}
+    return {name: f.default if f.default_factory is MISSING else f.default_factory() for name, f in found.items()}
 
 
 def test_every_field_of_stock_is_here_with_its_default() -> None:

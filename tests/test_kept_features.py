@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from small_models import HEADS, small_config, waveforms
 from training_audio import write_manifest
@@ -157,6 +158,7 @@ def data_of(folder: Path, **changes: Any) -> TrainingData:
 
 
 def keeping(model: Wav2Vec2ForCTC, store: FeatureStore, clips: KeptClips, said: list[str]) -> KeptFeatures:
+    AcceleratorState._reset_state()  # whatever ran in this process before chose a precision of its own
     return KeptFeatures(model, Accelerator(cpu=True), store, clips, said.append)
 
 

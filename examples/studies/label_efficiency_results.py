@@ -55,8 +55,14 @@ def write_results(results: Path, folder: Path) -> None:
     lines = list(HEADING)
     for title, tasks in TABLES.items():
         for rate, name in RATES.items():
-            rows = [row(results, tasks, minutes, rate) for minutes in sorted(MINUTES[tasks[0]])]
-            lines += ["", f"{title}: {name}, {updates(tasks[0])} updates.", "", *COLUMNS, *rows]
+            done = [
+                minutes
+                for minutes in sorted(MINUTES[tasks[0]])
+                if any(rates(results, tasks, kind, minutes, rate) for kind in KINDS)
+            ]
+            if done:
+                lines += ["", f"{title}: {name}, {updates(tasks[0])} updates.", "", *COLUMNS]
+                lines += [row(results, tasks, minutes, rate) for minutes in done]
     (folder / "label_efficiency.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     kept: dict[str, Any] = {
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
@@ -112,17 +118,19 @@ def figure(results: Path, target: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xlim(0.4, 10)
         axis.set_xticks(sorted(MINUTES[tasks[0]]), [f"{minutes:g}" for minutes in sorted(MINUTES[tasks[0]])])
-        axis.set(xlabel="labelled minutes", ylabel="word error rate, greedy (%)", ylim=0, title=title)
+        axis.set(xlabel="labelled minutes", ylabel="word error rate, greedy (%)", ylim=(0, 105), title=title)
         axis.legend(frameon=False)
     paper, hours = axes[2], list(PAPER)
     paper.plot(hours, list(PAPER.values()), "s-", color="#009e73", label="paper: BASE, LibriSpeech, 95 M, 960 h heard")
     for tasks, mark in zip(TABLES.values(), "o^vDxs", strict=True):
         found = {one / 60: rates(results, tasks, "pretrained", one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
         known = {hour: statistics.mean(values) for hour, values in found.items() if values}
+        if not known:
+            continue
         label = f"here: {tasks[0] if len(tasks) == 1 else 'digits, others'}, 16 M"
         paper.plot(list(known), list(known.values()), mark, color=KINDS["pretrained"], label=label)
     paper.set_xscale("log")
-    paper.set(xlabel="hours of labels", ylim=0, title="other data and speakers: not to be compared, only read")
+    paper.set(xlabel="hours of labels", ylim=(0, 105), title="beside the paper: other data, other speakers")
     paper.legend(frameon=False, fontsize=8)
     drawing.savefig(target, dpi=110)
     plt.close(drawing)
@@ -133,6 +141,8 @@ def curves(results: Path, axis: Any, tasks: Sequence[str]) -> None:
     for kind in KINDS:
         found = {one: rates(results, tasks, kind, one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
         found = {minutes: values for minutes, values in found.items() if values}
+        if not found:
+            continue
         means = [statistics.mean(values) for values in found.values()]
         axis.plot(list(found), means, "o-", color=KINDS[kind], label=kind)
         lowest, highest = [min(values) for values in found.values()], [max(values) for values in found.values()]

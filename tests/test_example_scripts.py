@@ -271,6 +271,12 @@ def test_label_efficiency(corpus: Path, tmp_path: Path, run_script: Any, monkeyp
         trained_on = [row["path"] for row in csv.DictReader(file, delimiter="\t")]
     strings = {row["path"]: row["speaker"] for row in read_table(work / "digit_strings" / "manifest.tsv")}
     assert {strings[Path(path).name] for path in trained_on} == {"george", "lucas", "jackson"}
+    assert [one["parameters"] for one in found.values()].count(found["digits-0.3-scratch-1"]["parameters"]) == 2
+    given = ("digits", 1, tmp_path / "train.tsv", tmp_path / "run")
+    pretrained, scratch = (label_efficiency_runs.finetuning_run(kind, *given) for kind in kinds[:2])
+    assert (pretrained.tuning.freeze_updates, scratch.tuning.freeze_updates) == (None, 0)
+    assert scratch.model.checkpoint is None and scratch.model.config["feature_grad_mult"] == 1
+    assert scratch.data == pretrained.data and scratch.run.updates == pretrained.run.updates
     manifest = clips(tmp_path / "anybody", transcript=["one two", "three"])
     run_script("studies/label_efficiency.py", *places, "cnn-rnn", "--test", manifest)
     tested = json.loads((results / "digits-0.3-cnn-rnn-1.manifest.json").read_text(encoding="utf-8"))

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from wav2vec2 import export
 from wav2vec2.command_line.app import app
 from wav2vec2.evaluation.bootstrap import Interval
-from wav2vec2.export import Exported
+from wav2vec2.export import Exported, ExportError
 from wav2vec2.export.agreement import Agreement
 from wav2vec2.export.checkpoint import Checkpoint, load_checkpoint
 from wav2vec2.export.export_card import Figures
+from wav2vec2.export.exporting import TARGETS
 from wav2vec2.export.targets import Outputs, Precision
 from wav2vec2.export.word_errors import WordErrors, word_errors
 
@@ -133,3 +134,16 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
     assert ran.output.startswith("export: ")
     assert "Traceback" not in ran.output
     assert CliRunner().invoke(app, ["export", "small", "--to", "tflite"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "why"), [("sherpa-onnx", "sherpa-onnx reads no second one"), ("transformers.js", "a browser's memory")]
+)
+def test_weights_that_need_a_second_file_are_refused_where_there_can_be_none(
+    target: str, why: str, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TARGETS[target].refuse(checkpoint)
+    monkeypatch.setattr("wav2vec2.export.targets.ONE_FILE", 1000)
+    with pytest.raises(ExportError, match=rf"GB of weights .*{why}.*; the targets onnx and openvino take it"):
+        TARGETS[target].refuse(checkpoint)
+    TARGETS["onnx"].refuse(checkpoint)

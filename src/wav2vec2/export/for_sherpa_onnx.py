@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from wav2vec2.export.checkpoint import Checkpoint
 from wav2vec2.export.int8_graph import quantise
-from wav2vec2.export.onnx_graph import ONE_FILE, chosen_tokens, write_graph
+from wav2vec2.export.onnx_graph import chosen_tokens, write_graph
 from wav2vec2.export.onnx_session import OnnxSession
 from wav2vec2.export.refusal import ExportError, library
-from wav2vec2.export.targets import Array, Outputs, Precision, Runtime, only_text
+from wav2vec2.export.targets import Array, Outputs, Precision, Runtime, only_one_file, only_text
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.files.versions import versions_of
 
@@ -70,12 +70,7 @@ class SherpaOnnxTarget:
         odd = [token for token in checkpoint.written_tokens.values() if re.search(r"\s", token[1:]) or not token]
         if odd:
             raise ExportError(f"{checkpoint.source}: the token {odd[0]!r} cannot stand in a line of {_TOKENS}")
-        size = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
-        if size > ONE_FILE:
-            raise ExportError(
-                f"{checkpoint.source}: {size / 1e9:.1f} GB of weights do not fit into one file of ONNX, and "
-                "sherpa-onnx reads no second one; the targets onnx and openvino take it"
-            )
+        only_one_file(checkpoint, "do not fit into one file of ONNX, and sherpa-onnx reads no second one")
 
     def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
         """`model.onnx` and, in 8 bits, `model.int8.onnx`; `tokens.txt`."""

@@ -22,9 +22,18 @@ from tempfile import TemporaryDirectory
 
 from wav2vec2.export.checkpoint import Checkpoint
 from wav2vec2.export.int8_graph import quantise
-from wav2vec2.export.onnx_graph import ONE_FILE, chosen_tokens
+from wav2vec2.export.onnx_graph import chosen_tokens
 from wav2vec2.export.refusal import ExportError
-from wav2vec2.export.targets import Array, Outputs, Precision, Runtime, only_text, onnx_runtime, write_masked_graph
+from wav2vec2.export.targets import (
+    Array,
+    Outputs,
+    Precision,
+    Runtime,
+    only_one_file,
+    only_text,
+    onnx_runtime,
+    write_masked_graph,
+)
 from wav2vec2.processing.tokenizer_files import write_json
 
 _FILES = {Precision.float32: "model.onnx", Precision.int8: "model_quantized.onnx"}
@@ -49,12 +58,7 @@ class TransformersJsTarget:
             raise ExportError(
                 f"{checkpoint.source}: several of its tokens are written alike, which its table cannot hold"
             )
-        size = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
-        if size > ONE_FILE:
-            raise ExportError(
-                f"{checkpoint.source}: {size / 1e9:.1f} GB of weights are more than a browser's memory for "
-                "transformers.js; the targets onnx and openvino take it"
-            )
+        only_one_file(checkpoint, "are more than a browser's memory for transformers.js")
 
     def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
         """`onnx/model.onnx` and, in 8 bits, `onnx/model_quantized.onnx`; the tokenizer and all configurations."""

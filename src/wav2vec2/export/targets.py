@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from wav2vec2.export.checkpoint import Checkpoint
-from wav2vec2.export.onnx_graph import MaskedGraph, write_graph
+from wav2vec2.export.onnx_graph import ONE_FILE, MaskedGraph, write_graph
 from wav2vec2.export.onnx_session import OnnxSession
 from wav2vec2.export.refusal import ExportError
 
@@ -97,6 +97,15 @@ def only_text(checkpoint: Checkpoint, what: str) -> None:
     if not checkpoint.writes_text:
         raise ExportError(
             f"{checkpoint.source}: {what} recognises speech; a model for {checkpoint.head.purpose} goes to onnx"
+        )
+
+
+def only_one_file(checkpoint: Checkpoint, why: str) -> None:
+    """Refuse weights that need a second file."""
+    size = sum(tensor.nbytes for tensor in checkpoint.model.state_dict().values())
+    if size > ONE_FILE:
+        raise ExportError(
+            f"{checkpoint.source}: {size / 1e9:.1f} GB of weights {why}; the targets onnx and openvino take it"
         )
 
 

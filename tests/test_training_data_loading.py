@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from contextlib import closing
 from itertools import takewhile
@@ -187,43 +186,6 @@ def test_workers_change_nothing(kind: str, request: pytest.FixtureRequest) -> No
     for workers in (1, 2, 3):
         same(taken(TrainingData(section(source, workers=workers), 3), 6), expected)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-class Pinned(torch.Tensor):
-    """Stands for a tensor in memory that a GPU reads."""
-
-
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_batches_are_pinned_where_that_is_asked_for(
-    workers: int, manifest: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every tensor once, by a thread of this process where there are workers. No GPU is here, so what pins is a fake,
-    and the DataLoader is told that there is one."""
-    pinned: list[int] = []
-    threads: set[str] = set()
-
-    def fake(tensor: torch.Tensor, device: object = None) -> torch.Tensor:
-        pinned.append(tensor.data_ptr())
-        threads.add(threading.current_thread().name)
-        return tensor.as_subclass(Pinned)
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", fake)
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda *_: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda *_: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda *_: 0)
-    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda *_: None)
-    plain = TrainingData(section(manifest), 3)
-    where: dict[str, Any] = {"processes": 1, "process": 0, "start_update": 0, "position": {}}
-    data = TrainingData(section(manifest, workers=workers), 3)
-    with closing(data.batches(Waveforms(True), **where, pin=True)) as batches:
-        found = list(takewhile(lambda batch: batch.update < 2, batches))
-    assert all(type(tensor) is Pinned for batch in found for tensor in batch.inputs.values())
-    assert len(pinned) >= 3 * len(found) and (workers or len(pinned) == 3 * (len(found) + 1))
-    assert threads == {"MainThread"} if not workers else "MainThread" not in threads
-    with closing(plain.batches(Waveforms(True), **where)) as batches:
-        expected = list(takewhile(lambda batch: batch.update < 2, batches))
-    assert not any(isinstance(tensor, Pinned) for batch in expected for tensor in batch.inputs.values())
-    same(found, expected)
 
 
 @pytest.mark.slow

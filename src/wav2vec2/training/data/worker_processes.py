@@ -67,6 +67,8 @@ def loaded(dataset: MicroBatches, workers: int, *, pin: bool = False) -> Generat
         shared.pickle.file.close()  # every worker has a descriptor of its own
 
     def close() -> None:
+        if iterator._shutdown:  # everything was read, and the DataLoader has ended all of it
+            return
         if pin:  # before the processes that it reads from: one that is killed as it writes would leave it waiting
             iterator._pin_memory_thread_done_event.set()
             iterator._worker_result_queue.put((None, None))

@@ -67,6 +67,14 @@ def test_the_weights_are_those_of_python_and_are_found_again(workplace: Path) ->
     assert found is not None
     assert (found.weights, found.beam) == (python.decoder.weights, 8)
     assert found.calibration == python.decoder.calibration
+    named = Transcriber.from_pretrained(workplace / "model", device="cpu", language_model=lm).decoder
+    assert named is not None
+    assert (named.weights, named.beam, named.calibration) == (found.weights, 8, found.calibration)
+    another = workplace / "other.arpa"
+    NgramLanguageModel.train(["abc abd", "acd"], order=2, prune=(0,)).to_arpa(another)
+    other = Transcriber.from_pretrained(workplace / "model", device="cpu", language_model=another).decoder
+    assert other is not None
+    assert (other.weights, other.calibration) != (found.weights, found.calibration)
     evaluated = RUNNER.invoke(
         app,
         ["evaluate", "-m", str(workplace / "model"), "-d", str(workplace / "dev.tsv"), "--device", "cpu", "--json"],

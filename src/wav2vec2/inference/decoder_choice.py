@@ -47,10 +47,19 @@ def beam_decoder(
     elif Path(wanted.language_model).is_dir():
         settings = _of_folder(Path(wanted.language_model), greedy)
     else:
-        settings = {"language_model": NgramLanguageModel.from_file(wanted.language_model)}
+        settings = _with_model(NgramLanguageModel.from_file(wanted.language_model), Path(checkpoint), greedy)
     given = {"beam": wanted.beam, "hotwords": wanted.hotwords, "lexicon": wanted.lexicon}
     settings |= {name: value for name, value in given.items() if value is not None}
     return CTCDecoder(**greedy.settings() | settings) if settings else None
+
+
+def _with_model(model: NgramLanguageModel, folder: Path, greedy: CTCDecoder) -> dict[str, Any]:
+    """The settings that were tuned with this very model and saved in the checkpoint's folder, or the model alone."""
+    if (folder / DECODER_FILE).is_file():
+        saved = _of_folder(folder, greedy)
+        if saved["language_model"] is not None and model.same_as(saved["language_model"]):
+            return saved
+    return {"language_model": model}
 
 
 def _saved(checkpoint: str | Path, greedy: CTCDecoder, hub: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,14 @@ class NgramLanguageModel:
         """Write an ARPA file (gzipped if the name ends in .gz) from which `from_arpa` gets this very model."""
         write_arpa(path, self.vocabulary, self.trie.to("cpu"))
 
+    def same_as(self, other: "NgramLanguageModel") -> bool:
+        """Whether the other one has the same words and the same n-grams, bit for bit."""
+        if self.vocabulary != other.vocabulary or self.trie.level_sizes != other.trie.level_sizes:
+            return False
+        ours, theirs = self.trie.to("cpu"), other.trie.to("cpu")
+        names = ("keys", "log_probs", "back_offs")  # the rest follows from these
+        return all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in names)
+
     def to(self, device: torch.device | str) -> "NgramLanguageModel":
         """The same model on another device."""
         model = copy(self)
@@ -242,6 +250,10 @@ class KenlmLanguageModel(NgramLanguageModel):
                 self._states.append(after)
             following.append(number)
         return torch.tensor(scores, device=self._device), torch.tensor(following, device=self._device)
+
+    def same_as(self, other: NgramLanguageModel) -> bool:
+        """Never known: KenLM does not list its n-grams."""
+        return False
 
     def to(self, device: torch.device | str) -> "KenlmLanguageModel":
         """Take and give tensors on `device`; the model itself stays where it is."""

@@ -30,23 +30,32 @@ RATES = {
 PAPER = {1 / 6: 46.9, 1.0: 24.5, 10.0: 11.1, 100.0: 6.1, 960.0: 3.4}
 
 
-def rates(results: Path, tasks: Sequence[str], kind: str, minutes: float, rate: str) -> list[float]:
-    """Error rates of all tasks and seeds that are there, in percent."""
-    found = [results / f"{task}-{minutes:g}-{kind}-{seed}.json" for task in tasks for seed in (1, 2, 3)]
-    return [json.loads(path.read_text(encoding="utf-8"))[rate] for path in found if path.is_file()]
+#: Error rates in percent by task and seed.
+Rates = dict[tuple[str, int], float]
 
 
-def cell(values: list[float]) -> str:
+def rates(results: Path, tasks: Sequence[str], kind: str, minutes: float, rate: str) -> Rates:
+    """Of all tasks and seeds that are there."""
+    found = {(task, seed): results / f"{task}-{minutes:g}-{kind}-{seed}.json" for task in tasks for seed in (1, 2, 3)}
+    return {run: json.loads(path.read_text(encoding="utf-8"))[rate] for run, path in found.items() if path.is_file()}
+
+
+def cell(found: Rates) -> str:
     """Mean and range."""
+    values = list(found.values())
     if not values:
         return "not run"
     spread = f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
 
 
-def fewer(ours: list[float], theirs: list[float]) -> str:
-    """Which share of their errors ours does not make."""
-    return f"{100 * (1 - statistics.mean(ours) / statistics.mean(theirs)):.0f} %" if ours and theirs else ""
+def fewer(ours: Rates, theirs: Rates) -> str:
+    """Which share of their errors ours does not make, of the tasks and seeds that both have."""
+    both = ours.keys() & theirs.keys()
+    if not both:
+        return ""
+    share = 1 - sum(ours[run] for run in both) / sum(theirs[run] for run in both)
+    return f"{100 * share:.0f} %" + (f" ({len(both)} runs)" if len(both) < max(len(ours), len(theirs)) else "")
 
 
 def write_results(results: Path, folder: Path) -> None:
@@ -124,7 +133,7 @@ def figure(results: Path, target: Path) -> None:
     paper.plot(hours, list(PAPER.values()), "s-", color="#009e73", label="paper: BASE, LibriSpeech, 95 M, 960 h heard")
     for tasks, mark in zip(TABLES.values(), "o^vDxs", strict=True):
         found = {one / 60: rates(results, tasks, "pretrained", one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
-        known = {hour: statistics.mean(values) for hour, values in found.items() if values}
+        known = {hour: statistics.mean(values.values()) for hour, values in found.items() if values}
         if not known:
             continue
         label = f"here: {tasks[0] if len(tasks) == 1 else 'digits, others'}, 16 M"
@@ -139,8 +148,8 @@ def figure(results: Path, target: Path) -> None:
 def curves(results: Path, axis: Any, tasks: Sequence[str]) -> None:
     """One line for each network, with the range over its runs."""
     for kind in KINDS:
-        found = {one: rates(results, tasks, kind, one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
-        found = {minutes: values for minutes, values in found.items() if values}
+        measured = {one: rates(results, tasks, kind, one, "greedy_wer") for one in sorted(MINUTES[tasks[0]])}
+        found = {minutes: list(values.values()) for minutes, values in measured.items() if values}
         if not found:
             continue
         means = [statistics.mean(values) for values in found.values()]

@@ -17,7 +17,7 @@ import torch
 from accelerate.state import AcceleratorState
 from finetuning_runs import write_spoken_tones
 from small_models import small_config
-from training_audio import RATE, write_parquet
+from training_audio import RATE, encoded, write_parquet
 
 from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
@@ -247,6 +247,26 @@ def test_pretraining_ingredients(
     found = json.loads((tmp_path / "work" / "all-1" / "result.json").read_text(encoding="utf-8"))
     assert 0.5 < found["log_mel_error"] < 3 and 0 <= found["digits"] <= 1
     assert (tmp_path / "out" / "ingredients.png").stat().st_size > 10_000
+
+
+def test_joined_speech(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each recording once in each order, beside others of its speaker as long as that makes ten seconds."""
+    (tmp_path / "shards").mkdir()
+    seconds = {("a", "ann"): [4.0] * 9, ("a", "bob"): [6.0, 6.0], ("b", "eve"): [1.0]}
+    rows = [
+        {"audio": {"bytes": encoded(number, length)}, "speaker": speaker, "source": source, "duration": length}
+        for (source, speaker), lengths in seconds.items()
+        for number, length in enumerate(lengths)
+    ]
+    write_parquet(tmp_path / "shards" / "train-0.parquet", rows)
+    run_script("studies/joined_speech.py", tmp_path / "shards", tmp_path / "joined", "--orders", 2)
+    assert "in 6 files, of 12 recordings in 1 shards" in capsys.readouterr().out
+    found = {path.stem: soundfile.info(path).duration for path in (tmp_path / "joined").glob("*.wav")}
+    pauses = {"a-0-0000": 8, "a-0-0001": 3, "b-0-0000": 1}
+    spoken = {"a-0-0000": 32.0, "a-0-0001": 16.0, "b-0-0000": 1.0}
+    assert {name: found[name] for name in pauses} == pytest.approx({n: spoken[n] + 0.1 * pauses[n] for n in pauses})
+    first, second = (soundfile.read(tmp_path / "joined" / f"a-{order}-0000.wav")[0] for order in (0, 1))
+    assert len(first) == len(second) and not np.array_equal(first, second)
 
 
 def test_label_efficiency(corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

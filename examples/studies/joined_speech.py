@@ -8,10 +8,9 @@ order joins all of the audio anew, with other neighbours. How the model `small` 
 """
 
 import argparse
-import multiprocessing
 import random
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -83,16 +82,15 @@ def main() -> None:
     parser.add_argument("shards", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--orders", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     columns = ["audio", "speaker", "source", "duration"]
     shards = sorted(options.shards.glob("train-*.parquet"))
     rows = [row for shard in shards for row in parquet.read_table(shard, columns=columns).to_pylist()]
     tasks = list(stretches(rows, options.folder, options.orders))
-    # pyarrow has started threads, which no fork would survive
-    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
-        seconds = sum(pool.map(write, tasks, chunksize=8))
+    with ThreadPoolExecutor(options.threads) as pool:
+        seconds = sum(pool.map(write, tasks))
     print(f"{seconds / 3600:.2f} h in {len(tasks)} files, of {len(rows)} recordings in {len(shards)} shards")
 
 

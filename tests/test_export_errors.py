@@ -1,6 +1,8 @@
 """Word error rates beside torch: what is a change, what is chance, and what the command makes of it."""
 
+from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,27 @@ def test_the_command_ends_with_1_where_the_rate_rose(low: float, monkeypatch: py
     assert "float32: 1.5 MB, outputs within 1e-06 of torch's, 5 of 5 texts the same (ONNX Runtime 9)" in ran.output
     assert "WER 12.00 %, in torch 10.00 %, change +2.00 %" in ran.output
     assert ("rose by more than 0.5 points" in ran.output) is (low > 0)
+
+
+@pytest.mark.slow
+def test_convolutions_in_eight_bits_are_refused_by_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph as onnxruntime quantises it unless told otherwise, on transcripts that torch reads without error."""
+    for module in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(module, reason=f"{module}, of the extra `export`, is not installed")
+    onnx, quantization = import_module("onnx"), import_module("onnxruntime.quantization")
+    sizes: dict[str, Any] = {"conv_dim": (16, 16, 16), "conv_stride": (10, 8, 4), "conv_kernel": (20, 8, 5)}
+    model = save_checkpoint(tmp_path / "model", num_hidden_layers=1, **sizes)
+    data = manifest(load_checkpoint(str(model)), tmp_path, 30)
+    monkeypatch.setattr("wav2vec2.export.for_onnx.quantise", quantization.quantize_dynamic)
+    command = ["export", str(model), "--to", "onnx", "--int8", "--data", str(data), "-o", str(tmp_path / "out")]
+    ran = CliRunner().invoke(app, command)
+    operations = Counter(node.op_type for node in onnx.load(str(tmp_path / "out" / "model.int8.onnx")).graph.node)
+    assert operations["ConvInteger"] >= len(sizes["conv_dim"])
+    assert ran.exit_code == 1, ran.output
+    assert "export: the error rate rose by more than 0.5 points, and not by chance" in ran.output
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert [line for line in card.splitlines() if "**too much**" in line and line.startswith("| int8 |")]
+    assert [line for line in card.splitlines() if line.startswith("| float32 | 0.00 % | 0.00 % | +0.00 %")]
 
 
 def test_each_language_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Word error rates beside torch: what is a change, what is chance, and what the command makes of it."""
 
+import json
+import random
 from collections import Counter
 from dataclasses import replace
 from importlib import import_module
@@ -147,6 +149,54 @@ def test_each_language_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         (Path("out/eng"), "eng"),
         (Path("out/deu"), "deu"),
     ]
+
+
+def broken(content: bytes, seed: int) -> bytes:
+    """A file of settings with other bytes, or with a value that stands for nothing."""
+    generator = random.Random(seed)
+    if seed % 2:
+        damaged = bytearray(content)
+        for _ in range(generator.randint(1, 4)):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        return bytes(damaged)
+    values = json.loads(content)
+    name = generator.choice(list(values))
+    values[name] = generator.choice([None, -1, 1e300, "x", [], {}, True, 10**12, [1, "a"], "../../etc/passwd"])
+    return json.dumps(values).encode()
+
+
+@pytest.mark.slow
+def test_broken_settings_are_taken_or_refused_in_a_sentence(checkpoint: Checkpoint) -> None:
+    """Of the files of a checkpoint that is to be exported, whatever is in them; no weights are touched."""
+    folder = Path(checkpoint.source)
+    kept = {path: path.read_bytes() for path in sorted(folder.glob("*.json"))}
+    outcomes = Counter[str]()
+    for seed in range(150):
+        path = list(kept)[seed // 2 % len(kept)]
+        path.write_bytes(broken(kept[path], seed))
+        try:
+            found = load_checkpoint(str(folder))
+            for target in TARGETS.values():
+                target.refuse(found)
+            outcomes["taken"] += 1
+        except (ValueError, OSError) as error:
+            assert str(error), path.name
+            outcomes["refused"] += 1
+        path.write_bytes(kept[path])
+    assert min(outcomes["taken"], outcomes["refused"]) > 20
+
+
+@pytest.mark.slow
+def test_an_exported_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    """It has the settings of one, and no weights: what asks for a model says that it found none."""
+    save_checkpoint(tmp_path / "folder")
+    (tmp_path / "folder" / "model.safetensors").rename(tmp_path / "folder" / "model.onnx")
+    command = ["export", str(tmp_path / "folder"), "--to", "onnx", "-o", str(tmp_path / "out")]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 1
+    assert ran.output.startswith("export: ")
+    assert str(tmp_path / "folder") in ran.output and "Traceback" not in ran.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_faults_are_one_line(tmp_path: Path) -> None:

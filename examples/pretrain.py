@@ -9,6 +9,7 @@ A recipe and overrides on the command line go before the constants. Without a sc
 
 import json
 import sys
+from typing import Any
 
 from wav2vec2 import PretrainRun, Wav2Vec2ForPreTraining, pretrain, read_run
 from wav2vec2.baselines import VQWav2VecForPreTraining, Wav2VecForPreTraining
@@ -16,7 +17,11 @@ from wav2vec2.baselines import VQWav2VecForPreTraining, Wav2VecForPreTraining
 RECIPE = "tiny_cpu"  # or a file; examples/recipes/ has those of the published models, with a reason for each number
 AUDIO = "recordings/"  # a folder, a manifest, parquet files, a data set
 OUTPUT = "outputs/pretrained"
-KINDS = {"wav2vec2": Wav2Vec2ForPreTraining, "wav2vec": Wav2VecForPreTraining, "vq-wav2vec": VQWav2VecForPreTraining}
+KINDS: dict[str, Any] = {
+    "wav2vec2": Wav2Vec2ForPreTraining,
+    "wav2vec": Wav2VecForPreTraining,
+    "vq-wav2vec": VQWav2VecForPreTraining,
+}
 
 if __name__ == "__main__":  # processes that read audio may import this file
     # 1. The run. Every setting has a name, in sections: `model`, `data`, `optimizer`, `schedule`, `run`, `guards`.

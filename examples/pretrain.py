@@ -7,13 +7,21 @@
 A recipe and overrides on the command line go before the constants. Without a script: `wav2vec2 pretrain`.
 """
 
+import json
 import sys
+from typing import Any
 
 from wav2vec2 import PretrainRun, Wav2Vec2ForPreTraining, pretrain, read_run
+from wav2vec2.baselines import VQWav2VecForPreTraining, Wav2VecForPreTraining
 
 RECIPE = "tiny_cpu"  # or a file; examples/recipes/ has those of the published models, with a reason for each number
 AUDIO = "recordings/"  # a folder, a manifest, parquet files, a data set
 OUTPUT = "outputs/pretrained"
+KINDS: dict[str, Any] = {
+    "wav2vec2": Wav2Vec2ForPreTraining,
+    "wav2vec": Wav2VecForPreTraining,
+    "vq-wav2vec": VQWav2VecForPreTraining,
+}
 
 if __name__ == "__main__":  # processes that read audio may import this file
     # 1. The run. Every setting has a name, in sections: `model`, `data`, `optimizer`, `schedule`, `run`, `guards`.
@@ -28,7 +36,8 @@ if __name__ == "__main__":  # processes that read audio may import this file
 
     # 3. What came of it. `report.html` in the same folder has the curves.
     if (output / "model").is_dir():
-        model = Wav2Vec2ForPreTraining.from_pretrained(output / "model")
+        config = json.loads((output / "model" / "config.json").read_text(encoding="utf-8"))
+        model = KINDS[config["model_type"]].from_pretrained(output / "model")
         updates = model.config.pretraining_updates
         print(f"{output / 'model'}: {model.num_parameters():,} parameters after {updates} updates")
 

@@ -148,13 +148,26 @@ def test_finetuning_with_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (tmp_path / "run" / "model.safetensors").is_file() and (tmp_path / "run" / "vocab.json").is_file()
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        [SHORT[1].replace("mask_time_prob: 0.0", "mask_time_prob: 0.5")],
+        ["wav2vec_2019", "model.preset=wav2vec_tiny"],
+        ["vq_wav2vec", "model.preset=vq_wav2vec_tiny"],
+    ],
+    ids=["wav2vec 2.0", "wav2vec", "vq-wav2vec"],
+)
 def test_pretraining(
-    tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    what: list[str],
+    tmp_path: Path,
+    run_script: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The ancestors by their own recipes."""
     clips(tmp_path / "recordings", speaker=["a"] * 6)
     monkeypatch.chdir(tmp_path)
-    config = [SHORT[1].replace("mask_time_prob: 0.0", "mask_time_prob: 0.5")]
-    run_script("pretrain.py", *config, *SHORT[2:])
+    run_script("pretrain.py", *what, *SHORT[2:])
     assert "parameters after 2 updates" in capsys.readouterr().out
     assert (tmp_path / "outputs" / "pretrained" / "model" / "model.safetensors").is_file()
 

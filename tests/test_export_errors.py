@@ -1,6 +1,10 @@
 """Word error rates beside torch: what is a change, what is chance, and what the command makes of it."""
 
+import json
+import random
+from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +111,27 @@ def test_the_command_ends_with_1_where_the_rate_rose(low: float, monkeypatch: py
     assert ("rose by more than 0.5 points" in ran.output) is (low > 0)
 
 
+@pytest.mark.slow
+def test_convolutions_in_eight_bits_are_refused_by_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph as onnxruntime quantises it unless told otherwise, on transcripts that torch reads without error."""
+    for module in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(module, reason=f"{module}, of the extra `export`, is not installed")
+    onnx, quantization = import_module("onnx"), import_module("onnxruntime.quantization")
+    sizes: dict[str, Any] = {"conv_dim": (16, 16, 16), "conv_stride": (10, 8, 4), "conv_kernel": (20, 8, 5)}
+    model = save_checkpoint(tmp_path / "model", num_hidden_layers=1, **sizes)
+    data = manifest(load_checkpoint(str(model)), tmp_path, 30)
+    monkeypatch.setattr("wav2vec2.export.for_onnx.quantise", quantization.quantize_dynamic)
+    command = ["export", str(model), "--to", "onnx", "--int8", "--data", str(data), "-o", str(tmp_path / "out")]
+    ran = CliRunner().invoke(app, command)
+    operations = Counter(node.op_type for node in onnx.load(str(tmp_path / "out" / "model.int8.onnx")).graph.node)
+    assert operations["ConvInteger"] >= len(sizes["conv_dim"])
+    assert ran.exit_code == 1, ran.output
+    assert "export: the error rate rose by more than 0.5 points, and not by chance" in ran.output
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert [line for line in card.splitlines() if "**too much**" in line and line.startswith("| int8 |")]
+    assert [line for line in card.splitlines() if line.startswith("| float32 | 0.00 % | 0.00 % | +0.00 %")]
+
+
 def test_each_language_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """One language goes into the folder that was named, several into folders below it."""
     asked: list[tuple[Any, ...]] = []
@@ -124,6 +149,54 @@ def test_each_language_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) 
         (Path("out/eng"), "eng"),
         (Path("out/deu"), "deu"),
     ]
+
+
+def broken(content: bytes, seed: int) -> bytes:
+    """A file of settings with other bytes, or with a value that stands for nothing."""
+    generator = random.Random(seed)
+    if seed % 2:
+        damaged = bytearray(content)
+        for _ in range(generator.randint(1, 4)):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        return bytes(damaged)
+    values = json.loads(content)
+    name = generator.choice(list(values))
+    values[name] = generator.choice([None, -1, 1e300, "x", [], {}, True, 10**12, [1, "a"], "../../etc/passwd"])
+    return json.dumps(values).encode()
+
+
+@pytest.mark.slow
+def test_broken_settings_are_taken_or_refused_in_a_sentence(checkpoint: Checkpoint) -> None:
+    """Of the files of a checkpoint that is to be exported, whatever is in them; no weights are touched."""
+    folder = Path(checkpoint.source)
+    kept = {path: path.read_bytes() for path in sorted(folder.glob("*.json"))}
+    outcomes = Counter[str]()
+    for seed in range(150):
+        path = list(kept)[seed // 2 % len(kept)]
+        path.write_bytes(broken(kept[path], seed))
+        try:
+            found = load_checkpoint(str(folder))
+            for target in TARGETS.values():
+                target.refuse(found)
+            outcomes["taken"] += 1
+        except (ValueError, OSError) as error:
+            assert str(error), path.name
+            outcomes["refused"] += 1
+        path.write_bytes(kept[path])
+    assert min(outcomes["taken"], outcomes["refused"]) > 20
+
+
+@pytest.mark.slow
+def test_an_exported_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    """It has the settings of one, and no weights: what asks for a model says that it found none."""
+    save_checkpoint(tmp_path / "folder")
+    (tmp_path / "folder" / "model.safetensors").rename(tmp_path / "folder" / "model.onnx")
+    command = ["export", str(tmp_path / "folder"), "--to", "onnx", "-o", str(tmp_path / "out")]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 1
+    assert ran.output.startswith("export: ")
+    assert str(tmp_path / "folder") in ran.output and "Traceback" not in ran.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_faults_are_one_line(tmp_path: Path) -> None:

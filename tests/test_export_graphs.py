@@ -203,6 +203,24 @@ def test_lines_of_the_card_run(case: Case, monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().out.strip() == said.text != ""
 
 
+def test_weights_beyond_one_file_lie_in_a_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of both precisions, with the limit lowered; the folder can be moved, and gives the model's logits."""
+    monkeypatch.setattr(onnx_graph, "ONE_FILE", 1000)
+    model = recogniser(tmp_path / "model", num_hidden_layers=1)
+    exported = export_model(tmp_path / "model", "onnx", tmp_path / "out", int8=True)
+    files = [figures.files for figures in exported.figures.values()]
+    assert files == [["model.onnx", "model.onnx.data"], ["model.int8.onnx", "model.int8.onnx.data"]]
+    folder = exported.folder.rename(tmp_path / "moved")
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    assert (folder / "model.onnx.data").stat().st_size > 0.8 * weights
+    assert (folder / "model.onnx").stat().st_size < 0.8 * weights
+    check_logits(model, folder / "model.onnx")
+    values, mask = waveforms([16_000])
+    (found,), (wide,) = (run(folder / name, values, mask) for name in ("model.int8.onnx", "model.onnx"))
+    assert np.isfinite(found).all()
+    assert np.linalg.norm(found - wide) < 0.1 * np.linalg.norm(wide)
+
+
 def test_a_graph_that_is_wrong_does_not_take_the_place_of_a_right_one(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,12 +65,17 @@ class Wav2Vec2FeatureExtractor(SequenceFeatureExtractor):
     def get_feature_extractor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As in stock Transformers; also by the short name of a model that comes with the package."""
-        with known_names_told(pretrained_model_name_or_path):
-            found: tuple[dict[str, Any], dict[str, Any]] = super().get_feature_extractor_dict(
-                located(pretrained_model_name_or_path), **kwargs
-            )
-        return found
+        """As in stock Transformers; also by the short name of a model that comes with the package. Settings that are
+        none, or no text, are a ValueError that says where."""
+        source, again = pretrained_model_name_or_path, "Fetch or write them again."
+        with known_names_told(source):
+            try:
+                found, options = super().get_feature_extractor_dict(located(source), **kwargs)
+            except (AttributeError, TypeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{source}: settings of a feature extractor are broken ({error}). {again}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{source}: settings of a feature extractor are no object but {found!r:.50}. {again}")
+        return found, options
 
     def __call__(
         self,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import logits_length, output_length
 from wav2vec2.decoding.transcripts import Hypothesis
+from wav2vec2.evaluation.provenance import weight_files
 from wav2vec2.export.refusal import ExportError
 from wav2vec2.inference.checkpoint_check import languages_of, reach
 from wav2vec2.inference.kept_parts import Part
@@ -89,6 +90,8 @@ class Checkpoint:
     processor: Wav2Vec2Processor | None
     #: Which of its languages, of a checkpoint with several.
     language: str | None
+    #: The SHA-256 of each of its weight files as it was loaded; a training run may write others meanwhile.
+    weights: Mapping[str, str]
 
     @property
     def config(self) -> Wav2Vec2Config:
@@ -173,15 +176,15 @@ def load_checkpoint(source: str, language: str | None = None) -> Checkpoint:
         if language is not None:
             raise ExportError(f"{source}: is a {architecture}, which has no languages: leave {language!r} out")
         model = head.kind.from_pretrained(source, dtype=torch.float32, **hub).eval()
-        return Checkpoint(
-            source, name, head, model, Wav2Vec2FeatureExtractor.from_pretrained(source, **hub), None, None
-        )
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained(source, **hub)
+        return Checkpoint(source, name, head, model, extractor, None, None, weight_files(source))
     _check_language(source, language, languages_of(source, hub))
     chosen = hub if language is None else hub | {"target_lang": language}
     processor = Wav2Vec2Processor.from_pretrained(source, **chosen)
     model = Wav2Vec2ForCTC.from_pretrained(source, dtype=torch.float32, **chosen).eval()
     greedy_decoder(model, processor)  # refuses a tokenizer and a model that do not belong together
-    return Checkpoint(source, name, head, model, processor.feature_extractor, processor, language)
+    weights = weight_files(source, language)
+    return Checkpoint(source, name, head, model, processor.feature_extractor, processor, language, weights)
 
 
 def _check_language(source: str, language: str | None, there: list[str] | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from wav2vec2.evaluation.figures_in_words import percent
-from wav2vec2.evaluation.provenance import hardware, weight_files
+from wav2vec2.evaluation.provenance import hardware
 from wav2vec2.export.agreement import Agreement
 from wav2vec2.export.checkpoint import Checkpoint
 from wav2vec2.export.targets import Precision, Target
@@ -43,7 +43,7 @@ def write_card(
         "target": target.name,
         "model": checkpoint.name,
         "language": checkpoint.language,
-        "weights": weight_files(checkpoint.source, checkpoint.language),
+        "weights": dict(checkpoint.weights),
         "figures": {precision.value: asdict(one) for precision, one in figures.items()},
         "versions": versions_of(_PACKAGES),
         "hardware": hardware(torch.device("cpu")),

@@ -282,10 +282,10 @@ class Transcriber:
 
     def _joined(self, name: str, parts: Sequence[Part], duration: float, timestamps: Timestamps) -> Transcript:
         tokenizer = self.processor.tokenizer
-        spaced = self._greedy.speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
+        separator = separator_of(tokenizer, self._greedy.speller)
         lower_case = getattr(tokenizer, "do_lower_case", False)
         segments = [(self._seconds(part.offset), part.found) for part in parts]
-        return join_segments(name, segments, duration, timestamps, " " if spaced else "", lower_case)
+        return join_segments(name, segments, duration, timestamps, separator, lower_case)
 
 
 def _decodes_every_batch(device: torch.device) -> bool:
@@ -300,6 +300,12 @@ def _last_segments(unfinished: Iterable[_Recording]) -> Iterator[tuple[_Recordin
         if recording.complete and recording.error is None:
             for segment in recording.undecoded.rest():
                 yield recording, segment
+
+
+def separator_of(tokenizer: object, speller: Speller) -> str:
+    """What stands between words in the texts of this tokenizer: nothing where every character is a word."""
+    spaced = speller.delimiter is not None or isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
+    return " " if spaced else ""
 
 
 def greedy_decoder(model: Wav2Vec2ForCTC, processor: Wav2Vec2Processor) -> CTCDecoder:

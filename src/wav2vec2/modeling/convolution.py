@@ -97,17 +97,25 @@ class FirstConvolution(Convolution):
         """Kernels (B, C, K + 1) and patches (B, T, K + 1) whose product is the convolution with every channel
         normalised over real time: the norm's scale is in the kernels, its shift is their last entry."""
         patches, kernels = self.patches(x), self.weight[:, 0]
-        dtype, wide = product_dtype(kernels), statistics_dtype(kernels)
+        wide = statistics_dtype(kernels)
         batch, frames, _ = patches.shape
-        gamma, beta = (parameter.to(wide) for parameter in affine)
         if lengths is None:
             lengths = torch.full((batch,), frames, device=x.device)
         real = (torch.arange(frames, device=x.device) < lengths[:, None])[:, :, None]  # (B, T, 1)
         count = lengths.clamp(min=1)[:, None, None]
         patches = patches.to(wide).masked_fill(~real, 0.0)
         centred = (patches - patches.sum(1, keepdim=True) / count).masked_fill(~real, 0.0)
-        kernels = kernels.to(wide)
-        variance = ((kernels @ (second_moments(centred) / count)) * kernels).sum(-1).clamp(min=0)  # (B, C)
+        return self.factors(centred, second_moments(centred) / count, affine, eps)
+
+    def factors(
+        self, centred: Tensor, covariance: Tensor, affine: tuple[Tensor, Tensor], eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """Those kernels and patches, from patches (B, T, K) without their mean and the covariance (B, K, K) that counts
+        for them, in the `statistics_dtype`."""
+        kernels = self.weight[:, 0].to(centred.dtype)
+        batch, dtype = len(centred), product_dtype(self.weight)
+        gamma, beta = (parameter.to(centred.dtype) for parameter in affine)
+        variance = ((kernels @ covariance) * kernels).sum(-1).clamp(min=0)  # (B, C)
         scaled = kernels * (gamma * torch.rsqrt(variance + eps))[:, :, None]  # (B, C, K)
         # a constant has no part in a norm; its gradient is zero
         shift = beta if self.bias is None else beta + (self.bias - self.bias)

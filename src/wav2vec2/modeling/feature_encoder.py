@@ -31,7 +31,7 @@ class ConvolutionLayer(GradientCheckpointingLayer):
         channels = config.conv_dim[index]
         self.norm = config.feat_extract_norm if config.feat_extract_norm == "layer" or index == 0 else "none"
         self.ignores_padding = config.padding_invariant_norm
-        self.conv = (FirstConvolution if index == 0 else Convolution)(
+        self.conv: Any = (FirstConvolution if index == 0 else Convolution)(
             config.conv_dim[index - 1] if index > 0 else 1,
             channels,
             kernel_size=config.conv_kernel[index],
@@ -55,6 +55,12 @@ class ConvolutionLayer(GradientCheckpointingLayer):
             output: Tensor = checkpoint(work, *inputs, use_reentrant=False, preserve_rng_state=False)
             return output
         return work(*inputs)
+
+    def by_moments(self, x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+        """A piece of a clip (B, 1, S) -> (B, C, T), for the first layer with a group norm, whose statistics are not the
+        piece's own: they follow from mean (B, K) and covariance (B, K, K) of all patches that count."""
+        centred = self.conv.patches(x).to(mean.dtype) - mean[:, None]  # (B, T, K)
+        return self.activated_product(*self.conv.factors(centred, covariance, self.layer_norm(), self.layer_norm.eps))
 
     def activated_product(self, left: Tensor, right: Tensor) -> Tensor:
         """What the first convolution and its norm come down to, activated: (B, C, T). Without a gradient on a CPU the
@@ -120,6 +126,17 @@ class Wav2Vec2FeatureEncoder(nn.Module):
             if lengths is not None:
                 lengths = conv_output_length(lengths, self.kernels[index : index + 1], self.strides[index : index + 1])
             x = layer(x, lengths, index == 0 and self._recomputes_first_layer())
+        return x
+
+    def convolve_piece(self, samples: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
+        """A piece of a clip (B, S) -> features (B, C, T). A model with a group norm is given mean and covariance of the
+        patches that its first convolution normalises by."""
+        x = samples[:, None].to(self.dtype)
+        layers: list[Any] = list(self.conv_layers)
+        if moments is not None:
+            x = layers.pop(0).by_moments(x, *moments)
+        for layer in layers:
+            x = layer(x)
         return x
 
     def _recomputes_first_layer(self) -> bool:

@@ -59,12 +59,13 @@ class Served:
 @contextmanager
 def served(transcriber: Transcriber, wyoming: bool = False, **settings: Any) -> Iterator[Served]:
     """The service of a model, ended as a signal ends it."""
-    chosen = {
+    chosen: dict[str, Any] = {
         "names": ("small",),
         "port": 0,
         "wyoming_port": 0 if wyoming else None,
         "stopping_seconds": 5.0,
-    } | settings
+    }
+    chosen |= settings
     service = Service(transcriber, ServiceSettings(**chosen))
     with listening_socket("127.0.0.1", 0) as listening, listening_socket("127.0.0.1", 0) as for_wyoming:
         if service.wyoming is not None:

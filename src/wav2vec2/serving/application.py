@@ -11,16 +11,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
-from wav2vec2.inference.transcriber import Transcriber
+from wav2vec2.inference.streaming.streaming_recogniser import StreamingRecogniser
+from wav2vec2.inference.transcriber import Transcriber, greedy_decoder, separator_of
 from wav2vec2.serving.access import Access
 from wav2vec2.serving.api_description import described_page, description
+from wav2vec2.serving.captions_socket import CaptionsSocket
 from wav2vec2.serving.file_worker import FileWorker
+from wav2vec2.serving.live_worker import LiveWorker
 from wav2vec2.serving.metrics import MEDIA_TYPE, Measured, Metrics
+from wav2vec2.serving.realtime_socket import RealtimeSocket
 from wav2vec2.serving.refusals import RefusedError, refuse, refuse_address, refuse_for_a_fault
 from wav2vec2.serving.settings import ServiceSettings
 from wav2vec2.serving.transcriptions import Transcriptions, check_model
+from wav2vec2.serving.vosk_socket import VoskSocket
 from wav2vec2.serving.wyoming_server import WyomingServer
 
 #: What anybody may see, with a key or without.
@@ -32,13 +37,22 @@ class Service:
 
     def __init__(self, transcriber: Transcriber, settings: ServiceSettings) -> None:
         self.settings = settings
+        model, processor = transcriber.model, transcriber.processor
+        separator = separator_of(processor.tokenizer, greedy_decoder(model, processor).speller)
+        recogniser = StreamingRecogniser(model, processor, latency=settings.latency)
+        self.live = LiveWorker(recogniser, separator, settings.connections)
         self.files = FileWorker(transcriber, settings.queue)
         self.wyoming = None if settings.wyoming_port is None else WyomingServer(self.files, settings)
         self._began = time.time()
 
     def application(self) -> Starlette:
         """What an ASGI server runs."""
-        routes = [
+        vosk = VoskSocket(self.live, self.settings).serve
+        routes: list[Route | WebSocketRoute] = [
+            WebSocketRoute("/", vosk),
+            WebSocketRoute("/vosk", vosk),
+            WebSocketRoute("/v1/realtime", RealtimeSocket(self.live, self.settings).serve),
+            WebSocketRoute("/captions/live", CaptionsSocket(self.live, self.settings).serve),
             Route("/v1/audio/transcriptions", Transcriptions(self.files, self.settings), methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/v1/models/{name:path}", self._model),
@@ -60,12 +74,14 @@ class Service:
     @contextlib.asynccontextmanager
     async def _running(self, app: Starlette) -> AsyncIterator[None]:
         self.files.start()
+        self.live.start()
         if self.wyoming is not None:
             await self.wyoming.start()
         yield
         if self.wyoming is not None:
             await self.wyoming.stop()
         self.files.stop()
+        self.live.stop()
 
     def _gauges(self) -> Mapping[tuple[str, str], Callable[[], float]]:
         found: dict[tuple[str, str], Callable[[], float]] = {
@@ -74,6 +90,9 @@ class Service:
             ("wav2vec2_queue_limit", "Recordings that may wait."): lambda: self.settings.queue,
             ("wav2vec2_audio_seconds_total", "Seconds of audio transcribed."): lambda: self.files.audio_seconds,
             ("wav2vec2_failures_total", "Recordings without a transcript."): lambda: self.files.failures,
+            ("wav2vec2_streams", "Streams of live sound."): lambda: self.live.streams,
+            ("wav2vec2_streams_limit", "Streams that may be open."): lambda: self.live.places,
+            ("wav2vec2_live_seconds_total", "Seconds of live sound heard."): lambda: self.live.audio_seconds,
             ("wav2vec2_uptime_seconds", "Seconds since the start."): lambda: time.time() - self._began,
         }
         if (wyoming := self.wyoming) is not None:
@@ -91,7 +110,7 @@ class Service:
         return {"id": name, "object": "model", "created": int(self._began), "owned_by": "wav2vec2"}
 
     async def _health(self, request: Request) -> Response:
-        alive = self.files.alive
+        alive = self.files.alive and self.live.alive
         content = {"status": "ok" if alive else "failed", "model": self.settings.names[0], "queue": self.files.waiting}
         return JSONResponse(content, 200 if alive else 503)
 

@@ -25,3 +25,26 @@ def as_mono(sound: bytes | bytearray, width: int, channels: int) -> NDArray[np.f
     numbers = np.frombuffer(memoryview(sound)[:whole], _TYPES[width]).reshape(-1, channels)
     mono: NDArray[np.float64] = numbers.mean(1, dtype=np.float64) / 2 ** (8 * width - 1)
     return mono.astype(np.float32)
+
+
+class ArrivingSound:
+    """Packets of 16 bit samples of one channel, of any number of bytes, as samples at another rate."""
+
+    def __init__(self, rate: int, to_rate: int) -> None:
+        self._half = b""
+        self._resampler = None
+        if rate != to_rate:
+            import soxr
+
+            self._resampler = soxr.ResampleStream(rate, to_rate, 1, dtype="float32")
+
+    def take(self, packet: bytes, last: bool = False) -> NDArray[np.float32]:
+        """The samples that are there now; with the `last` packet, all of them."""
+        packet = self._half + packet
+        whole = len(packet) - len(packet) % 2
+        self._half = packet[whole:]
+        samples = as_mono(packet[:whole], 2, 1)
+        if self._resampler is None:
+            return samples
+        resampled: NDArray[np.float32] = self._resampler.resample_chunk(samples, last=last)
+        return resampled

@@ -26,6 +26,8 @@ class ServiceSettings:
     queue: int = 32
     #: Bytes of a recording at most.
     upload_bytes: int = 100 * 2**20
+    #: Seconds after which the text of live sound is final.
+    latency: float = 1.92
     #: Connections at a time at most that no request is answered on: websockets, and Wyoming's.
     connections: int = 256
     #: Seconds within which a recording must have arrived.

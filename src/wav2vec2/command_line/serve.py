@@ -11,6 +11,7 @@ from wav2vec2.command_line.stopping import told
 
 if TYPE_CHECKING:
     from wav2vec2.serving.application import Service
+    from wav2vec2.serving.settings import ServiceSettings
 
 Host = Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port for HTTP and websockets; 0 is any.")]
@@ -66,32 +67,17 @@ def serve(
     """
     with told("serve"):
         _check_installed()
-        from wav2vec2.serving.access import read_api_keys
         from wav2vec2.serving.settings import ServiceSettings
 
+        names = tuple(name or (Path(model).resolve().name if Path(model).is_dir() else model,))
+        upload = round(upload_limit * 2**20)
+        keys, origins = _keys(api_key_file), tuple(allow_origin or ())
         settings = ServiceSettings(
-            names=tuple(name or (Path(model).resolve().name if Path(model).is_dir() else model,)),
-            language=language,
-            spoken=spoken,
-            host=host,
-            port=port,
-            wyoming_port=wyoming,
-            api_keys=() if api_key_file is None else read_api_keys(api_key_file),
-            origins=tuple(allow_origin or ()),
-            queue=queue,
-            connections=streams,
-            latency=latency,
-            upload_bytes=round(upload_limit * 2**20),
-            answer_seconds=timeout,
+            names, language, spoken, host, port, wyoming, keys, origins, queue, streams, latency, upload, timeout
         )
         recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
         recogniser.check()
-
-        from wav2vec2.serving.application import Service
-        from wav2vec2.serving.running import run
-
-        service = Service(recogniser.load(), settings)
-        run(service, lambda address: _tell(service, address))
+        _run(recogniser, settings)
 
 
 def _check_installed() -> None:
@@ -101,6 +87,21 @@ def _check_installed() -> None:
     missing = [name for name in ("starlette", "uvicorn", "websockets", "python_multipart") if find_spec(name) is None]
     if missing:
         raise ImportError(f"{', '.join(missing)} not installed: pip install 'wav2vec2[serve]'")
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    from wav2vec2.serving.access import read_api_keys
+
+    return () if file is None else read_api_keys(file)
+
+
+def _run(recogniser: Recogniser, settings: "ServiceSettings") -> None:
+    """Load the model, and serve it until a signal."""
+    from wav2vec2.serving.application import Service
+    from wav2vec2.serving.running import run
+
+    service = Service(recogniser.load(), settings)
+    run(service, lambda address: _tell(service, address))
 
 
 def _tell(service: "Service", address: str) -> None:

@@ -24,16 +24,16 @@ class ServiceSettings:
     origins: tuple[str, ...] = ()
     #: Recordings that wait for the model at most, the one it is at left out.
     queue: int = 32
-    #: Bytes of a recording at most.
-    upload_bytes: int = 100 * 2**20
+    #: Connections at a time at most that live sound comes on: websockets, and as many of Wyoming's.
+    connections: int = 256
     #: Seconds after which the text of live sound is final.
     latency: float = 1.92
-    #: Connections at a time at most that no request is answered on: websockets, and Wyoming's.
-    connections: int = 256
-    #: Seconds within which a recording must have arrived.
-    upload_seconds: float = 120.0
+    #: Bytes of a recording at most.
+    upload_bytes: int = 100 * 2**20
     #: Seconds within which an answer must be there, from the moment the recording has arrived.
     answer_seconds: float = 600.0
+    #: Seconds within which a recording must have arrived.
+    upload_seconds: float = 120.0
     #: Seconds after which a connection on which nothing comes is closed.
     idle_seconds: float = 60.0
     #: Seconds that what is in flight is given when the service is told to stop.

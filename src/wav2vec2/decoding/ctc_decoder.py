@@ -17,7 +17,7 @@ from wav2vec2.decoding.beam import LanguageModel, SearchSpace
 from wav2vec2.decoding.beam_search_kernel import holds
 from wav2vec2.decoding.confidences import Calibration
 from wav2vec2.decoding.decoder_files import load_decoder, push_decoder, save_decoder
-from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, checked, prepare
+from wav2vec2.decoding.frame_preparation import IMPOSSIBLE, PreparedFrames, checked, prepare
 from wav2vec2.decoding.greedy_search import greedy_paths
 from wav2vec2.decoding.lexicon import HOTWORD_WEIGHT
 from wav2vec2.decoding.prefix_beam_search import Found, search
@@ -127,21 +127,18 @@ class CTCDecoder:
             raise ValueError(f"nbest={nbest}: must be between 1 and the beam, {self.beam}")
         log_probs, frames = checked(log_probs, lengths, len(self.speller.vocabulary))
         found, offset = self.search(log_probs, frames)
-        return self._hypotheses(log_probs, frames, found, offset, nbest)
+        return self.hypotheses(log_probs, frames, found, offset, nbest)
 
     def search(self, log_probs: Tensor, frames: Tensor) -> tuple[Found, Tensor]:
         """The beam of each utterance of checked log_probs (B, T, V), and what its scores lack: see `PreparedFrames`."""
-        speller, device = self.speller, log_probs.device
-        prepared = prepare(
-            log_probs,
-            frames,
-            speller.blank,
-            speller.delimiter,
-            self._allowed(device),
-            self.candidates,
-            self.token_threshold,
-        )
-        return search(prepared, self._space(device), self.beam), prepared.offset
+        prepared = self.prepared(log_probs, frames)
+        return search(prepared, self.space(log_probs.device), self.beam), prepared.offset
+
+    def prepared(self, log_probs: Tensor, frames: Tensor) -> PreparedFrames:
+        """What the search reads of checked log_probs (B, T, V)."""
+        speller, allowed = self.speller, self._allowed(log_probs.device)
+        kept = (self.candidates, self.token_threshold)
+        return prepare(log_probs, frames, speller.blank, speller.delimiter, allowed, *kept)
 
     def is_one_kernel_on(self, device: torch.device) -> bool:
         """Whether a search there is a single kernel, and not some hundred operations a frame, which suit a CPU."""
@@ -221,7 +218,8 @@ class CTCDecoder:
         allowed[sorted(self.speller.special)] = False
         return allowed
 
-    def _space(self, device: torch.device) -> SearchSpace:
+    def space(self, device: torch.device) -> SearchSpace:
+        """What may be spelled and what it earns, for a search there."""
         if device not in self._spaces:
             self._spaces[device] = self._spaces[torch.device("cpu")].to(device)
         return self._spaces[device]
@@ -229,10 +227,10 @@ class CTCDecoder:
     def _reader(self) -> Reader:
         return Reader(self.speller, self.knowledge.name, self.frame_times, self.calibration)
 
-    def _hypotheses(
+    def hypotheses(
         self, log_probs: Tensor, frames: Tensor, found: Found, offset: Tensor, nbest: int
     ) -> list[list[Hypothesis]]:
-        """The best texts of each beam, located in the frames and read."""
+        """The `nbest` texts of each beam that was found in checked log_probs (B, T, V), located in them and read."""
         jury = max(nbest, min(JURY, self.beam))
         scores = (found.score[:, :jury].double() + offset[:, None]).tolist()
         rows = words_of_beams(found.tokens[:, :jury], self.speller)

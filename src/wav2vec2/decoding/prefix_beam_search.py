@@ -43,7 +43,7 @@ class Found:
 @torch.inference_mode()
 def search(frames: PreparedFrames, space: SearchSpace, beam: int) -> Found:
     """The best `beam` texts of each utterance."""
-    run = _BeamSearch(frames, space, beam)
+    run = BeamSearch(frames, space, beam)
     if run.in_kernels:
         run.beam = walk(frames, space, run.beam, run.added, run.source, run.fingerprints)
     else:
@@ -52,7 +52,7 @@ def search(frames: PreparedFrames, space: SearchSpace, beam: int) -> Found:
     return run.finish()
 
 
-class _BeamSearch:
+class BeamSearch:
     """The beam of one batch, and how it got there."""
 
     def __init__(self, frames: PreparedFrames, space: SearchSpace, beam: int) -> None:

@@ -48,9 +48,12 @@ class EndpointDetector:
 
     def _start(self) -> None:
         """A new utterance."""
+        #: Frames since the last that was not silent.
         self._silence = 0
         #: Frames since the first letter, with it.
         self._spoken = 0
+        #: Whether there was a letter that was not silent. A model may see letters in silence as well.
+        self._has_text = False
 
     def ends(self, log_probs: Tensor, levels: NDArray[np.float32]) -> Iterator[int]:
         """The numbers of frames of (T, V), with levels (T,), behind which an utterance ends."""
@@ -59,6 +62,7 @@ class EndpointDetector:
             is_letter = token not in self.tokens.silent
             if self._spoken or is_letter:
                 self._spoken += 1
+            self._has_text |= is_letter and level >= self.rules.quiet
             silent = share >= self.rules.blank_share or level < self.rules.quiet
             self._silence = self._silence + 1 if silent else 0
             if self._is_over(token):
@@ -67,7 +71,7 @@ class EndpointDetector:
 
     def _is_over(self, token: int) -> bool:
         rules = self.rules
-        enough = rules.silence_after_text if self._spoken else rules.silence_without_text
+        enough = rules.silence_after_text if self._has_text else rules.silence_without_text
         if self._lasts(self._silence, enough):
             return True
         pause = token == self.tokens.delimiter and rules.longest is not None

@@ -14,7 +14,7 @@ from torch import Tensor
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference.streaming.endpoints import EndpointDetector
-from wav2vec2.inference.streaming.incoming_audio import Chunk, IncomingAudio
+from wav2vec2.inference.streaming.incoming_audio import Chunk, IncomingAudio, Samples
 from wav2vec2.inference.streaming.look_ahead import LookAhead
 
 
@@ -37,14 +37,14 @@ class StreamUpdate:
 class OpenText(Protocol):
     """The text of a stream, as far as it is not final."""
 
-    def add(self, log_probs: Tensor) -> list[Word]:
-        """Append final frames (U, V); the words that are final now."""
+    def add(self, log_probs: Tensor, ahead: Tensor) -> list[Word]:
+        """Append final frames (U, V), which those `ahead` (U', V) follow; the words that are final now."""
 
     def close(self) -> list[Word]:
         """The utterance ends here: all that is left is final."""
 
-    def partial(self, ahead: Tensor) -> str:
-        """The text that is not final, with that of frames (U, V) whose right context has not been heard."""
+    def partial(self) -> str:
+        """The text that is not final, with that of the frames ahead."""
 
 
 class StreamState:
@@ -107,13 +107,13 @@ class StreamState:
         levels = np.array(
             [self._levels[place : place + every].max() for place in range(0, len(block) * every, every)], np.float32
         )
-        words, ends = self._read(block, levels)
+        words, ends = self._read(block, ahead, levels)
         self._done += len(block)
         self._levels = self._levels[len(block) * every :]
         self._forget_before(self.look_ahead.first_of(self._done) * every)
         if last:
             words += self.text.close()
-        return self._told(words, self.text.partial(ahead), ends)
+        return self._told(words, self.text.partial(), ends)
 
     def end(self) -> StreamUpdate:
         """What is left to say when no frames are left."""
@@ -123,17 +123,16 @@ class StreamState:
         """The text as it was, after more audio that does not yet fill a block."""
         return self._told([], self._latest.partial, [])
 
-    def _read(
-        self, block: Tensor, levels: "np.ndarray[tuple[int], np.dtype[np.float32]]"
-    ) -> tuple[list[Word], list[float]]:
-        """The words of final frames (U, V) with levels (U,), and when utterances ended in them."""
+    def _read(self, block: Tensor, ahead: Tensor, levels: Samples) -> tuple[list[Word], list[float]]:
+        """The words of final frames (U, V) with levels (U,), which those `ahead` (U', V) follow, and when utterances
+        ended in them."""
         ends = [] if self.endpoints is None else list(self.endpoints.ends(block, levels))
         words: list[Word] = []
         begin = 0
         for end in ends:
-            words += self.text.add(block[begin:end]) + self.text.close()
+            words += self.text.add(block[begin:end], torch.cat([block[end:], ahead])) + self.text.close()
             begin = end
-        words += self.text.add(block[begin:])
+        words += self.text.add(block[begin:], ahead)
         rate = self.times.sampling_rate
         return words, [(self._done + end) * self.times.stride / rate for end in ends]
 

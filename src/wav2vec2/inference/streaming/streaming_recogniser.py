@@ -2,7 +2,8 @@
 
 Samples of a stream are normalised by what was heard before (`incoming_audio.py`, `running_moments.py`), the
 convolutions compute each frame once, the Transformer looks at windows of them (`look_ahead.py`, `stream_encoder.py`),
-and what it says of the frames of a block is final: words are read off as they end (`greedy_text.py`), and silence ends
+and what it says of the frames of a block is final: words are read off as they end
+(`greedy_text.py`, `beam_text.py`), and silence ends
 an utterance (`endpoints.py`). Streams share batches, and nothing else.
 
 Shapes: T frames, C channels of the feature encoder, U frames of the logits, V tokens.
@@ -19,13 +20,15 @@ import torch
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon
 from wav2vec2.inference.listener import seconds_in_a_batch
+from wav2vec2.inference.streaming.beam_text import BeamText
 from wav2vec2.inference.streaming.endpoints import EndpointDetector, EndpointRules
-from wav2vec2.inference.streaming.greedy_text import GreedyText, Writing
+from wav2vec2.inference.streaming.greedy_text import GreedyText
 from wav2vec2.inference.streaming.incoming_audio import IncomingAudio
 from wav2vec2.inference.streaming.look_ahead import LookAhead
 from wav2vec2.inference.streaming.spoken_tokens import SpokenTokens
 from wav2vec2.inference.streaming.stream_encoder import StreamEncoder
-from wav2vec2.inference.streaming.stream_state import StreamState, StreamUpdate
+from wav2vec2.inference.streaming.stream_state import OpenText, StreamState, StreamUpdate
+from wav2vec2.inference.streaming.words_in_stream import Writing
 from wav2vec2.inference.transcriber import Transcriber, greedy_decoder, separator_of
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.processing.processor import Wav2Vec2Processor
@@ -98,15 +101,13 @@ class StreamingRecogniser:
     ) -> None:
         if not isinstance(model, Wav2Vec2ForCTC):
             raise ValueError(f"the model is a {type(model).__name__}; only a Wav2Vec2ForCTC writes text here")
-        if decoder is not None:
-            raise ValueError("streams are decoded greedily: leave beam, language model, hotwords and lexicon out")
-        self.processor, self.endpoint = processor, endpoint
-        self._decoder = greedy_decoder(model.eval(), processor)
-        self.frame_times = self._decoder.frame_times
+        self.processor, self.decoder, self.endpoint = processor, decoder, endpoint
+        self._greedy = greedy_decoder(model.eval(), processor)
+        self.frame_times = self._greedy.frame_times
         self.look_ahead = LookAhead.within(latency, block, left_context, self.frame_times)
         normalise = processor.feature_extractor.do_normalize
         self._encoder = StreamEncoder(model, normalise, self.sampling_rate)
-        self._tokens = SpokenTokens(self._decoder.speller)
+        self._tokens = SpokenTokens(self._greedy.speller)
         seconds = batch_seconds or seconds_in_a_batch(model.device)
         self._most_frames = round(seconds * self.sampling_rate / self._encoder.hearing.stride)
         self._streams: dict[Stream, None] = {}
@@ -148,18 +149,20 @@ class StreamingRecogniser:
         if language not in (None, spoken):
             knows = "is a model of one language" if spoken is None else f"was loaded for {spoken!r}"
             raise ValueError(f"language={language!r}: the model {knows}; languages cannot share one recogniser")
-        if hotwords:
-            raise ValueError("streams are decoded greedily: leave hotwords out")
-        tokenizer = self.processor.tokenizer
-        writing = Writing(separator_of(tokenizer, self._decoder.speller), getattr(tokenizer, "do_lower_case", False))
         times, detector = self.frame_times, None
         if self.endpoint is not None:
             detector = EndpointDetector(self.endpoint, times.stride / times.sampling_rate, self._tokens)
-        audio = IncomingAudio(self._encoder.hearing)
-        text = GreedyText(self._decoder, self._tokens, writing)
+        audio, text = IncomingAudio(self._encoder.hearing), self._open_text(hotwords)
         stream = Stream(self, StreamState(self.look_ahead, times, audio, text, detector))
         self._streams[stream] = None
         return stream
+
+    def _open_text(self, hotwords: Hotwords | None) -> OpenText:
+        tokenizer, decoder = self.processor.tokenizer, self.decoder
+        writing = Writing(separator_of(tokenizer, self._greedy.speller), getattr(tokenizer, "do_lower_case", False))
+        if hotwords:
+            decoder = CTCDecoder(**(decoder or self._greedy).settings() | {"hotwords": hotwords})
+        return GreedyText(self._greedy, self._tokens, writing) if decoder is None else BeamText(decoder, writing)
 
     def step(self) -> list[tuple[Stream, StreamUpdate]]:
         """One block of every stream that has enough audio, in as few batches as can be; empty when none has.

@@ -13,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference.streaming.streaming_recogniser import StreamingRecogniser
 from wav2vec2.inference.transcriber import Transcriber, greedy_decoder, separator_of
 from wav2vec2.serving.access import Access
 from wav2vec2.serving.api_description import described_page, description
+from wav2vec2.serving.captions_page import CaptionsPage
 from wav2vec2.serving.captions_socket import CaptionsSocket
 from wav2vec2.serving.file_worker import FileWorker
 from wav2vec2.serving.live_worker import LiveWorker
@@ -39,7 +41,8 @@ class Service:
         self.settings = settings
         model, processor = transcriber.model, transcriber.processor
         separator = separator_of(processor.tokenizer, greedy_decoder(model, processor).speller)
-        recogniser = StreamingRecogniser(model, processor, latency=settings.latency)
+        decoder = None if transcriber.decoder is None else CTCDecoder(**transcriber.decoder.settings())
+        recogniser = StreamingRecogniser(model, processor, decoder, settings.latency)
         self.live = LiveWorker(recogniser, separator, settings.connections)
         self.files = FileWorker(transcriber, settings.queue)
         self.wyoming = None if settings.wyoming_port is None else WyomingServer(self.files, settings)
@@ -47,6 +50,7 @@ class Service:
 
     def application(self) -> Starlette:
         """What an ASGI server runs."""
+        page = CaptionsPage()
         vosk = VoskSocket(self.live, self.settings).serve
         routes: list[Route | WebSocketRoute] = [
             WebSocketRoute("/", vosk),
@@ -56,18 +60,21 @@ class Service:
             Route("/v1/audio/transcriptions", Transcriptions(self.files, self.settings), methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/v1/models/{name:path}", self._model),
+            Route("/captions", page.begin),
+            Route("/captions/", page.file),
+            Route("/captions/{name}", page.file),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
             Route("/openapi.json", self._description),
             Route("/docs", self._page),
         ]
         places = frozenset(route.path for route in routes)
-        self.metrics = Metrics(places, self._gauges())
+        self.metrics = Metrics(places | page.places, self._gauges())
         middleware = [Middleware(Measured, metrics=self.metrics)]
         if self.settings.origins:
             allowed: dict[str, Any] = {"allow_origins": self.settings.origins, "allow_methods": ["GET", "POST"]}
             middleware.append(Middleware(CORSMiddleware, allow_headers=["authorization", "content-type"], **allowed))
-        middleware.append(Middleware(Access, settings=self.settings, open_places=_OPEN_PLACES))
+        middleware.append(Middleware(Access, settings=self.settings, open_places=_OPEN_PLACES | page.places))
         handlers = {RefusedError: refuse, HTTPException: refuse_address, Exception: refuse_for_a_fault}
         return Starlette(False, routes, middleware, handlers, lifespan=self._running)
 

@@ -42,7 +42,7 @@ export class Transcript {
       known.push({ word, start: start + begin, end: end + begin });
       this.unspoken.push(word);
     }
-    open.textContent = partial && known.length > 0 ? ` ${partial}` : partial;
+    open.textContent = partial;
     if (this.unspoken.length >= SPOKEN_AT_ONCE) this.speak();
   }
 
@@ -52,7 +52,7 @@ export class Transcript {
     const open = document.createElement("span");
     open.className = "open";
     open.setAttribute("aria-hidden", "true");
-    paragraph.append(final, open);
+    paragraph.append(final, " ", open);
     this.shown.append(paragraph);
     this.current = { paragraph, final, open, known: [] };
   }

@@ -22,6 +22,9 @@ logger = logging.getLogger("wav2vec2")
 
 #: Vosk's own defaults.
 _RATE = 8000
+#: Phrases at most that a client may favour.
+_PHRASES = 500
+
 _END, _RESET = '{"eof" : 1}', '{"reset" : 1}'
 
 
@@ -41,7 +44,10 @@ class _Config:
             self.rate = check_rate(float(asked.get("sample_rate", self.rate)), "sample_rate")  # type: ignore[arg-type]
             self.words = bool(asked.get("words", self.words))
             self.alternatives = int(asked.get("max_alternatives", self.alternatives))
-            self.phrases = tuple(str(one) for one in asked.get("phrase_list") or () if one != "[unk]")
+            phrases = [str(one) for one in asked.get("phrase_list") or () if one != "[unk]"]
+            if len(phrases) > _PHRASES:
+                raise ValueError(f"a phrase_list may have {_PHRASES} phrases")
+            self.phrases = tuple(phrases)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise GoodbyeError(WRONG_DATA, f"config: {error}") from error
 

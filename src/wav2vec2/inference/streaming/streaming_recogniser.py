@@ -143,6 +143,11 @@ class StreamingRecogniser:
         """Samples a second that streams need."""
         return self.frame_times.sampling_rate
 
+    @property
+    def separator(self) -> str:
+        """What stands between words in a text."""
+        return separator_of(self.processor.tokenizer, self._greedy.speller)
+
     def open(self, hotwords: Hotwords | None = None, language: str | None = None) -> Stream:
         """A new stream; there may be any number at once. `language` must be the one that the model was loaded for."""
         spoken = self._encoder.model.target_lang
@@ -159,7 +164,7 @@ class StreamingRecogniser:
 
     def _open_text(self, hotwords: Hotwords | None) -> OpenText:
         tokenizer, decoder = self.processor.tokenizer, self.decoder
-        writing = Writing(separator_of(tokenizer, self._greedy.speller), getattr(tokenizer, "do_lower_case", False))
+        writing = Writing(self.separator, getattr(tokenizer, "do_lower_case", False))
         if hotwords:
             decoder = CTCDecoder(**(decoder or self._greedy).settings() | {"hotwords": hotwords})
         return GreedyText(self._greedy, self._tokens, writing) if decoder is None else BeamText(decoder, writing)

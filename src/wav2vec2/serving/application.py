@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference.streaming.streaming_recogniser import StreamingRecogniser
-from wav2vec2.inference.transcriber import Transcriber, greedy_decoder, separator_of
+from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.serving.access import Access
 from wav2vec2.serving.api_description import described_page, description
 from wav2vec2.serving.captions_page import CaptionsPage
@@ -40,10 +40,9 @@ class Service:
     def __init__(self, transcriber: Transcriber, settings: ServiceSettings) -> None:
         self.settings = settings
         model, processor = transcriber.model, transcriber.processor
-        separator = separator_of(processor.tokenizer, greedy_decoder(model, processor).speller)
         decoder = None if transcriber.decoder is None else CTCDecoder(**transcriber.decoder.settings())
         recogniser = StreamingRecogniser(model, processor, decoder, settings.latency)
-        self.live = LiveWorker(recogniser, separator, settings.connections)
+        self.live = LiveWorker(recogniser, settings.connections)
         self.files = FileWorker(transcriber, settings.queue)
         self.wyoming = None if settings.wyoming_port is None else WyomingServer(self.files, settings)
         self._began = time.time()

@@ -35,10 +35,10 @@ class _Packet:
 
 
 class LiveWorker:
-    """Recognises streams in a thread of its own; at most `places` of them. Between two words stands `separator`."""
+    """Recognises streams in a thread of its own; at most `places` of them."""
 
-    def __init__(self, recogniser: StreamingRecogniser, separator: str, places: int) -> None:
-        self.recogniser, self.separator, self.places = recogniser, separator, places
+    def __init__(self, recogniser: StreamingRecogniser, places: int) -> None:
+        self.recogniser, self.places = recogniser, places
         #: Seconds of sound that were heard.
         self.audio_seconds = 0.0
         self.streams = 0
@@ -140,7 +140,7 @@ class LiveStream:
     @property
     def separator(self) -> str:
         """What stands between two words."""
-        return self._worker.separator
+        return self._worker.recogniser.separator
 
     async def hear(self, samples: NDArray[np.float32], last: bool = False) -> list[StreamUpdate]:
         """What these samples bring. With the `last` of them, all becomes final."""

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from python_multipart.exceptions import FormParserError
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from wav2vec2.serving.refusals import NOT_AGAIN, RefusedError
 
 #: Fields of a form, and bytes in all of them, at most; and bytes of the headers of a part.
-_FIELDS, _FIELD_BYTES, _HEADER_BYTES = 64, 2**18, 2**13
+_FIELDS, _FIELD_BYTES, _HEADER_BYTES = 64, 2**18, 2**14
 
 
 @dataclass
@@ -112,9 +113,7 @@ class Form:
         self._data += data[start:end]
 
     def _end(self) -> None:
-        if self._in_file:
-            self._file.flush()
-        else:
+        if not self._in_file:
             self.values[self._field].append(self._data.decode("utf-8", "replace"))
 
     def _finish(self) -> None:
@@ -137,14 +136,15 @@ async def read_form(request: Request, file_field: str, most_bytes: int, most_sec
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most_bytes + _FIELD_BYTES + _FIELDS * _HEADER_BYTES:
         raise too_large(most_bytes)
-    with tempfile.NamedTemporaryFile(prefix="wav2vec2-") as file:
-        form = Form(boundary, file_field, file, most_bytes)
-        try:
-            async with asyncio.timeout(most_seconds):
-                async for data in request.stream():
-                    form.feed(data)
-        except TimeoutError as error:
-            raise RefusedError(408, f"the recording did not arrive within {most_seconds:g} s", "timeout") from error
+    with tempfile.TemporaryDirectory(prefix="wav2vec2-", ignore_cleanup_errors=True) as folder:
+        with open(Path(folder) / "recording", "wb") as file:
+            form = Form(boundary, file_field, file, most_bytes)
+            try:
+                async with asyncio.timeout(most_seconds):
+                    async for data in request.stream():
+                        form.feed(data)
+            except TimeoutError as error:
+                raise RefusedError(408, f"the recording did not arrive within {most_seconds:g} s", "timeout") from error
         if not form.complete:
             raise RefusedError(400, "the form ends in the middle", "invalid_form")
         yield form

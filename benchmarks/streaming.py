@@ -1,9 +1,10 @@
 """Live recognition by latency: word errors beside the offline text, and how many streams one machine bears.
 
-    python benchmarks/streaming.py outputs/quickstart             # the folder that `wav2vec2 quickstart` made
+    python benchmarks/streaming.py outputs/quickstart                # the folder that `wav2vec2 quickstart` made
+    python benchmarks/streaming.py outputs/quickstart --what speed
 
-Each test sentence is a stream of its own, offline beside it. Then so many streams speak at once, pushed half a second at
-a time: the real-time factor is the processor's time for a second of all of them together.
+Each test sentence is a stream of its own, offline beside it. Then so many streams speak at once, pushed half a second
+at a time: the real-time factor is the processor's time for a second of all of them together.
 """
 
 import argparse
@@ -57,16 +58,8 @@ def real_time_factor(live: StreamingRecogniser, clips: Sequence[Any], streams: i
     return spent / SPOKEN
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("quickstart", type=Path)
-    parser.add_argument("--sentences", type=int, default=160)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = list(islice(read_manifest(arguments.quickstart / "corpus" / "test.tsv"), arguments.sentences))
-    clips = [load_audio(row.path, 16000) for row in rows]
-    references = [row.transcript or "" for row in rows]
-    loaded = Transcriber.from_pretrained(str(arguments.quickstart / "model"), device="cpu")
+def errors(loaded: Transcriber, clips: Sequence[Any], references: Sequence[str]) -> None:
+    """Print word errors by decoder and latency, offline first."""
     decoders: dict[str, CTCDecoder | None] = {"greedy": None, "beam search": loaded.decoder}
     for name, decoder in decoders.items():
         offline = Transcriber(loaded.model, loaded.processor, decoder).transcribe([(clip, 16000) for clip in clips])
@@ -76,10 +69,31 @@ def main() -> None:
             live = StreamingRecogniser(loaded.model, loaded.processor, decoder, latency=latency)
             wrong = words_wrong(live_texts(live, clips), references)
             print(f"{name:<12} {latency:5.2f} s  WER {wrong:6.2f}", flush=True)
-    for name, decoder in decoders.items():
-        live = StreamingRecogniser(loaded.model, loaded.processor, decoder)
-        factors = [f"{streams}: {real_time_factor(live, clips, streams):.3f}" for streams in STREAMS]
-        print(f"{name:<12} at 1.92 s, real-time factor by streams: {', '.join(factors)}", flush=True)
+
+
+def speed(loaded: Transcriber, clips: Sequence[Any]) -> None:
+    """Print the real-time factors of greedy search by latency and number of streams."""
+    for latency in LATENCIES[1:3]:
+        for streams in STREAMS:
+            live = StreamingRecogniser(loaded.model, loaded.processor, latency=latency)
+            factor = real_time_factor(live, clips, streams)
+            print(f"greedy {latency:5.2f} s  {streams:2} streams  real-time factor {factor:.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("quickstart", type=Path)
+    parser.add_argument("--what", choices=["errors", "speed"], default="errors")
+    parser.add_argument("--sentences", type=int, default=160)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = list(islice(read_manifest(arguments.quickstart / "corpus" / "test.tsv"), arguments.sentences))
+    clips = [load_audio(row.path, 16000) for row in rows]
+    loaded = Transcriber.from_pretrained(str(arguments.quickstart / "model"), device="cpu")
+    if arguments.what == "errors":
+        errors(loaded, clips, [row.transcript or "" for row in rows])
+    else:
+        speed(loaded, clips)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from wav2vec2 import EndpointRules, StreamingRecogniser
 from wav2vec2.decoding.spelling import Speller
 from wav2vec2.inference.streaming.endpoints import EndpointDetector
 from wav2vec2.inference.streaming.spoken_tokens import SpokenTokens
+from wav2vec2.inference.windows_and_segments import LONGEST
 
 SPEAKER = SpokenTokens(Speller(TOKENS, 0, "|"))
 
@@ -93,6 +94,17 @@ def minutes(count: int) -> Iterator[Any]:
     minute = np.concatenate([loud, np.zeros(10 * RATE, np.float32), loud, 1e-4 * loud[: 10 * RATE]])
     for _ in range(count):
         yield from minute.reshape(-1, RATE // 2)
+
+
+def test_a_word_that_never_ends_is_handed_out_after_a_minute() -> None:
+    """Without rules for endpoints, and of a model without pauses, what waits would grow for ever."""
+    model = talkative_model("large_lv60k", num_hidden_layers=1, conv_dim=(8,) * 7)
+    with torch.no_grad():
+        model.lm_head.bias[TOKENS.index("|")] = -1e4
+    stream = StreamingRecogniser(model, processor(), latency=11.52, left_context=2.0, endpoint=None).open()
+    words = list(stream.feed(np.tile(noise(10.0), 13)).final)
+    assert stream.state.text.waiting <= LONGEST
+    assert [round(word.end, -1) for word in (*words, *stream.finish().final)] == [60.0, 130.0]
 
 
 @pytest.mark.slow

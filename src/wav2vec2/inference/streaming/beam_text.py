@@ -28,6 +28,11 @@ class BeamText:
         self._search = OngoingSearch(decoder)
         self._partial = ""
 
+    @property
+    def waiting(self) -> int:
+        """How many final frames it keeps, because their words are not final."""
+        return len(self._frames)
+
     def add(self, log_probs: Tensor, ahead: Tensor) -> list[Word]:
         """Append final frames (T, V), which those `ahead` (T', V) follow; the words that are final now."""
         self._frames = torch.cat([self._frames, log_probs])

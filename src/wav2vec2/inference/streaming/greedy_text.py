@@ -26,6 +26,11 @@ class GreedyText:
         self._frames = torch.zeros(0, len(decoder.speller.vocabulary))
         self._ahead = self._frames
 
+    @property
+    def waiting(self) -> int:
+        """How many final frames it keeps, because their words are not final."""
+        return len(self._frames)
+
     def add(self, log_probs: Tensor, ahead: Tensor) -> list[Word]:
         """Append final frames (T, V), which those `ahead` (T', V) follow; the words that are final now."""
         self._frames, self._ahead = torch.cat([self._frames, log_probs]), ahead

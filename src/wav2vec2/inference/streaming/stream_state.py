@@ -16,6 +16,7 @@ from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference.streaming.endpoints import EndpointDetector
 from wav2vec2.inference.streaming.incoming_audio import Chunk, IncomingAudio, Samples
 from wav2vec2.inference.streaming.look_ahead import LookAhead
+from wav2vec2.inference.windows_and_segments import LONGEST
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class StreamUpdate:
 
 class OpenText(Protocol):
     """The text of a stream, as far as it is not final."""
+
+    @property
+    def waiting(self) -> int:
+        """How many final frames it keeps, because their words are not final."""
 
     def add(self, log_probs: Tensor, ahead: Tensor) -> list[Word]:
         """Append final frames (U, V), which those `ahead` (U', V) follow; the words that are final now."""
@@ -133,6 +138,8 @@ class StreamState:
             words += self.text.add(block[begin:end], torch.cat([block[end:], ahead])) + self.text.close()
             begin = end
         words += self.text.add(block[begin:], ahead)
+        if self.text.waiting > LONGEST:
+            words += self.text.close()
         rate = self.times.sampling_rate
         return words, [(self._done + end) * self.times.stride / rate for end in ends]
 

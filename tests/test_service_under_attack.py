@@ -135,6 +135,22 @@ def test_two_hundred_idle_sockets_are_closed_and_nobody_notices(model: Gated, ta
         assert one.settles_at(before)
 
 
+def test_what_only_half_asks_for_a_websocket_is_closed(model: Gated) -> None:
+    """HTTP takes this header, websockets do not."""
+    lines = ["GET / HTTP/1.1", "host: 127.0.0.1", "upgrade: websocket", "connection: Upgrade", "x-odd: a\x10b"]
+    lines += ["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-version: 13", "", ""]
+    with served(model) as one:
+        before = one.held()
+        with socket.create_connection(("127.0.0.1", one.port), 10) as client:
+            client.sendall("\r\n".join(lines).encode())
+            with contextlib.suppress(ConnectionResetError):
+                assert b"101" not in b"".join(iter(lambda: client.recv(65536), b""))
+        with socket.create_connection(("127.0.0.1", one.port), 10) as client:  # the same without it
+            client.sendall("\r\n".join(line for line in lines if "odd" not in line).encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 101")
+        assert one.settles_at(before)
+
+
 def test_cut_uploads_leave_nothing(model: Gated, talk: bytes) -> None:
     with served(model) as one:
         one.post(talk)

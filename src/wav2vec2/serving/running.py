@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from wav2vec2.serving.application import Service
 
@@ -51,7 +52,7 @@ def server_of(service: Service) -> uvicorn.Server:
     config = uvicorn.Config(
         service.application(),
         http=_with_patience(settings.idle_seconds),
-        ws="websockets-sansio",
+        ws=_WebSocketProtocol,
         ws_max_size=_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_timeout=60.0,
@@ -73,6 +74,16 @@ class _Server(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
+
+
+class _WebSocketProtocol(WebSocketsSansIOProtocol):
+    """Uvicorn's websockets, closing connections that ask for one in a way that is none: a control character in a header
+    passes for HTTP, and not here. (By itself it leaves them open, and nothing ever comes on them.)"""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.close()
 
 
 def _with_patience(seconds: float) -> type[H11Protocol]:

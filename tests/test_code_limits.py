@@ -29,6 +29,7 @@ for room, below in (
     ("decoding", "language_models alignment configuration files"),
     ("inference", "all above"),
     ("inference/streaming", "all above"),
+    ("serving", "all above"),
     ("metrics", ""),  # scripts that `evaluate` copies elsewhere
     ("evaluation", "all above"),
     ("export", "all above"),

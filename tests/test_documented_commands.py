@@ -14,6 +14,8 @@ from recognition_checkpoints import save_checkpoint, write_noise
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
+from wav2vec2.serving.api_description import description
+from wav2vec2.serving.settings import ServiceSettings
 from wav2vec2.training.settings.recipes import resolve
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
@@ -36,6 +38,7 @@ NAMED = [
     "dev.tsv",
     "train.tsv",
     "talk.flac",
+    "keys.txt",
     "references.tsv",
     "hypotheses.tsv",
     "recordings/one.wav",
@@ -96,6 +99,17 @@ def check_pip(arguments: Sequence[str]) -> None:
         assert re.search(rf"^{extra} = \[", project, re.M), extra
 
 
+def check_curl(arguments: Sequence[str]) -> None:
+    """What is asked of `wav2vec2 serve` is a place that there is, and fields that it knows."""
+    (address,) = [word for word in arguments if word.startswith("http://127.0.0.1:8000")]
+    described = description(ServiceSettings(names=("mine",)))["paths"][address.removeprefix("http://127.0.0.1:8000")]
+    fields = [arguments[place + 1].partition("=")[0] for place, word in enumerate(arguments) if word == "-F"]
+    known: set[str] = set()
+    if "post" in described:
+        known |= set(described["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"])
+    assert set(fields) <= known and ("post" in described) == bool(fields)
+
+
 def check_make(arguments: Sequence[str]) -> None:
     """Targets of the Makefile."""
     for target in arguments:
@@ -125,6 +139,7 @@ def test_a_line_is_one_that_its_program_takes(line: str, named: Path, monkeypatc
         "accelerate": check_launch,
         "torchrun": check_launch,
         "pip": check_pip,
+        "curl": check_curl,
         "make": check_make,
     }
     checks[program](arguments)

@@ -113,7 +113,7 @@ class FirstConvolution(Convolution):
         """Those kernels and patches, from patches (B, T, K) without their mean and the covariance (B, K, K) that counts
         for them, in the `statistics_dtype`."""
         kernels = self.weight[:, 0].to(centred.dtype)
-        batch, dtype = len(centred), product_dtype(self.weight)
+        batch, dtype = centred.shape[0], product_dtype(self.weight)
         gamma, beta = (parameter.to(centred.dtype) for parameter in affine)
         variance = ((kernels @ covariance) * kernels).sum(-1).clamp(min=0)  # (B, C)
         scaled = kernels * (gamma * torch.rsqrt(variance + eps))[:, :, None]  # (B, C, K)

@@ -200,17 +200,18 @@ def test_weights_and_states_are_those_of_frames() -> None:
 def test_places_by_hand() -> None:
     """The example of the file."""
     places = ChunkPlaces(Chunks(2, left=1, right=1, sinks=1), 2, 5, torch.device("cpu"))
-    assert places.frame.tolist() == [0, 1, 2, 2, 3, 4, 4]
-    assert places.start.tolist() == [0, 0, 0, 2, 2, 2, 4]
+    assert places.there.int().tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0]
+    assert places.frame.tolist()[:7] == [0, 1, 2, 2, 3, 4, 4]
+    assert places.start.tolist() == [0, 0, 0, 2, 2, 2, 4, 4, 4]
     assert places.own.tolist() == [0, 1, 3, 4, 6]
-    assert places.visible(None)[0, 0].int().tolist() == [
-        [1, 1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0, 0],
-        [1, 1, 0, 1, 1, 1, 0],
-        [1, 1, 0, 1, 1, 1, 0],
-        [1, 1, 0, 1, 1, 1, 0],
-        [1, 0, 0, 0, 1, 0, 1],
+    assert places.visible(None)[0, 0, :7].int().tolist() == [
+        [1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 1, 1, 1, 0, 0, 0],
+        [1, 0, 0, 0, 1, 0, 1, 0, 0],
     ]
 
 
@@ -267,3 +268,9 @@ def test_an_attention_without_such_masks_is_refused() -> None:
         ValueError, match=r"'flex_attention': attention in chunks is there for 'sdpa' and 'eager' alone"
     ):
         model(torch.randn(1, 6000))
+
+
+def test_an_export_is_refused() -> None:
+    """The number of chunks would be that of the example."""
+    with pytest.raises(ValueError, match="attention_chunk=4: a program that is exported hears whole clips"):
+        torch.export.export(model_of("base", Chunks(size=4)), (torch.randn(1, 6000),))

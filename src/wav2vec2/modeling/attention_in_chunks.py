@@ -11,11 +11,9 @@ a stream keeps the keys and values of `left` + `sinks` frames in every layer, an
 The positional convolution obeys the same limit: for a chunk and its copies it hears what came before, and zeros beyond
 the copies, as at the end of a clip. Its weights are those of the checkpoint.
 
-    size 2, right 1, frames 0 1 2 3 4:     place    0 1 2 | 2 3 4 | 4
-                                           chunk    0 0 0 | 1 1 1 | 2     (the 2 in chunk 0 and the 4 in chunk 1 are
-                                           copies)
+    size 2, right 1, frames 0 1 2 3 4:     0 1 (2) | 2 3 (4) | 4 -  -      copies in brackets, "-": no frame there
 
-Shapes: B batch, H heads, T frames, L places (frames and copies), N chunks, W = size + right, C channels.
+Shapes: B batch, H heads, T frames, N chunks, W = size + right, L = N W places, C channels.
 """
 
 from collections.abc import Callable
@@ -23,9 +21,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, sym_min
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.input_checks import is_exported
 
 
 class Chunks(NamedTuple):
@@ -51,22 +50,20 @@ class ChunkPlaces:
 
     def __init__(self, chunks: Chunks, size: int, frames: int, device: torch.device) -> None:
         self.chunks, self.frames = chunks, frames
-        self.size = min(size, frames)
-        self.right = min(chunks.right, frames - self.size)
-        # on the host, which knows all of it, so that no device is waited for
-        start = torch.arange(0, frames, self.size)[:, None].expand(-1, self.size + self.right)  # (N, W)
-        frame = start + torch.arange(self.size + self.right)
-        used = (frame < frames).flatten().nonzero()[:, 0]
-        start, frame = start.flatten()[used], frame.flatten()[used]
-        copy = frame >= start + self.size
-        #: Of all (N W), the places that hold a frame of the clip (L,).
-        self.used = used.to(device, non_blocking=True)
-        #: The frame at each of them, where its chunk begins, and whether it is a copy (L,).
-        self.frame = frame.to(device, non_blocking=True)
-        self.start = start.to(device, non_blocking=True)
-        self.copy = copy.to(device, non_blocking=True)
+        self.size = sym_min(size, frames)
+        self.right = sym_min(chunks.right, frames - self.size)
+        self.width = self.size + self.right
+        self.count = -(-frames // self.size)
+        place, own = torch.arange(self.count * self.width, device=device), torch.arange(frames, device=device)
+        #: Where the chunk of each place begins (L,).
+        self.start = place // self.width * self.size
+        frame = self.start + place % self.width
+        #: Whether the place is that of a copy, and whether there is such a frame (L,).
+        self.copy, self.there = frame >= self.start + self.size, frame < frames
+        #: The frame at each place (L,); the last one where there is none.
+        self.frame = frame.clamp(max=frames - 1)
         #: Where the frames themselves stand (T,).
-        self.own = (~copy).nonzero()[:, 0].to(device, non_blocking=True)
+        self.own = own // self.size * self.width + own % self.size
 
     def spread(self, x: Tensor) -> Tensor:
         """Frames to their places: (B, T, C) -> (B, L, C)."""
@@ -78,26 +75,20 @@ class ChunkPlaces:
 
     def positions(self, x: Tensor, embed: Callable[[Tensor, int], Tensor], before: int) -> Tensor:
         """The positional convolution `embed`, which is told how many frames it only hears: (B, T, C) -> (B, L, C)."""
-        width = self.size + self.right
-        beyond = -(-self.frames // self.size) * self.size + self.right - self.frames
-        padded = F.pad(x, (0, 0, before, beyond))
-        windows = padded.unfold(1, before + width, self.size).transpose(2, 3)  # (B, N, before + W, C)
-        output = embed(windows.flatten(0, 1), before).unflatten(0, windows.shape[:2])  # (B, N, W, C)
-        return output.flatten(1, 2)[:, self.used]
+        padded = F.pad(x, (0, 0, before, self.count * self.size + self.right - self.frames))
+        windows = padded.unfold(1, before + self.width, self.size).transpose(2, 3)  # (B, N, before + W, C)
+        return embed(windows.flatten(0, 1), before).reshape(x.shape[0], -1, x.shape[2])
 
     def visible(self, frame_mask: Tensor | None) -> Tensor:
         """Which keys each place sees, (B, 1, L, L) or the same for all clips. A place sees itself whatever it holds, so
         that a row of padding is finite."""
         query, key = self.start[:, None], self.start[None, :]
-        past = (key < query) & ~self.copy[None, :]
+        past = (key < query) & ~self.copy
         if self.chunks.left is not None:
-            frame = self.frame[None, :]
-            past &= (frame >= query - self.chunks.left) | (frame < self.chunks.sinks)
-        seen = past | (query == key)
-        if frame_mask is None:
-            return seen[None, None]
-        itself = torch.eye(len(self.frame), dtype=torch.bool, device=seen.device)
-        return ((seen & frame_mask[:, None, self.frame]) | itself)[:, None]
+            past &= (self.frame >= query - self.chunks.left) | (self.frame < self.chunks.sinks)
+        real = self.there[None] if frame_mask is None else self.there & frame_mask[:, self.frame]  # (B, L)
+        place = torch.arange(len(self.frame), device=self.frame.device)
+        return (((past | (query == key)) & real[:, None, :]) | (place[:, None] == place))[:, None]
 
     def weights(self, weights: Tensor) -> Tensor:
         """How much each frame attended to each, in whichever copy: (B, H, L, L) -> (B, H, T, T)."""
@@ -112,5 +103,10 @@ def places_of(chunks: Chunks, frames: int, device: torch.device, implementation:
     if implementation not in ("sdpa", "eager"):
         raise ValueError(
             f"attn_implementation={implementation!r}: attention in chunks is there for 'sdpa' and 'eager' alone"
+        )
+    if is_exported():
+        raise ValueError(
+            f"attention_chunk={chunks.size}: a program that is exported hears whole clips; set it to None, which "
+            "leaves the weights as they are"
         )
     return ChunkPlaces(chunks, chunks.size, frames, device)

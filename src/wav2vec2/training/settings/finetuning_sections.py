@@ -183,7 +183,7 @@ class StreamingSection:
     #: Seconds of a chunk, drawn between these two for each update: as often from 0.16 to 0.32 as from 0.32 to 0.64.
     chunk_seconds: tuple[Positive, Positive] = (0.16, 1.28)
     #: The right context is drawn up to so many times the chunk; 2, as `StreamingRecogniser` divides its latency. The
-    #: Transformer computes it anew for every chunk, so an update costs up to 1 + right_chunks times as much.
+    #: Transformer computes it anew for every chunk: an update has up to 1 + right_chunks times as many frames.
     right_chunks: NotNegative = 2.0
     #: Seconds before its chunk that a frame sees; null: all.
     left_seconds: NotNegative | None = 8.0

@@ -30,6 +30,10 @@ CHANGED: dict[str, Any] = {
     "ctc_head_stride": 3,
     "ctc_head_dropout": 0.3,
     "ctc_head_masks": True,
+    "attention_chunk": 24,
+    "attention_left": 100,
+    "attention_right": 12,
+    "attention_sinks": 4,
 }
 
 
@@ -137,6 +141,14 @@ PROBABILITIES = [
 ABOVE_ZERO = [
     "contrastive_logits_temperature", "gumbel_temperature_start", "gumbel_temperature_end",
 ]  # fmt: skip
+COUNTS = [
+    "mask_time_min_masks", "mask_feature_min_masks", "pretraining_updates", "num_hidden_layers", "num_adapter_layers",
+    "mask_time_length", "mask_feature_length", "attention_right", "attention_sinks",
+]  # fmt: skip
+NOT_NEGATIVE = [
+    "initializer_range", "diversity_loss_weight", "feature_grad_mult", "feature_penalty_weight", "layer_norm_eps",
+    "mask_time_prob", "mask_feature_prob",
+]  # fmt: skip
 LISTS = ["conv_dim", "conv_stride", "conv_kernel", "tdnn_dim", "tdnn_kernel", "tdnn_dilation"]
 
 #: (fields, impossible values, the wish).
@@ -145,35 +157,12 @@ IMPOSSIBLE: list[tuple[list[str], list[Any], str]] = [
     (["gumbel_temperature_decay"], [0.0, -1.0, 1.1, float("nan")], "must be a factor above 0 and at most 1"),
     (["output_hidden_size"], [-3], "must be a positive integer"),
     (["gumbel_temperature_by_hand"], [0.0, -1.0, float("nan")], "must be a number above 0, or None"),
-    (
-        [
-            "mask_time_min_masks",
-            "mask_feature_min_masks",
-            "pretraining_updates",
-            "num_hidden_layers",
-            "num_adapter_layers",
-            "mask_time_length",
-            "mask_feature_length",
-        ],
-        [-1],
-        "must be an integer of at least 0",
-    ),
-    (["vocab_size", "adapter_attn_dim"], [0, -5], "must be a positive integer or None"),
+    (COUNTS, [-1], "must be an integer of at least 0"),
+    (["vocab_size", "adapter_attn_dim", "attention_chunk"], [0, -5], "must be a positive integer or None"),
+    (["attention_left"], [-1, 2.5], "must be an integer of at least 0, or None"),
     (PROBABILITIES, [-0.1, 1.1, float("nan")], "must be a probability between 0 and 1"),
     (ABOVE_ZERO, [0.0, -1.0, float("inf"), float("nan")], "must be a number above 0"),
-    (
-        [
-            "initializer_range",
-            "diversity_loss_weight",
-            "feature_grad_mult",
-            "feature_penalty_weight",
-            "layer_norm_eps",
-            "mask_time_prob",
-            "mask_feature_prob",
-        ],
-        [-0.5, float("inf"), float("nan")],
-        "must be a number of at least 0",
-    ),
+    (NOT_NEGATIVE, [-0.5, float("inf"), float("nan")], "must be a number of at least 0"),
     (LISTS, [(), (8, 0, 8, 8, 8, 8, 8), (-1,) * 7], "must be a list of positive integers"),
     (["hidden_act", "feat_extract_activation"], ["gleu"], "must be an activation that Transformers knows"),
     (["feat_extract_norm"], ["batch", ""], 'must be "group" or "layer"'),
@@ -219,6 +208,11 @@ RELATIONS: list[tuple[dict[str, Any], str]] = [
         {"mask_feature_prob": 0.1, "mask_feature_length": 0},
         "mask_feature_length=0: must be a positive integer where mask_feature_prob=0.1",
     ),
+    (
+        {"attention_chunk": 8, "ctc_head": "recurrent"},
+        "attention_chunk=8: must be None where ctc_head='recurrent'",
+    ),
+    ({"attention_chunk": 8, "add_adapter": True}, "attention_chunk=8: must be None where add_adapter=True"),
 ]
 
 

@@ -79,6 +79,21 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "on_gpu", lambda x: True)
 
 
+def test_positions_behind_frames_that_are_only_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention in chunks: those of the last frames of a longer stretch, without the others'."""
+    convolution = positional_convolution.WeightNormedConvolution(48, groups=4, kernel=16).double()
+    for parameter in convolution.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 30, 48, dtype=torch.float64)
+    for heard in (0, 1, 8):
+        expected = convolution(x)[:, heard:]
+        with monkeypatch.context() as patch:
+            torch.testing.assert_close(convolution(x, heard), expected)
+            patch.setattr(positional_convolution, "on_gpu", lambda x: True)
+            patch.setattr(positional_convolution, "product_dtype", lambda x: torch.float64)
+            torch.testing.assert_close(convolution(x, heard), expected)
+
+
 @pytest.mark.parametrize("invariant", [True, False])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_step_is_the_same_as_on_a_cpu(architecture: str, invariant: bool, monkeypatch: pytest.MonkeyPatch) -> None:

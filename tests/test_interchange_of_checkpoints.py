@@ -108,6 +108,10 @@ def test_own_fields_are_read_back_and_do_not_disturb_stock(tmp_path: Path) -> No
         "ctc_head_stride": 3,
         "ctc_head_dropout": 0.3,
         "ctc_head_masks": True,
+        "attention_chunk": 24,
+        "attention_left": 100,
+        "attention_right": 12,
+        "attention_sinks": 4,
     }
     assert changed.keys() == set(OWN_FIELDS)
     own_config(**changed).save_pretrained(tmp_path / "ours")

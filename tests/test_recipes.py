@@ -24,6 +24,7 @@ FINETUNING = [
     "ctc_overfit_10",
     "ctc_tiny_cpu",
     "ctc_small_minutes",
+    "ctc_streaming",
 ]
 #: What every recipe leaves to its user.
 OWN = {"ctc_mms_new_language": ["tuning.language=fao"]}
@@ -253,6 +254,16 @@ def test_the_model_of_minutes_is_as_measured(name: str, seconds: float, cool: fl
     assert config.gumbel_temperature(0) == 2.0
     assert config.gumbel_temperature(cooled) == pytest.approx(0.5, rel=0.01)
     assert config.gumbel_temperature(cooled // 2) == pytest.approx(1.0, rel=0.01)
+
+
+def test_a_recogniser_learns_to_stream_and_keeps_what_it_can_do() -> None:
+    """Half of the updates in chunks that `StreamingRecogniser` has at latencies of 0.48 to 3.84 s; no new head."""
+    run = read("ctc_streaming")
+    assert (run.model.checkpoint, run.data.normalize) == ("facebook/wav2vec2-base-960h", True)
+    assert (run.tuning.freeze_updates, run.tuning.method, run.optimizer.learning_rate) == (0, "full", 3e-5)
+    assert (run.streaming.share, run.streaming.chunk_seconds, run.streaming.right_chunks) == (0.5, (0.16, 1.28), 2.0)
+    held = run.data.seconds_per_batch * (1 + run.streaming.right_chunks)  # with copies
+    assert held <= 1.2 * read("ctc_base_100h").data.seconds_per_batch
 
 
 def test_adapters_need_a_language() -> None:

@@ -31,6 +31,7 @@ def _is_activation(value: object) -> bool:
 POSITIVE: Rule = (lambda v: _is_integer(v, 1), "must be a positive integer")
 COUNT: Rule = (lambda v: _is_integer(v, 0), "must be an integer of at least 0")
 OPTIONAL_POSITIVE: Rule = (lambda v: v is None or _is_integer(v, 1), "must be a positive integer or None")
+OPTIONAL_COUNT: Rule = (lambda v: v is None or _is_integer(v, 0), "must be an integer of at least 0, or None")
 OPTIONAL_INTEGER: Rule = (
     lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool)),
     "must be an integer or None",
@@ -58,9 +59,10 @@ _RULES: Rules = [
     (
         COUNT,
         "num_hidden_layers num_adapter_layers mask_time_length mask_feature_length mask_time_min_masks "
-        "mask_feature_min_masks pretraining_updates",
+        "mask_feature_min_masks pretraining_updates attention_right attention_sinks",
     ),
-    (OPTIONAL_POSITIVE, "vocab_size adapter_attn_dim"),
+    (OPTIONAL_POSITIVE, "vocab_size adapter_attn_dim attention_chunk"),
+    (OPTIONAL_COUNT, "attention_left"),
     (OPTIONAL_INTEGER, "pad_token_id"),
     (
         PROBABILITY,
@@ -139,8 +141,9 @@ def _model(config: PreTrainedConfig) -> Iterator[Relation]:
     yield lists, lambda: equally_long(config, *lists)
     for share, length in (("mask_time_prob", "mask_time_length"), ("mask_feature_prob", "mask_feature_length")):
         yield (share, length), partial(_spans_have_length, config, share, length)
-    for name, none in (("add_adapter", False), ("adapter_attn_dim", None)):
+    for name, none in (("add_adapter", False), ("adapter_attn_dim", None), ("attention_chunk", None)):
         yield ("ctc_head", name), partial(_not_under_recurrent_head, config, name, none)
+    yield ("attention_chunk", "add_adapter"), partial(_no_adapter_behind_chunks, config)
     yield ("ctc_head", "ctc_head_size", "hidden_size"), partial(_no_linear_head, config)
 
 
@@ -167,6 +170,12 @@ def _not_under_recurrent_head(config: PreTrainedConfig, name: str, none: object)
     value = getattr(config, name)
     fine = config.ctc_head != "recurrent" or value == none
     return None if fine else f"{name}={value}: must be {none} where ctc_head='recurrent'"
+
+
+def _no_adapter_behind_chunks(config: PreTrainedConfig) -> str | None:
+    """Strided convolutions behind the Transformer would look into the next chunk."""
+    fine = config.attention_chunk is None or not config.add_adapter
+    return None if fine else f"attention_chunk={config.attention_chunk}: must be None where add_adapter=True"
 
 
 def _no_linear_head(config: PreTrainedConfig) -> str | None:

@@ -198,6 +198,15 @@ class Wav2Vec2Config(PreTrainedConfig):
     #: SpecAugment's masks (mask_time_prob and the others) fall on what the recurrent head hears, as zeros behind the
     #: normalisation, and no more on what the Transformer hears, which guesses much of what is masked.
     ctc_head_masks: bool = False
+    #: Frames in a chunk of attention (`modeling/attention_in_chunks.py`); None: every frame sees the whole clip, as in
+    #: stock. A run's `streaming` section draws its own in training, and leaves this as it is.
+    attention_chunk: int | None = None
+    #: Frames before its chunk that a frame sees; None: all. This and what follows count where attention_chunk is given.
+    attention_left: int | None = None
+    #: Frames behind its chunk that a frame sees.
+    attention_right: int = 0
+    #: Frames at the beginning of the clip that every frame sees, however far back they lie.
+    attention_sinks: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Derive what follows from other fields, then refuse what cannot work."""
@@ -273,4 +282,8 @@ OWN_FIELDS = (
     "ctc_head_stride",
     "ctc_head_dropout",
     "ctc_head_masks",
+    "attention_chunk",
+    "attention_left",
+    "attention_right",
+    "attention_sinks",
 )

@@ -39,7 +39,7 @@ def tap_norms(weight: Tensor) -> Tensor:
 
 
 class WeightNormedConvolution(nn.Module):
-    """A grouped convolution over time that keeps the number of frames."""
+    """A grouped convolution over time, with zeros before and behind, so that it keeps the number of frames."""
 
     def __init__(self, channels: int, groups: int, kernel: int) -> None:
         super().__init__()
@@ -50,13 +50,14 @@ class WeightNormedConvolution(nn.Module):
         self.parametrizations = nn.ModuleDict({"weight": weight})
         self.bias = nn.Parameter(torch.empty(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)"""
-        weight = self.parametrizations["weight"]()
+    def forward(self, x: Tensor, heard: int = 0) -> Tensor:
+        """(B, T, C) -> (B, T - heard, C): the first `heard` frames, at most `left`, are what came before the others."""
+        weight, left = self.parametrizations["weight"](), self.left - heard
         if on_gpu(x):
             dtype = product_dtype(x)
-            return blocked_convolution(x.to(dtype), weight.to(dtype), self.groups, self.left) + self.bias.to(dtype)
-        padded = F.pad(x.transpose(1, 2), (self.left, self.right))
+            output = blocked_convolution(x.to(dtype), weight.to(dtype), self.groups, left) + self.bias.to(dtype)
+            return output[:, : x.shape[1] - heard]
+        padded = F.pad(x.transpose(1, 2), (left, self.right))
         return convolve(padded, weight, self.bias, groups=self.groups).transpose(1, 2)
 
 
@@ -70,7 +71,7 @@ class Wav2Vec2PositionalConvEmbedding(nn.Module):
         )
         self.activation = ACT2FN[config.feat_extract_activation]
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)"""
-        positions: Tensor = self.activation(self.conv(hidden_states))
+    def forward(self, hidden_states: Tensor, heard: int = 0) -> Tensor:
+        """(B, T, C) -> (B, T - heard, C), for all frames but the first `heard`, which came before them."""
+        positions: Tensor = self.activation(self.conv(hidden_states, heard))
         return positions

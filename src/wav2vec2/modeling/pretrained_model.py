@@ -10,12 +10,14 @@ from transformers.modeling_utils import PreTrainedModel
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import Length, output_length
 from wav2vec2.files.shipped_checkpoints import located
+from wav2vec2.modeling.attention_in_chunks import Chunks
 from wav2vec2.modeling.convolved_clips import ConvolvedClips
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, frames_within
 from wav2vec2.modeling.initialization import initialize
 from wav2vec2.modeling.input_checks import check_waveforms
 from wav2vec2.modeling.layer_drop import LayerDrop
 from wav2vec2.modeling.loading import Source, load_checked
+from wav2vec2.modeling.transformer_encoder import Wav2Vec2Encoder
 
 
 class Wav2Vec2PreTrainedModel(PreTrainedModel):
@@ -139,6 +141,12 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
         for module in self.modules():
             if isinstance(module, LayerDrop):
                 module.pin(seed, update)
+
+    def see_in_training(self, chunks: Chunks | None) -> None:
+        """Let frames see so much in training from now on, whatever the configuration says; None: what it says."""
+        for module in self.modules():
+            if isinstance(module, Wav2Vec2Encoder):
+                module.drawn_chunks = chunks
 
 
 def with_own_fields(config: PreTrainedConfig) -> Wav2Vec2Config:

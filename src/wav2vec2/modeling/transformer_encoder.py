@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.attention import FeedForward, Wav2Vec2Attention, mask_for
+from wav2vec2.modeling.attention_in_chunks import ChunkPlaces, Chunks, places_of
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.layer_drop import LayerDrop, join_with_zero_gradient
 from wav2vec2.modeling.positional_convolution import Wav2Vec2PositionalConvEmbedding
@@ -89,6 +90,8 @@ class Wav2Vec2Encoder(nn.Module):
         self.dropout = Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(Wav2Vec2EncoderLayer(config) for _ in range(config.num_hidden_layers))
         self.layer_drop = LayerDrop(config.num_hidden_layers)
+        #: What frames see in training, whatever the configuration says; None: what it says.
+        self.drawn_chunks: Chunks | None = None
         if config.adapter_attn_dim is not None and not config.do_stable_layer_norm:
             logger.warning(
                 "adapter_attn_dim=%d: there are no language adapters in this model, since only layers with "
@@ -105,10 +108,8 @@ class Wav2Vec2Encoder(nn.Module):
     ) -> Context:
         """(B, T, C) -> (B, T, C) and, on request, what lies between. `frame_mask` (B, T) marks real frames."""
         implementation = "eager" if output_attentions else self.config._attn_implementation
-        attention_mask = mask_for(implementation, self.config, x, frame_mask)
-        if frame_mask is not None:
-            x = x.masked_fill(~frame_mask[:, :, None], 0.0)
-        x = x + self.pos_conv_embed(x).to(x.device)
+        places = places_of(self.chunks(), x.shape[1], x.device, implementation)
+        x, attention_mask = self.with_positions(x, frame_mask, implementation, places)
         x = self.dropout(x if self.config.do_stable_layer_norm else self.layer_norm(x))
         hidden_states, attentions = [x], []
         skipped = self.layer_drop(self.config.layerdrop)
@@ -125,9 +126,30 @@ class Wav2Vec2Encoder(nn.Module):
                 attentions.append(self.no_attention(x) if weights is None else weights)
         if self.config.do_stable_layer_norm:
             x = self.layer_norm(x)
+        if places is not None:
+            x = places.gathered(x)
+            hidden_states = [places.gathered(state) for state in hidden_states]
+            attentions = [places.weights(weights) for weights in attentions]
         return Context(
             x, tuple(hidden_states) if output_hidden_states else None, tuple(attentions) if output_attentions else None
         )
+
+    def chunks(self) -> Chunks:
+        """What a frame sees: in training, what was drawn for it if anything was; else what the configuration says."""
+        drawn = self.drawn_chunks if self.training else None
+        return Chunks.of(self.config) if drawn is None else drawn
+
+    def with_positions(
+        self, x: Tensor, frame_mask: Tensor | None, implementation: str, places: ChunkPlaces | None
+    ) -> tuple[Tensor, Any]:
+        """Features (B, T, C) with their positions, each at its place (B, L, C), and what the places see."""
+        if frame_mask is not None:
+            x = x.masked_fill(~frame_mask[:, :, None], 0.0)
+        if places is None:
+            attention_mask = mask_for(implementation, self.config, x, frame_mask)
+            return x + self.pos_conv_embed(x).to(x.device), attention_mask
+        positions = places.positions(x, self.pos_conv_embed, self.pos_conv_embed.conv.left).to(x.device)
+        return places.spread(x) + positions, places.visible(frame_mask)
 
     def no_attention(self, x: Tensor) -> Tensor:
         """The weights (B, H, T, T) of a layer that was skipped."""

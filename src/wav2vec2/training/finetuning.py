@@ -29,6 +29,7 @@ from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
+from wav2vec2.training.tasks.drawn_chunks import DrawnChunks
 from wav2vec2.training.tuning_methods import apply_tuning
 
 #: The parts of a head for CTC, by their names among the modules.
@@ -95,7 +96,8 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
         write_findings(run, chosen, skipped)
     if run.text.on_unknown == "skip":
         data = data.without_unknown(CanBeSpelled(processor.tokenizer), CanBeSpelled(spelling))
-    task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run))
+    chunks = chunks_of(run, model.config)
+    task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run), chunks)
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
 
@@ -180,6 +182,19 @@ def stages_of(run: FinetuneRun) -> Stages:
     """What the plateau of an evaluation is explained by."""
     updates = run.run.updates
     return Stages(run.tuning.freeze_updates, round(run.schedule.warmup * updates), updates)
+
+
+def chunks_of(run: FinetuneRun, config: Wav2Vec2Config) -> DrawnChunks | None:
+    """What frames see in each update, where the run says so. What comes behind the Transformer must not see more."""
+    if run.streaming is None:
+        return None
+    for name, taken in (("ctc_head", "linear"), ("add_adapter", False)):
+        if getattr(config, name) != taken:
+            raise StartError(
+                f"streaming: the model has {name}={getattr(config, name)}, which hears beyond every chunk; a stream "
+                f"needs model.config.{name}={taken}"
+            )
+    return DrawnChunks(run.streaming, config, run.run.seed)
 
 
 def require_scorer(run: FinetuneRun) -> None:

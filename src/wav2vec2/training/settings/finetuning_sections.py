@@ -171,3 +171,27 @@ class TuningSection:
             yield "language", "belongs to tuning.method=adapter"
         if self.method == "lora" and not self.lora_targets:
             yield "lora_targets", "must name at least one linear layer, as q_proj"
+
+
+@dataclass
+class StreamingSection:
+    """Updates that hear as a stream does, so that one model serves live and offline (docs/finetuning.md)."""
+
+    #: Share of the updates in which attention is in chunks (`modeling/attention_in_chunks.py`). In the others, and in
+    #: evaluations, every frame sees its whole clip.
+    share: Share = 0.5
+    #: Seconds of a chunk, drawn between these two for each update: as often from 0.16 to 0.32 as from 0.32 to 0.64.
+    chunk_seconds: tuple[Positive, Positive] = (0.16, 1.28)
+    #: The right context is drawn up to so many times the chunk; 2, as `StreamingRecogniser` divides its latency. The
+    #: Transformer computes it anew for every chunk: an update has up to 1 + right_chunks times as many frames.
+    right_chunks: NotNegative = 2.0
+    #: Seconds before its chunk that a frame sees; null: all.
+    left_seconds: NotNegative | None = 8.0
+    #: Frames at the beginning of a clip that every frame sees, however far back they lie (attention sinks).
+    sinks: CountOrZero = 0
+
+    def problems(self) -> Iterator[Problem]:
+        """The two lengths are in order."""
+        shortest, longest = self.chunk_seconds
+        if shortest > longest:
+            yield "chunk_seconds", "must be the shortest chunk and then the longest"

@@ -18,6 +18,7 @@ from wav2vec2.training.settings.finetuning_sections import (
     FinetuneOptimizerSection,
     FinetuneRunSection,
     FinetuneScheduleSection,
+    StreamingSection,
     TextSection,
     TuningSection,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "RunSection",
     "ScheduleSection",
     "Source",
+    "StreamingSection",
     "SupervisedRun",
     "TextSection",
     "TuningSection",
@@ -169,6 +171,13 @@ class FinetuneRun(SupervisedRun):
     task: Annotated[str, OneOf("ctc")] = "ctc"
     #: What happens to transcripts before they are cut into tokens.
     text: TextSection = field(default_factory=TextSection)
+    #: Updates that hear as a stream does; null: none.
+    streaming: StreamingSection | None = None
+
+    def problems(self) -> Iterator[Problem]:
+        """Attention in chunks needs one that takes such masks."""
+        if self.streaming is not None and self.run.attention not in (None, "sdpa", "eager"):
+            yield "run.attention", "must be sdpa or eager where there is a streaming section"
 
 
 def to_dict(run: Run) -> dict[str, Any]:

@@ -7,7 +7,7 @@ frames than its audio has is as if it were not there; the loop lists it.
 Shapes: B clips, S samples, T frames, V tokens, U labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import frames_needed, logits_length
 from wav2vec2.evaluation.scoring import error_rates
+from wav2vec2.modeling.attention_in_chunks import Chunks
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
@@ -54,10 +55,13 @@ class CTCTask(SupervisedTask):
         tokenizer: Wav2Vec2CTCTokenizer,
         seed: int,
         stages: Stages | None = None,
+        chunks: Callable[[int], Chunks] | None = None,
     ) -> None:
         super().__init__(config, feature_extractor, seed, stages.freeze_updates if stages else 0)
         self.tokenizer = tokenizer
         self.stages = stages or Stages()
+        #: What a frame sees in each update, if it is drawn.
+        self.chunks = chunks
         #: Tokens that are never written, such as "<s>": no path goes through them.
         self.unwritten = sorted({int(index) for index in tokenizer.all_special_ids} - {tokenizer.blank_id})
         self._updates_done = 0
@@ -87,8 +91,10 @@ class CTCTask(SupervisedTask):
         return inputs["counted"].sum().float()[None]
 
     def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
-        """The plateau of an evaluation is explained by how many updates are done."""
+        """The plateau of an evaluation is explained by how many updates are done; and what frames see is drawn."""
         super().begin(model, update)
+        if self.chunks is not None:
+            model.see_in_training(self.chunks(update))
         self._updates_done = update + 1
 
     def sums(self, output: Any, inputs: Inputs) -> Sums:

@@ -228,7 +228,7 @@ def test_minutes_of_labels_train_a_head_over_the_small_model_as_it_is() -> None:
     run = read("ctc_small_minutes")
     folder = located(run.model.checkpoint)
     assert run.data.normalize == Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize
-    assert (run.tuning.freeze_updates, run.tuning.keep_features) == (None, "memory")
+    assert (run.tuning.freeze_updates, run.tuning.keep_features, run.text.judged_by) == (None, "memory", "cer")
     assert {value for name, value in run.model.config.items() if "drop" in name} == {0.0}
     config = Wav2Vec2Config.from_pretrained(folder, vocab_size=30, pad_token_id=0, **run.model.config)
     model = Wav2Vec2ForCTC(config)

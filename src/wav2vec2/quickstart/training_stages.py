@@ -56,6 +56,7 @@ _SHAPE = (
 
 #: Light masks and no dropout: so short a run does not learn its labels by heart.
 _FINETUNING: dict[str, Any] = {
+    "num_hidden_layers": 4,  # the middle of the checkpoint tells letters best
     "mask_time_prob": 0.05,
     "mask_time_length": 10,
     "mask_feature_prob": 0.0,

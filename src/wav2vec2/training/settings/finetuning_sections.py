@@ -135,6 +135,8 @@ class TextSection:
     #: A transcript with a character that has no token: an "error" before the first update, "skip" and list the clip,
     #: or the token for "unknown". Clips of an evaluation are not skipped: such characters are errors there.
     on_unknown: Annotated[str, OneOf("error", "skip", "unknown")] = "error"
+    #: The error rate by which one model of the run is better than another; "cer" where nearly every word is wrong.
+    judged_by: Annotated[str, OneOf("wer", "cer")] = "wer"
 
 
 @dataclass

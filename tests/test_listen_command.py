@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from recognition_checkpoints import RATE, noise, save_checkpoint
 from typer.testing import CliRunner
 
@@ -63,6 +64,21 @@ def test_half_a_sample_at_the_end_is_said() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("container", "name"), [("WAV", "WAV"), ("FLAC", "FLAC"), ("OGG", "Ogg"), ("MP3", None)])
+def test_a_file_with_a_header_is_no_raw_audio(container: str, name: str | None) -> None:
+    """An MP3 without a tag has no header that could be told from samples."""
+    stream = io.BytesIO()
+    soundfile.write(stream, noise(0.5), RATE, format=container)
+    content = stream.getvalue() if name else b"ID3\4" + stream.getvalue()
+    with pytest.raises(ValueError, match=f"a file of {name or 'MP3'}, and raw .* `wav2vec2 transcribe FILE`"):
+        list(piped(io.BytesIO(content), RATE, RATE))
+
+
+def test_that_nothing_came_is_said() -> None:
+    with pytest.raises(ValueError, match="no audio came"):
+        list(piped(io.BytesIO(b""), RATE, RATE))
+
+
 def test_the_command_writes_what_the_recogniser_says(checkpoint: Path) -> None:
     samples = noise(5.0)
     live = StreamingRecogniser.from_pretrained(checkpoint, latency=1.0, device="cpu")

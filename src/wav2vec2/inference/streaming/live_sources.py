@@ -16,6 +16,9 @@ from wav2vec2.processing.waveforms import resampled
 #: Bytes that are asked of a pipe at once; what is there already is given at once.
 _READ = 1 << 16
 
+#: How files begin that are no raw samples, and what they are.
+_CONTAINERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3"}
+
 #: Seconds between two packets of a microphone.
 _PACKET = 0.04
 
@@ -30,19 +33,32 @@ class Pipe(Protocol):
 def piped(stream: Pipe, rate: int, wanted: int) -> Iterator[Samples]:
     """Raw 16-bit little-endian samples of one channel at `rate`, until the pipe is closed.
 
-    Half a sample waits for its other half; at the end it is an error.
+    Half a sample waits for its other half; at the end it is an error. So is a file with a header, and nothing at all.
     """
 
     def packets() -> Iterator[Samples]:
-        half = b""
+        half, begun = b"", False
         while data := stream.read1(_READ):
-            data = half + data
+            if not begun:
+                _refuse_a_container(data)
+            begun, data = True, half + data
             half = data[len(data) // 2 * 2 :]
             yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(2**15)
+        if not begun:
+            raise ValueError("no audio came on standard input")
         if half:
             raise ValueError("standard input ends within a sample: raw 16-bit little-endian samples are needed")
 
     return resampled(packets(), rate, wanted)
+
+
+def _refuse_a_container(first: bytes) -> None:
+    for begin, name in _CONTAINERS.items():
+        if first.startswith(begin):
+            raise ValueError(
+                f"standard input is a file of {name}, and raw 16-bit samples are needed: `wav2vec2 transcribe FILE` "
+                "reads it, or `ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -` makes samples of it"
+            )
 
 
 def microphone(wanted: int) -> Iterator[Samples]:

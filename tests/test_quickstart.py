@@ -170,7 +170,7 @@ def test_card_and_words_on_the_screen_have_the_figures_of_the_evaluation(
     assert [one.name for one in beside.decodings] == ["greedy"] and beside.utterances == 4
     assert f"from random weights, greedy: WER {beside.decodings[0].wer.rate:.1%}" in text
     assert f"from random weights give {100 * beside.decodings[0].wer.rate:.1f} % of word errors" in card
-    assert beside.model.parameters == found.model.parameters > 14e6
+    assert beside.model.parameters == found.model.parameters > 8.5e6  # four layers of the small model
     assert "report_pretraining.png" in card and "Synthetic voices alone" in card
     assert "`small`, the pretrained model that comes with wav2vec2" in card and "license: cc-by-sa-4.0" in card
     assert f"pretrained on for {TRAINING.pretraining_updates} updates of 8 s" in card

@@ -59,5 +59,5 @@ Next, with your own audio:
   wav2vec2 pretrain tiny_cpu data.train.0.path=FOLDER
   wav2vec2 finetune ctc_base_1h model.checkpoint=facebook/wav2vec2-base data.train.0.path=train.tsv
   wav2vec2 evaluate --model {output / "model"} --data test.tsv
-A model of 16 million parameters after minutes of training shows that everything works, and what pretraining is worth;
+A model of 9 million parameters after minutes of training shows that everything works, and what pretraining is worth;
 one that is of use starts from a larger checkpoint, as in the command with finetune."""

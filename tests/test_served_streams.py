@@ -1,5 +1,6 @@
 """Live sound over websockets, in Vosk's messages and the captions page's: the words of the streaming recogniser."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from websockets.sync.client import ClientConnection
 from wav2vec2 import StreamingRecogniser, Transcriber
 from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference.streaming.stream_state import StreamUpdate
+from wav2vec2.serving.live_worker import LiveWorker
 from wav2vec2.serving.pcm import ArrivingSound, as_mono
 from wav2vec2.serving.utterances import Utterances
 
@@ -41,6 +43,24 @@ def right(transcriber: Transcriber) -> list[StreamUpdate]:
 @pytest.fixture(scope="module")
 def sound() -> bytes:
     return two_utterances()
+
+
+def test_what_has_come_is_heard_before_the_end(
+    transcriber: Transcriber, sound: bytes, right: list[StreamUpdate]
+) -> None:
+    """A worker is told to end while a packet still has most of its steps before it."""
+    recogniser = StreamingRecogniser(transcriber.model, transcriber.processor, latency=LATENCY)
+    worker = LiveWorker(recogniser, 1)
+
+    async def told() -> list[StreamUpdate]:
+        asked = asyncio.ensure_future(worker.open().hear(as_mono(sound, 2, 1), last=True))
+        await asyncio.sleep(0)
+        worker.start()
+        await asyncio.to_thread(worker.stop)
+        return await asyncio.wait_for(asked, 10)
+
+    assert words_of(asyncio.run(told())) == words_of(right)
+    assert not worker.alive
 
 
 @pytest.mark.parametrize("path", ["/", "/vosk"])

@@ -78,16 +78,17 @@ class LiveWorker:
 
     def _run(self) -> None:
         waiting: dict[Stream, _Packet] = {}
-        while True:
+        going_on = True
+        while going_on or waiting:
             try:
                 packet = self._inbox.get(block=not waiting)
-                if packet is None:
-                    return
+            except queue.Empty:  # all that is there takes the next step together
+                self._step(waiting)
+                continue
+            if packet is None:
+                going_on = False
+            else:
                 self._begin(packet, waiting)
-                continue  # all that is there takes the next step together
-            except queue.Empty:
-                pass
-            self._step(waiting)
 
     def _begin(self, packet: _Packet, waiting: dict[Stream, _Packet]) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wav2vec2.decoding.transcripts import Word
-from wav2vec2.inference.subtitle_formats import captions
+from wav2vec2.inference.subtitle_formats import captions, timed_row
 from wav2vec2.inference.transcript import Transcript, transcript_as
 
 #: What can be asked for, and how HTTP calls it.
@@ -51,12 +51,8 @@ def as_verbose_json(found: Transcript, language: str, granularities: Sequence[st
 
 def timed(word: Word) -> dict[str, Any]:
     """A word as OpenAI's answers have it, and how likely it is to be right."""
-    return {
-        "word": word.text,
-        "start": round(word.start, 4),
-        "end": round(word.end, 4),
-        "confidence": round(word.confidence, 4),
-    }
+    row = timed_row(word)
+    return {"word": row.pop("text")} | row
 
 
 def segments(found: Transcript) -> list[dict[str, Any]]:

@@ -24,8 +24,10 @@ from wav2vec2.training.data.division import AS_THE_CLIPS
 from wav2vec2.training.data.feature_stores import DiskStore, FeatureStore, MemoryStore, Packed, packed
 from wav2vec2.training.data.kept_clips import KeptClips
 from wav2vec2.training.data.micro_batches import ClipByClip, Waveforms, filled
+from wav2vec2.training.held_part import reason_against_encoder
 from wav2vec2.training.kept_features import KeptFeatures, reason_against
-from wav2vec2.training.settings.run_config import DataSection, Source
+from wav2vec2.training.settings.recipes import read_run
+from wav2vec2.training.settings.run_config import DataSection, FinetuneRun, Source
 from wav2vec2.training.tasks.supervised_task import convolved_clips
 
 LENGTHS = [0.5, 0.72, 0.31, 0.9, 0.44, 0.66]
@@ -318,3 +320,24 @@ def test_what_is_not_the_same_each_time_is_not_kept(tmp_path: Path) -> None:
     assert "padding_invariant_norm" in str(reason(padding_invariant_norm=False))
     assert "stream" in str(reason(numbers=0))
     assert "FSDP" in str(reason(DistributedType.FSDP))
+
+
+def test_what_of_a_run_lets_the_whole_encoder_be_kept() -> None:
+    """A head that learns alone over an encoder in which nothing is drawn; the reason names the setting against it."""
+    drawn = ("feat_proj_dropout", "hidden_dropout", "attention_dropout", "activation_dropout", "layerdrop")
+    calm: dict[str, Any] = {name: 0.0 for name in drawn} | {"ctc_head": "recurrent", "ctc_head_masks": True}
+
+    def reason(*settings: str, **config: Any) -> str | None:
+        run = read_run(FinetuneRun, "ctc_small_minutes", ["data.train.0.path=train.tsv", *settings])
+        return reason_against_encoder(run, small_config(vocab_size=7, **(calm | config)))
+
+    assert reason() is None
+    assert reason(apply_spec_augment=False, ctc_head_masks=False) is None
+    assert reason("tuning.freeze_updates=100") == "it is trained"
+    assert reason("tuning.method=lora") == "it is trained"
+    assert "streaming" in str(reason("streaming.share=0.5"))
+    for name, value in (("hidden_dropout", 0.1), ("layerdrop", 0.1)):
+        assert f"model.config.{name}={value:g}" in str(reason(**{name: value}))
+    for name, flag in (("ctc_head_masks", False), ("add_adapter", True)):
+        assert f"model.config.{name}={str(flag).lower()}" in str(reason(**{name: flag}))
+    assert "model.config.padding_invariant_norm" in str(reason(padding_invariant_norm=False))

@@ -14,6 +14,7 @@ from pretraining_runs import assert_same, assert_same_run, log, weights
 from update_layouts import LAYOUTS, LENGTHS
 
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder
+from wav2vec2.modeling.wav2vec2_model import Wav2Vec2Model
 from wav2vec2.training.classification import classify
 from wav2vec2.training.data.feature_stores import DiskStore
 from wav2vec2.training.progress.training_log import read_log
@@ -83,6 +84,45 @@ def test_it_is_the_run_without_within_the_rounding_of_16_bits(labelled: Path, tm
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == sorted(
         path.name for path in (tmp_path / "memory").iterdir()
     )
+
+
+#: Nothing is drawn below a recurrent head that learns alone.
+HEAD_ALONE: dict[str, Any] = {
+    "tuning__freeze_updates": None,
+    "model__config": {"ctc_head": "recurrent", "ctc_head_masks": True, "ctc_head_size": 16, "mask_time_prob": 0.2}
+    | dict.fromkeys(
+        ("feat_proj_dropout", "hidden_dropout", "attention_dropout", "activation_dropout", "layerdrop"), 0.0
+    ),
+}
+
+
+def test_where_the_head_learns_alone_an_update_is_the_head(
+    labelled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The whole encoder is computed once for each clip: within rounding the run that computes it each time, the same
+    bits whatever is kept and after a kill; the weights of the encoder are those it began with."""
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {"keep": None},
+        "memory": {},
+        "few": {"keep": "disk", "tuning__keep_features_gib": 6e-6},
+    }
+    calls = dict.fromkeys(ways, 0)
+    for name, changes in ways.items():
+        at_once = Wav2Vec2Model.at_once
+
+        def counted(self: Any, *arguments: Any, name: str = name, at_once: Any = at_once) -> Any:
+            calls[name] += 1
+            return at_once(self, *arguments)
+
+        with patch.object(Wav2Vec2Model, "at_once", counted):
+            train(keeping(tmp_path / name, labelled, run__evaluate_every=4, **(HEAD_ALONE | changes)))
+    assert_same(weights(tmp_path / "plain"), weights(tmp_path / "memory"), 1e-4)
+    assert_same_run(tmp_path / "memory", tmp_path / "few")
+    assert calls["memory"] == 33 < calls["few"]  # sixteen clips of each kind, and one look at what comes out
+    assert "the Transformer's output of up to" in capfd.readouterr().err
+    killed_after(keeping(tmp_path / "resumed", labelled, run__evaluate_every=4, run__save_every=3, **HEAD_ALONE), 5)
+    train(keeping(tmp_path / "resumed", labelled, run__evaluate_every=4, run__save_every=3, **HEAD_ALONE))
+    assert_same(weights(tmp_path / "memory"), weights(tmp_path / "resumed"), 0)
 
 
 def test_no_convolution_is_computed_after_the_first_epoch(labelled: Path, tmp_path: Path) -> None:

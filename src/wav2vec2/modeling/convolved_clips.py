@@ -1,8 +1,9 @@
-"""What stands in the place of waveforms where the convolutions have been computed before.
+"""What stands in the place of waveforms where part of a model has been computed before.
 
 Fine-tuning as in the paper holds the convolutions, so their output of a clip is always the same, and a run may keep it
 instead of computing it again. A model is then given these clips where it otherwise takes `input_values`, and goes on
-behind the convolutions. Masks and dropout come after them, and are drawn as ever.
+behind the convolutions. Masks and dropout come after them, and are drawn as ever. Where the head alone is ever trained
+and nothing below it is drawn, the same holds of the whole encoder.
 
 Shapes: B clips, S samples, T frames, C channels of the feature encoder.
 """
@@ -38,3 +39,7 @@ class ConvolvedClips:
     def part(self, rows: Tensor, samples: int, frames: int) -> "ConvolvedClips":
         """Some of the clips (n,), as long as so many samples, which are so many frames."""
         return ConvolvedClips(self.features[rows, :frames], self.lengths[rows], samples)
+
+
+class EncodedClips(ConvolvedClips):
+    """Clips whose `features` are the Transformer's output: of a model, only the head is left to compute."""

@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
 from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
-from wav2vec2.modeling.convolved_clips import ConvolvedClips
+from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
 from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms, is_exported
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
@@ -48,7 +48,7 @@ class Frames(NamedTuple):
         return x if missing == 0 else F.pad(x, [0, 0] * (x.dim() - 2) + [0, missing])
 
 
-#: A batch of clips before the convolutions, or behind them.
+#: A batch of clips before the convolutions, or behind them, or behind the Transformer.
 Clips = Tensor | ConvolvedClips
 
 
@@ -86,6 +86,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         gradient the batch runs in groups of clips of like length: what stands beyond a clip's frames is then zero.
         `mask_time_indices` (B, T) are frames to mask; without them, training masks by the configuration (SpecAugment):
         from `generator` if given, or each clip by its own seed in `clip_seeds` (B,), whatever it is batched with."""
+        if isinstance(input_values, EncodedClips):
+            return Wav2Vec2ModelOutput(last_hidden_state=input_values.features)
         draws = choose_draws(generator, clip_seeds, input_values.device)
         wanted = (
             _asked(output_hidden_states, self.config.output_hidden_states),

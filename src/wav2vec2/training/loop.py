@@ -83,7 +83,7 @@ class Loop:
     dropped: BadFiles
     #: How fast it goes.
     meter: Meter
-    #: The convolutions' output of clips, if it is kept.
+    #: The output of the part of the model that is computed once for a clip, if it is kept.
     kept: KeptFeatures | None
     #: Feature extractor or processor, so that every checkpoint is a complete model folder.
     saved_beside: Sequence[Saveable]
@@ -243,7 +243,7 @@ class Loop:
             return self.task.operations(lengths)
         convolved = [length for part in parts for length in part.convolved or []]
         self.meter.count(sum(len(part.clips) for part in parts), len(convolved))
-        return self.task.operations(lengths, convolved)
+        return self.kept.operations(self.task, lengths, convolved)
 
     def record(self, result: UpdateResult, signals: Signals) -> dict[str, Any]:
         """What is added up until the next line of the log, and kept in checkpoints between lines.

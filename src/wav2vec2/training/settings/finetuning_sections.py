@@ -159,7 +159,8 @@ class TuningSection:
     #: Linear layers that get an addition, by the end of their names.
     lora_targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj"])
     #: Compute the convolutions of a clip once, where they are not trained, and keep their output (16 bits a number) in
-    #: "memory" or on the "disk", in the folder of the run; null computes it each time.
+    #: "memory" or on the "disk", in the folder of the run; null computes it each time. Where the head alone is ever
+    #: trained and nothing is drawn below it, the Transformer's output is kept instead.
     keep_features: Annotated[str, OneOf("memory", "disk")] | None = None
     #: What each process may keep; base takes 0.17 GiB for an hour of audio. The clips that come first are kept, the
     #: others computed each time.

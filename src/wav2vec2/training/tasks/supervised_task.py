@@ -11,12 +11,15 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
-from wav2vec2.modeling.convolved_clips import ConvolvedClips
+from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, real_samples
+
+#: What the inputs of a batch may have in the place of waveforms: the convolutions' output, or the Transformer's.
+_KEPT_AS = {"features": ConvolvedClips, "context": EncodedClips}
 
 #: A label that no loss sees.
 NO_LABEL = -100
@@ -80,25 +83,31 @@ class SupervisedTask:
 
 
 def encoder_inputs(inputs: Inputs, config: Wav2Vec2Config) -> dict[str, Any]:
-    """What goes through the encoder: waveforms and their mask, or what the convolutions have made of them."""
+    """What goes through the encoder: waveforms and their mask, or what part of it has made of them."""
     seeds = {"clip_seeds": inputs["clip_seeds"]}
-    if "features" in inputs:
+    if _kept_as(inputs):
         return seeds | {"input_values": convolved_clips(inputs, config)}
     return seeds | {"input_values": inputs["input_values"], "attention_mask": real_samples(inputs)}
 
 
 def convolved_clips(inputs: Inputs, config: Wav2Vec2Config) -> ConvolvedClips:
-    """Kept features (B, T, C) as a model takes them."""
-    features = inputs["features"]
+    """What was kept, (B, T, C), as a model takes it."""
+    kept_as = _kept_as(inputs)
+    features = inputs[kept_as]
     if "scales" in inputs:
         features = features.float() * inputs["scales"][:, None, None]
     frames = features.shape[1]
     samples = receptive_field(config.conv_kernel, config.conv_stride) + (frames - 1) * frame_stride(config.conv_stride)
-    return ConvolvedClips(features, inputs["sample_lengths"], samples if frames else 0)
+    return _KEPT_AS[kept_as](features, inputs["sample_lengths"], samples if frames else 0)
+
+
+def _kept_as(inputs: Inputs) -> str:
+    """The name of what stands in the place of waveforms; empty if they are there themselves."""
+    return next((name for name in _KEPT_AS if name in inputs), "")
 
 
 def frames_of(inputs: Inputs, config: Wav2Vec2Config) -> int:
-    """T, of a batch of either kind."""
-    if "features" in inputs:
-        return inputs["features"].shape[1]
+    """T, of a batch of any kind."""
+    if kept_as := _kept_as(inputs):
+        return inputs[kept_as].shape[1]
     return conv_output_length(inputs["input_values"].shape[1], config.conv_kernel, config.conv_stride)

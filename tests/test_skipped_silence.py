@@ -154,6 +154,21 @@ def test_a_recording_without_speech_has_an_empty_transcript(
             one(transcriber, tmp_path / "still.wav")
 
 
+def test_a_recording_that_becomes_shorter_while_it_is_read_is_an_error(transcriber: Transcriber) -> None:
+    class Shrinking(AudioInput):
+        readings = 0
+
+        def blocks(self, rate: int, size: int, overlap: int) -> Iterator[Samples]:
+            Shrinking.readings += 1
+            sound = self.content if Shrinking.readings == 1 else self.content[: 25 * rate]
+            return AudioInput(self.name, sound, rate).blocks(rate, size, overlap)
+
+    inputs = [Shrinking("noise", recording(), RATE), AudioInput("other", recording(), RATE)]
+    shorter, other = transcriber.transcribe_each(inputs, skip_silence=RULES)
+    assert shorter.error is not None and "noise: the recording is shorter than when" in shorter.error
+    assert other.text and other.error is None
+
+
 def test_what_a_stopped_run_has_found_is_used(transcriber: Transcriber) -> None:
     class Kept(KeptInMemory):
         def finished(self, name: str) -> None:

@@ -59,5 +59,7 @@ class _Forward:
         while self._begin + len(self._kept) < end:
             left = self._kept[max(start - self._begin, 0) :]
             self._begin += len(self._kept) - len(left)
-            self._kept = np.concatenate([left, next(self._pieces)])
+            if (piece := next(self._pieces, None)) is None:
+                raise ValueError("the recording is shorter than when its speech was looked for: it has changed")
+            self._kept = np.concatenate([left, piece])
         return self._kept[start - self._begin : end - self._begin]

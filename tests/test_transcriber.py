@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference import Transcriber, Transcript
 from wav2vec2.inference.audio_inputs import AudioInput
-from wav2vec2.inference.windows_and_segments import Moments, WaitingFrames, cut_place
+from wav2vec2.inference.windows_and_segments import Moments, Segment, WaitingFrames, cut_place
 from wav2vec2.language_models.ngram_language_model import NgramLanguageModel
 from wav2vec2.processing.audio_sources import AudioError
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
@@ -167,7 +168,9 @@ def test_segments_do_not_depend_on_how_frames_came(seed: int, sizes: list[int]) 
 
     def segments(pieces: Any) -> list[tuple[int, int]]:
         waiting = WaitingFrames(0, 1)
-        found = [segment for piece in pieces for segment in waiting.add(piece)] + list(waiting.rest())
+        places = accumulate([0, *map(len, pieces)])
+        cut = [Segment(place, piece) for place, piece in zip(places, pieces, strict=False)]
+        found = [segment for piece in cut for segment in waiting.add(piece)] + list(waiting.rest())
         torch.testing.assert_close(torch.cat([segment.log_probs for segment in found]), frames, atol=0, rtol=0)
         return [(segment.offset, len(segment.log_probs)) for segment in found]
 

@@ -1,6 +1,7 @@
 """`wav2vec2 transcribe`: what is said in these files, and when?"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation_run import RecognitionReport
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
+    from wav2vec2.inference.voice_activity import SilenceRules
 
 
 class TranscriptFormat(StrEnum):
@@ -46,6 +48,13 @@ class Times(StrEnum):
     word = "word"
     char = "char"
     none = "none"
+
+
+class FoundBy(StrEnum):
+    """What finds the speech where silence is skipped."""
+
+    level = "level"
+    silero = "silero"
 
 
 _TIMES: dict[Times, Literal["word", "char"] | None] = {Times.word: "word", Times.char: "char", Times.none: None}
@@ -68,6 +77,10 @@ def transcribe(
     dtype: options.DtypeOption = None,
     window: options.Window = None,
     batch_seconds: options.BatchSeconds = None,
+    skip_silence: Annotated[
+        FoundBy | None,
+        typer.Option(help="Hear only speech, found by its level or by silero-vad; times stay those of the file."),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Redo files whose transcript is finished.")] = False,
 ) -> None:
     """Transcribe audio files of any length.
@@ -89,9 +102,10 @@ def transcribe(
         if not targets:
             return
         recogniser.check()
+        silence = _silence(skip_silence)
         transcriber = recogniser.load()
         with stoppable("transcribe: stopping when this batch is done; Ctrl-C again stops at once") as stop:
-            run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop)
+            run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop, silence)
             run.keep_parts(recogniser)
             run.execute()
 
@@ -112,6 +126,16 @@ def _targets(audio: Sequence[Path], output: Path | None, format: str, again: boo
     return wanted
 
 
+def _silence(found_by: FoundBy | None) -> "SilenceRules | None":
+    """What is silence; what finds the speech must be there before the model is loaded."""
+    from wav2vec2.inference.speech_by_silero import silero_file
+    from wav2vec2.inference.voice_activity import SilenceRules
+
+    if found_by is FoundBy.silero:
+        silero_file()
+    return None if found_by is None else SilenceRules(by=found_by.value)
+
+
 class _Run:
     """The transcription of files, which can be stopped at any time."""
 
@@ -123,10 +147,11 @@ class _Run:
         timestamps: Literal["word", "char"] | None,
         several: bool,
         stop: Stop,
+        silence: "SilenceRules | None",
     ) -> None:
         from wav2vec2.inference.kept_parts import KeptInMemory
 
-        self.transcriber, self.timestamps, self.stop = transcriber, timestamps, stop
+        self.transcriber, self.timestamps, self.stop, self.silence = transcriber, timestamps, stop, silence
         self.inputs = [audio_input(path, stop) for path in targets]
         self.files = {
             one.name: target for one, target in zip(self.inputs, targets.values(), strict=True) if target is not None
@@ -143,7 +168,8 @@ class _Run:
 
         if self.files:
             places = {name: target.with_name(target.name + UNFINISHED) for name, target in self.files.items()}
-            self.keeper = KeptInFiles(places, recogniser.identity())
+            skipped = {} if self.silence is None else {"skip_silence": asdict(self.silence)}
+            self.keeper = KeptInFiles(places, recogniser.identity() | skipped)
             for name, parts in self.keeper.parts.items():
                 if parts:
                     heard = duration(self.transcriber.transcript_of(name, parts).duration)
@@ -172,7 +198,8 @@ class _Run:
             report.advance(seconds)
             self.stop.check()
 
-        for found in self.transcriber.transcribe_each(self.inputs, self.timestamps, advance, self.keeper):
+        skip = self.silence or False
+        for found in self.transcriber.transcribe_each(self.inputs, self.timestamps, advance, self.keeper, skip):
             if found.error is not None:
                 self.faults.append(found.error)
                 report.finished("failed, see the end")

@@ -1,7 +1,8 @@
 """What has been decoded of recordings that are not finished, so that a run that is stopped can go on from there.
 
 A recording is decoded a minute at a time, cut in pauses; how it is cut depends on its frames alone. So the parts that
-are there already, and the rest decoded later, are what one run would have found.
+are there already, and the rest decoded later, are what one run would have found. Between two parts lies what was
+skipped as silence, if anything was.
 """
 
 import json
@@ -24,7 +25,7 @@ class Part:
 
     @property
     def end(self) -> int:
-        """The frame with which the next part begins."""
+        """The frame behind the last of it."""
         return self.offset + self.frames
 
 
@@ -32,7 +33,7 @@ class Keeper(Protocol):
     """Where parts are kept, by the name of their recording."""
 
     def parts_of(self, name: str) -> list[Part]:
-        """The parts of a recording that were kept, in order, without a gap from frame 0 on."""
+        """The parts of a recording that were kept, in order, and all that there are until the last of them."""
 
     def keep(self, name: str, part: Part) -> None:
         """Keep one more part of a recording, which follows the others."""
@@ -106,7 +107,7 @@ def _read(path: Path, head: Mapping[str, Any]) -> list[Part]:
             return []
         for line in lines[1:]:
             part = _part(json.loads(line))
-            if part.offset != (parts[-1].end if parts else 0):
+            if part.offset < (parts[-1].end if parts else 0):
                 break
             parts.append(part)
     except (ValueError, KeyError, TypeError):

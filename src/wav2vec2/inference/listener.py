@@ -8,6 +8,7 @@ Decoding in a thread beside it brought no gain that could be seen: docs/performa
 Shapes: B windows, S samples, T frames, V tokens.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.inference.reading_ahead import read_ahead
-from wav2vec2.inference.windows_and_segments import Moments, Window, WindowPlan, batches, from_frame
+from wav2vec2.inference.spoken_windows import spoken_windows
+from wav2vec2.inference.voice_activity import SilenceRules
+from wav2vec2.inference.windows_and_segments import Moments, Segment, Window, WindowPlan, batches, from_frame
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.modeling.feature_encoder import frames_within
 
@@ -45,14 +48,18 @@ class Heard:
     """A recording on its way through the model."""
 
     audio: AudioInput
-    #: How many of its first frames are known already, and not computed.
+    #: How many frames from the first on are known: at first those of an earlier run, which are not computed again.
     known: int = 0
+    #: What is silence in it, and skipped; None: all of it is heard.
+    silence: SilenceRules | None = None
     #: What was read of it so far.
     moments: Moments = field(default_factory=Moments)
     #: Why it could not be read, or be used.
     error: Exception | None = None
-    #: Windows that are read, and not yet computed.
-    waiting: int = 0
+    #: The places of windows that are read, and were not given on yet.
+    waiting: deque[int] = field(default_factory=deque)
+    #: What was computed of a window, by its place, while one before it is not.
+    early: dict[int, Tensor] = field(default_factory=dict)
     #: Whether all of it has been read.
     read: bool = False
 
@@ -64,6 +71,13 @@ class Heard:
     def seconds(self, sampling_rate: int) -> float:
         """How long it is, as far as it was read."""
         return self.moments.count / sampling_rate
+
+    def in_order(self, window: Window, log_probs: Tensor) -> Iterator[Segment]:
+        """What can be given on now that this window is computed: a shorter one comes after those that are longer."""
+        self.early[window.place] = log_probs
+        while self.waiting and self.waiting[0] in self.early:
+            place = self.waiting.popleft()
+            yield Segment(place, self.early.pop(place))
 
 
 Recording = TypeVar("Recording", bound=Heard)
@@ -79,9 +93,9 @@ class Batch(Generic[Recording]):
 
 @dataclass
 class Pieces(Generic[Recording]):
-    """The log-probabilities (T, V) of the windows of a batch."""
+    """The log-probabilities of the windows of a batch, and of those that had to wait for them."""
 
-    of: list[tuple[Recording, Tensor]]
+    of: list[tuple[Recording, Segment]]
     is_last: bool
 
 
@@ -125,12 +139,15 @@ class Listener:
         """
         times = self.plan.times
         for batch, pieces in self._one_ahead(self._batches(recordings)):
-            for recording, _ in batch.windows:
-                recording.waiting -= 1
+            of: list[tuple[Recording, Segment]] = []
+            frames = 0
+            for (recording, window), piece in zip(batch.windows, pieces, strict=True):
+                for segment in recording.in_order(window, piece):
+                    of.append((recording, segment))
+                    frames += segment.end - recording.known
+                    recording.known = segment.end
             if progress is not None:
-                frames = sum(window.last - window.first for _, window in batch.windows)
                 progress(frames * times.stride / times.sampling_rate)
-            of = [(recording, piece) for (recording, _), piece in zip(batch.windows, pieces, strict=True)]
             yield Pieces(of, batch.is_last)
 
     def _one_ahead(self, prepared: Iterator[Batch[Recording]]) -> Iterator[tuple[Batch[Recording], list[Tensor]]]:
@@ -165,7 +182,7 @@ class Listener:
         yield from self._by_length(pool)
 
     def _by_length(self, pool: list[tuple[Recording, Window]]) -> Iterator[Batch[Recording]]:
-        """Longest first. Only the last window of a recording is shorter than others, so they stay in their order."""
+        """Longest first."""
         cut = batches([window for _, window in pool], self.batch_samples)
         for left, numbers in zip(reversed(range(len(cut))), cut, strict=True):
             yield Batch([pool[number] for number in numbers], left == 0)
@@ -174,12 +191,16 @@ class Listener:
         """The windows of all recordings one after the other."""
 
         def windows_of(recording: Recording) -> Iterator[Window]:
-            return self.plan.windows(recording.audio, recording.moments) if recording.error is None else iter(())
+            if recording.error is not None:
+                return iter(())
+            if recording.silence is not None:
+                return spoken_windows(self.plan, recording.audio, recording.moments, recording.silence)
+            return self.plan.windows(recording.audio, recording.moments)
 
         for recording, windows in read_ahead(recordings, windows_of, _RECORDINGS_AT_ONCE, _WINDOWS_AHEAD):
             try:
                 for window in from_frame(recording.known, windows):
-                    recording.waiting += 1
+                    recording.waiting.append(window.place)
                     yield recording, window
             except (ValueError, OSError) as error:
                 recording.error = error

@@ -26,6 +26,7 @@ from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_de
 from wav2vec2.inference.kept_parts import Keeper, Part
 from wav2vec2.inference.listener import Heard, Listener, Pieces, Progress, Recording, stream_beside
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
+from wav2vec2.inference.voice_activity import SilenceRules, SkipSilence, silence_rules
 from wav2vec2.inference.windows_and_segments import Segment, WaitingFrames, WindowPlan
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.modeling.int8_linear import quantise_linear_layers
@@ -43,8 +44,10 @@ _SEGMENTS_AT_ONCE, _MOST_SEGMENTS_AT_ONCE, _MOST_CELLS = 8, 64, 1 << 25
 class _Recording(Heard):
     """A recording on its way through model and decoder."""
 
-    def __init__(self, audio: AudioInput, parts: Sequence[Part], speller: Speller) -> None:
-        super().__init__(audio, known=parts[-1].end if parts else 0)
+    def __init__(
+        self, audio: AudioInput, parts: Sequence[Part], speller: Speller, silence: SilenceRules | None
+    ) -> None:
+        super().__init__(audio, known=parts[-1].end if parts else 0, silence=silence)
         #: What waits for the decoder.
         self.undecoded = WaitingFrames(speller.blank, speller.delimiter, self.known)
         #: What was decoded, in order.
@@ -129,17 +132,25 @@ class Transcriber:
         return cls(model, processor, decoder, window_seconds, context_seconds, batch_seconds)
 
     def transcribe(
-        self, audio: object, timestamps: Timestamps = "word", sampling_rate: int | None = None
+        self,
+        audio: object,
+        timestamps: Timestamps = "word",
+        sampling_rate: int | None = None,
+        skip_silence: SkipSilence = False,
     ) -> Transcript | list[Transcript]:
         """A `Transcript` of a path, of the bytes of a file, or of samples; a list of them for a list or a folder.
 
         Samples are a pair (array, rate), or an array with `sampling_rate`. Several recordings are batched together.
         One that cannot be used raises ValueError or OSError if it is alone; among several it has an `error` in its
         transcript and the others are done.
+
+        With `skip_silence` the model hears only where somebody speaks, and times stay those of the recording: True or
+        "level" finds speech by how far it rises above the noise, "silero" by the model of silero-vad, `SilenceRules`
+        say how long a silence is. A recording without speech then has an empty transcript.
         """
         inputs, alone = audio_inputs(audio, sampling_rate)
         found = []
-        for transcript, error in self._transcripts(inputs, timestamps, None):
+        for transcript, error in self._transcripts(inputs, timestamps, skip_silence):
             if alone and error is not None:
                 raise error
             found.append(transcript)
@@ -153,18 +164,19 @@ class Transcriber:
         timestamps: Timestamps = "word",
         progress: Progress | None = None,
         keeper: Keeper | None = None,
+        skip_silence: SkipSilence = False,
     ) -> Iterator[Transcript]:
         """The transcripts of files, in their order, each as soon as it is finished; faults are in their `error`.
 
         `progress` is called with the seconds of audio that each batch has got further. `keeper` is told every part of a
-        recording as it is decoded, and asked first what there is of it already.
+        recording as it is decoded, and asked first what there is of it already; `skip_silence` as in `transcribe`.
         """
         inputs = (path if isinstance(path, AudioInput) else AudioInput(str(path), path) for path in paths)
-        return (transcript for transcript, _ in self._transcripts(inputs, timestamps, progress, keeper))
+        return (transcript for transcript, _ in self._transcripts(inputs, timestamps, skip_silence, progress, keeper))
 
     def transcript_of(self, name: str, parts: Sequence[Part], timestamps: Timestamps = "word") -> Transcript:
         """The transcript of the beginning of a recording, from the parts that were kept of it."""
-        return self._joined(name, parts, self._seconds(sum(part.frames for part in parts)), timestamps)
+        return self._joined(name, parts, self._seconds(parts[-1].end if parts else 0), timestamps)
 
     def log_probs(
         self, audio: object, sampling_rate: int | None = None, progress: Progress | None = None
@@ -195,7 +207,7 @@ class Transcriber:
 
         for heard in chain(self.listener.hear(each(), progress), [Pieces[Recording]([], True)]):
             for recording, piece in heard.of:
-                pieces[id(recording)].append(piece)
+                pieces[id(recording)].append(piece.log_probs)
             complete = []
             while begun and begun[0].complete:
                 recording = begun.popleft()
@@ -206,17 +218,21 @@ class Transcriber:
         self,
         inputs: Iterable[AudioInput],
         timestamps: Timestamps,
-        progress: Progress | None,
+        skip_silence: SkipSilence,
+        progress: Progress | None = None,
         keeper: Keeper | None = None,
     ) -> Iterator[tuple[Transcript, Exception | None]]:
         if timestamps not in ("word", "char", None):
             raise ValueError(f"timestamps={timestamps!r}: must be 'word', 'char' or None")
+        silence = silence_rules(skip_silence)
+        if silence is not None:
+            silence.detector(self.frame_times.sampling_rate)  # what it lacks is said before anything is read
         unfinished: deque[_Recording] = deque()
 
         def begun() -> Iterator[_Recording]:
             for audio in inputs:
                 parts = [] if keeper is None else keeper.parts_of(audio.name)
-                unfinished.append(_Recording(audio, parts, self._greedy.speller))
+                unfinished.append(_Recording(audio, parts, self._greedy.speller, silence))
                 yield unfinished[-1]
 
         ready: list[tuple[_Recording, Segment]] = []
@@ -229,13 +245,13 @@ class Transcriber:
         self._decode([*ready, *_last_segments(unfinished)], keeper)
         yield from self._finished(unfinished, timestamps)
 
-    def _full_segments(self, pieces: list[tuple[_Recording, Tensor]]) -> Iterator[tuple[_Recording, Segment]]:
+    def _full_segments(self, pieces: list[tuple[_Recording, Segment]]) -> Iterator[tuple[_Recording, Segment]]:
         """Give each recording its frames; what may then be decoded, though more of the recording follows."""
-        for recording, log_probs in pieces:
-            if log_probs.isnan().any():
+        for recording, piece in pieces:
+            if piece.log_probs.isnan().any():
                 recording.error = ValueError(f"{recording.audio.name}: the model's output is NaN")
             if recording.error is None:
-                for segment in recording.undecoded.add(log_probs):
+                for segment in recording.undecoded.add(piece):
                     yield recording, segment
 
     def _decode(self, ready: list[tuple[_Recording, Segment]], keeper: Keeper | None) -> None:

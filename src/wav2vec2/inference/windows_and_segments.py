@@ -34,6 +34,8 @@ class Window:
     samples: Samples
     first: int
     last: int
+    #: The frame of the recording that the first of these is.
+    place: int = 0
 
 
 @dataclass
@@ -111,32 +113,33 @@ class WindowPlan:
         if audio.is_file and heard.count > 1 and heard.lowest == heard.highest:
             raise AudioError(audio.name, "silent: all samples are equal")
         again = start if len(start) < 2 else self._blocks(audio)
-        yield from self._cut(heard.normalised(block) if self.normalise else block for block in again)
+        yield from self.cut(heard.normalised(block) if self.normalise else block for block in again)
 
     def _blocks(self, audio: AudioInput) -> Iterator[Samples]:
         return audio.blocks(self.times.sampling_rate, self.size, 2 * self.context)
 
-    def _cut(self, blocks: Iterable[Samples]) -> Iterator[Window]:
+    def cut(self, blocks: Iterable[Samples], place: int = 0) -> Iterator[Window]:
+        """The windows of overlapping blocks, of which the first begins with frame `place` of the recording."""
         context, before, first = self.context // self.times.stride, None, 0
         for block in blocks:
             if before is not None:
-                yield Window(before, first, self.size // self.times.stride - context)
+                window = Window(before, first, self.size // self.times.stride - context, place)
+                yield window
+                place += window.last - window.first
                 first = context
             before = block
         if before is not None:
-            yield Window(before, first, self.times.frames(len(before)))
+            yield Window(before, first, self.times.frames(len(before)), place)
 
 
 def from_frame(first: int, windows: Iterable[Window]) -> Iterator[Window]:
     """The windows of a recording without its frames before `first`."""
-    place = 0
     for window in windows:
-        missing = first - place
-        place += window.last - window.first
+        missing = first - window.place
         if missing <= 0:
             yield window
-        elif place > first:
-            yield replace(window, first=window.first + missing)
+        elif window.place + window.last - window.first > first:
+            yield replace(window, first=window.first + missing, place=first)
 
 
 def batches(windows: Sequence[Window], most_samples: int) -> list[list[int]]:
@@ -165,6 +168,11 @@ class Segment:
     offset: int
     log_probs: Tensor
 
+    @property
+    def end(self) -> int:
+        """The frame of the recording behind the last of these."""
+        return self.offset + len(self.log_probs)
+
 
 class WaitingFrames:
     """The frames of one recording, from `offset` on, that are not decoded yet: `LONGEST` and what has just been added,
@@ -175,9 +183,12 @@ class WaitingFrames:
         self._pieces: list[Tensor] = []
         self._offset = offset
 
-    def add(self, log_probs: Tensor) -> Iterator[Segment]:
-        """Append frames (T, V), and give the segments that are full."""
-        self._pieces.append(log_probs)
+    def add(self, piece: Segment) -> Iterator[Segment]:
+        """Append frames, and give the segments that are full. What stands before a gap in the frames is full."""
+        if piece.offset > self._offset + sum(map(len, self._pieces)):
+            yield from self.rest()
+            self._offset = piece.offset
+        self._pieces.append(piece.log_probs)
         while sum(map(len, self._pieces)) > LONGEST:
             frames = torch.cat(self._pieces)
             place = cut_place(frames[:LONGEST], self._blank, self._delimiter)
@@ -186,7 +197,7 @@ class WaitingFrames:
             self._offset += place
 
     def rest(self) -> Iterator[Segment]:
-        """At the end of the recording: the frames that are left as the last segment, if there are any."""
+        """The frames that are left as a segment, if there are any: at the end of the recording, or before a gap."""
         if sum(map(len, self._pieces)):
             yield Segment(self._offset, torch.cat(self._pieces))
         self._pieces = []

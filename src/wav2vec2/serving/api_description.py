@@ -12,7 +12,10 @@ from wav2vec2.serving.transcription_formats import MEDIA_TYPES
 _FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "file": ({"type": "string", "format": "binary"}, "The recording: wav, flac, mp3, ogg, opus, m4a, webm ..."),
     "model": ({"type": "string"}, "A name that /v1/models lists; by default the first."),
-    "language": ({"type": "string"}, "What is spoken. Another language than the model's is refused."),
+    "language": (
+        {"type": "string"},
+        "What is spoken, such as en or eng. Another language than the model's is refused, where that is known.",
+    ),
     "response_format": ({"type": "string", "enum": [*MEDIA_TYPES], "default": "json"}, "What the answer is."),
     "timestamp_granularities[]": (
         {"type": "array", "items": {"type": "string", "enum": ["word", "segment"]}},

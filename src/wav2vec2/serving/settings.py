@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from wav2vec2.serving.spoken_languages import is_same_language, language_of
+
 
 @dataclass(frozen=True)
 class ServiceSettings:
@@ -40,6 +42,8 @@ class ServiceSettings:
     stopping_seconds: float = 60.0
 
     def __post_init__(self) -> None:
+        if self.spoken is not None and language_of(self.spoken) is None:
+            raise ValueError(f"--spoken {self.spoken}: no language of ISO 639, such as en, eng or en-GB")
         if self.api_keys and self.wyoming_port is not None and not is_loopback(self.host):
             raise ValueError(
                 f"--wyoming with --api-key-file at {self.host}: the Wyoming protocol knows no keys, so that port would "
@@ -50,6 +54,10 @@ class ServiceSettings:
     def languages(self) -> tuple[str, ...]:
         """What the model hears by all its names, first the one that clients are told; empty if it is not known."""
         return tuple(dict.fromkeys(name for name in (self.spoken, self.language) if name))
+
+    def hears(self, language: str) -> bool:
+        """Whether this language is the model's, by any of its names."""
+        return any(is_same_language(language, known) for known in self.languages)
 
 
 def is_loopback(host: str) -> bool:

@@ -37,6 +37,11 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_noise(tmp_path_factory.mktemp("audio") / "short.wav", 0.5).read_bytes()
+
+
+@pytest.fixture(scope="module")
 def running(transcriber: Transcriber) -> Iterator[Served]:
     with served(transcriber, names=("small", "whisper-1")) as one:
         yield one
@@ -167,26 +172,28 @@ def test_what_is_no_form_is_refused(running: Served) -> None:
     fault(httpx.post(place, content=nameless, headers=head), 400)
 
 
-def test_a_language_is_refused_where_another_was_loaded(transcriber: Transcriber, talk: Path) -> None:
+def test_a_language_is_refused_where_another_was_loaded(transcriber: Transcriber, short: bytes) -> None:
     """OpenAI's clients name it in two letters, MMS in three, telephones with a country."""
     with served(transcriber, language="deu", spoken="de-AT") as one:
         for same in ("de", "deu", "de-DE", "DE", "de-AT"):
-            answer = one.post(talk.read_bytes(), language=same, response_format="verbose_json")
+            answer = one.post(short, language=same, response_format="verbose_json")
             assert answer.json()["language"] == "de-AT" and "wav2vec2-without-effect" not in answer.headers
         for other in ("fr", "fra", "german", "d"):
-            error = fault(one.post(talk.read_bytes(), language=other), 400)
+            error = fault(one.post(short, language=other), 400)
             assert (error["param"], error["code"]) == ("language", "invalid_value") and "de-AT" in error["message"]
     with pytest.raises(ValueError, match="--spoken german: no language"):
         ServiceSettings(names=("small",), spoken="german")
 
 
-def test_where_nobody_said_what_is_heard_any_language_is_taken_and_none_is_claimed(running: Served, talk: Path) -> None:
+def test_where_nobody_said_what_is_heard_any_language_will_do_and_none_is_claimed(
+    running: Served, short: bytes
+) -> None:
     for some in ("en", "deu", "pt-BR"):
-        answer = running.post(talk.read_bytes(), language=some, response_format="verbose_json")
+        answer = running.post(short, language=some, response_format="verbose_json")
         assert (answer.status_code, answer.json()["language"]) == (200, "und")
         assert answer.headers["wav2vec2-without-effect"] == "language"
     for none in ("english", "xx", "12", "\N{LATIN SMALL LETTER E WITH ACUTE}n"):
-        error = fault(running.post(talk.read_bytes(), language=none), 400)
+        error = fault(running.post(short, language=none), 400)
         assert (error["param"], error["code"]) == ("language", "invalid_language_format")
 
 

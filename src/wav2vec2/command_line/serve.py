@@ -75,19 +75,7 @@ def serve(
         upload, final_after = round(upload_limit * 2**20), latency or 1.92
         keys, origins = _keys(api_key_file), tuple(allow_origin or ())
         settings = ServiceSettings(
-            names,
-            language,
-            spoken,
-            host,
-            port,
-            wyoming,
-            keys,
-            origins,
-            queue,
-            streams,
-            final_after,
-            upload,
-            timeout,
+            names, language, spoken, host, port, wyoming, keys, origins, queue, streams, final_after, upload, timeout
         )
         recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
         recogniser.check()

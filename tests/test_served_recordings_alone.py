@@ -38,6 +38,7 @@ def test_recordings_are_transcribed(alone: Served, transcriber: Transcriber, tmp
     assert isinstance(right, Transcript) and right.text
     assert alone.post(talk.read_bytes()).json()["text"] == right.text
     assert httpx.get(f"{alone.address}/health").json()["status"] == "ok"
+    assert "/v1/realtime" not in httpx.get(f"{alone.address}/docs").text
     figures = httpx.get(f"{alone.address}/metrics").text
     assert "wav2vec2_queue_limit 32" in figures and "wav2vec2_streams" not in figures
 

@@ -158,6 +158,9 @@ def test_what_is_no_form_is_refused(running: Served) -> None:
     assert fault(httpx.post(place, files={"other": b"x"}), 400)["code"] == "invalid_form"
     assert fault(httpx.post(place, files=[("file", b"x"), ("file", b"y")]), 400)["code"] == "invalid_form"
     assert fault(httpx.post(place, data={"model": "small"}, files={"a": (None, b"")}), 400)["param"] == "file"
+    assert "-F file=@" in fault(httpx.post(place, files={"file": (None, b"talk.wav")}), 400)["message"]
+    for websocket in ("/", "/vosk", "/v1/realtime", "/captions/live"):
+        assert fault(httpx.get(running.address + websocket), 426)["code"] == "websocket_needed"
     fault(httpx.get(place), 405)
     fault(httpx.get(f"{running.address}/v2"), 404)
     head = {"content-type": "multipart/form-data; boundary=cut"}
@@ -219,6 +222,9 @@ def test_a_key_is_needed_where_there_are_keys(transcriber: Transcriber, talk: Pa
         file.write_text(content)
         with pytest.raises(ValueError, match="keys: "):
             read_api_keys(file)
+    file.write_bytes(b"\xff" * 20)
+    with pytest.raises(ValueError, match="keys: no text"):
+        read_api_keys(file)
     with pytest.raises(ValueError, match="knows no keys"):
         ServiceSettings(names=("small",), host="0.0.0.0", wyoming_port=1, api_keys=keys)
 
@@ -245,6 +251,12 @@ def test_pages_from_elsewhere_are_refused(transcriber: Transcriber, talk: Path) 
         assert "access-control-allow-origin" not in one.post(talk.read_bytes(), {"origin": one.address}).headers
 
 
+@pytest.mark.parametrize("origin", ["captions.example.org", "https://example.org/captions", "https://Example.org", "*"])
+def test_what_no_browser_says_is_no_origin(origin: str) -> None:
+    with pytest.raises(ValueError, match="--allow-origin .* as browsers say it"):
+        ServiceSettings(names=("small",), origins=(origin,))
+
+
 def test_the_service_describes_itself(running: Served, talk: Path) -> None:
     running.post(talk.read_bytes())
     httpx.get(f"{running.address}/{'x' * 50}")
@@ -258,7 +270,7 @@ def test_the_service_describes_itself(running: Served, talk: Path) -> None:
         assert place == "/v1/audio/transcriptions" or httpx.get(running.address + place).status_code == 200
     page = httpx.get(f"{running.address}/docs")
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
-    assert "timestamp_granularities[]" in page.text and "<script" not in page.text
+    assert "timestamp_granularities[]" in page.text and "/v1/realtime" in page.text and "<script" not in page.text
     lines = httpx.get(f"{running.address}/metrics").text.splitlines()
     figures = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
     place = 'place="/v1/audio/transcriptions"'

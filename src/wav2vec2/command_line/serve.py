@@ -73,7 +73,7 @@ def serve(
 
         names = tuple(name or (Path(model).resolve().name if Path(model).is_dir() else model,))
         upload, final_after = round(upload_limit * 2**20), latency or 1.92
-        keys, origins = _keys(api_key_file), tuple(allow_origin or ())
+        keys, origins = _keys(api_key_file), tuple(origin.rstrip("/") for origin in allow_origin or ())
         settings = ServiceSettings(
             names, language, spoken, host, port, wyoming, keys, origins, queue, streams, final_after, upload, timeout
         )

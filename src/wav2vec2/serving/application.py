@@ -33,9 +33,6 @@ from wav2vec2.serving.wyoming_server import WyomingServer
 #: What anybody may see, with a key or without.
 _OPEN_PLACES = frozenset({"/health", "/docs", "/openapi.json"})
 
-#: What answers a websocket.
-_Websocket = Callable[[WebSocket], Awaitable[None]]
-
 
 class Service:
     """A model, what serves it, and what is known of both."""
@@ -56,12 +53,10 @@ class Service:
     def application(self) -> Starlette:
         """What an ASGI server runs."""
         page = CaptionsPage()
-        vosk, realtime, captions = self._websockets()
+        websockets = self._websockets()
         routes: list[Route | WebSocketRoute] = [
-            WebSocketRoute("/", vosk),
-            WebSocketRoute("/vosk", vosk),
-            WebSocketRoute("/v1/realtime", realtime),
-            WebSocketRoute("/captions/live", captions),
+            *(WebSocketRoute(place, answer) for place, answer in websockets.items()),
+            *(Route(place, self._no_websocket) for place in websockets),
             Route("/v1/audio/transcriptions", Transcriptions(self.files, self.settings), methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/v1/models/{name:path}", self._model),
@@ -83,14 +78,15 @@ class Service:
         handlers = {RefusedError: refuse, HTTPException: refuse_address, Exception: refuse_for_a_fault}
         return Starlette(False, routes, middleware, handlers, lifespan=self._running)
 
-    def _websockets(self) -> tuple[_Websocket, _Websocket, _Websocket]:
-        """What answers where live sound comes: by Vosk's protocol, OpenAI's, and that of the captions page."""
+    def _websockets(self) -> dict[str, Callable[[WebSocket], Awaitable[None]]]:
+        """What answers where live sound comes."""
         if self.live is None:
             none = NoLiveSound(self.no_live_sound)
-            return none.serve, none.serve_realtime, none.serve
-        sockets = (kind(self.live, self.settings) for kind in (VoskSocket, RealtimeSocket, CaptionsSocket))
-        vosk, realtime, captions = (socket.serve for socket in sockets)
-        return vosk, realtime, captions
+            vosk, realtime, captions = none.serve, none.serve_realtime, none.serve
+        else:
+            kinds = (VoskSocket, RealtimeSocket, CaptionsSocket)
+            vosk, realtime, captions = (kind(self.live, self.settings).serve for kind in kinds)
+        return {"/": vosk, "/vosk": vosk, "/v1/realtime": realtime, "/captions/live": captions}
 
     @property
     def _workers(self) -> list[FileWorker | LiveWorker]:
@@ -137,6 +133,10 @@ class Service:
     def _described(self, name: str) -> dict[str, object]:
         return {"id": name, "object": "model", "created": int(self._began), "owned_by": "wav2vec2"}
 
+    async def _no_websocket(self, request: Request) -> Response:
+        message = f"{request.url.path} is a websocket; /docs says what there is"
+        raise RefusedError(426, message, "websocket_needed", headers={"upgrade": "websocket"})
+
     async def _health(self, request: Request) -> Response:
         alive = all(worker.alive for worker in self._workers)
         content = {"status": "ok" if alive else "failed", "model": self.settings.names[0], "queue": self.files.waiting}
@@ -150,4 +150,4 @@ class Service:
 
     async def _page(self, request: Request) -> Response:
         policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
-        return HTMLResponse(described_page(self.settings), headers=policy)
+        return HTMLResponse(described_page(self.settings, self.live is not None), headers=policy)

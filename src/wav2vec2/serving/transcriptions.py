@@ -23,6 +23,9 @@ from wav2vec2.serving.uploads import Form, Upload, read_form
 _WITHOUT_EFFECT = frozenset({"prompt", "temperature", "chunking_strategy"})
 _FIELDS = frozenset({"model", "language", "response_format", "timestamp_granularities[]", "stream", "include[]"})
 
+_TEXT_FOR_FILE = "the field file is a text, and no file (curl: -F file=@talk.wav)"
+_NO_FILE = "the form has no file, in the field file"
+
 GRANULARITIES = ("word", "segment")
 
 
@@ -40,7 +43,7 @@ class Asked:
     def of(cls, form: Form, settings: ServiceSettings) -> "Asked":
         """A `RefusedError` where a field asks for something that there is not."""
         if form.upload is None:
-            raise RefusedError(400, "the form has no file, in the field file", "missing_file", "file")
+            raise RefusedError(400, _TEXT_FOR_FILE if "file" in form.values else _NO_FILE, "missing_file", "file")
         unknown = sorted(set(form.values) - _FIELDS - _WITHOUT_EFFECT)
         if unknown:
             raise RefusedError(400, f"unknown field {unknown[0]}", "unknown_parameter", unknown[0])

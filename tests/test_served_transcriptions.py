@@ -8,15 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
-from recognition_checkpoints import save_checkpoint, write_noise
+from recognition_checkpoints import TOKENS, save_checkpoint, write_noise
 from served_models import Served, served
 from typer.testing import CliRunner
 
-from wav2vec2 import Transcriber
+from wav2vec2 import Transcriber, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference import Transcript
 from wav2vec2.serving.access import read_api_keys
+from wav2vec2.serving.application import Service
 from wav2vec2.serving.settings import ServiceSettings
 from wav2vec2.serving.transcription_formats import segments
 
@@ -184,6 +185,10 @@ def test_a_language_is_refused_where_another_was_loaded(transcriber: Transcriber
         for other in ("fr", "fra", "german", "d"):
             error = fault(one.post(short, language=other), 400)
             assert (error["param"], error["code"]) == ("language", "invalid_value") and "de-AT" in error["message"]
+    tokens = {token: number for number, token in enumerate(TOKENS)}
+    tokenizer = Wav2Vec2CTCTokenizer({"deu": tokens, "fra": tokens}, target_lang="deu")
+    saved_for_one = Transcriber(transcriber.model, Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer))
+    assert Service(saved_for_one, ServiceSettings(names=("small",))).settings.languages == ("deu",)
     with pytest.raises(ValueError, match="--spoken german: no language"):
         ServiceSettings(names=("small",), spoken="german")
 

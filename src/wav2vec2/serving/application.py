@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -38,7 +39,8 @@ class Service:
     """A model, what serves it, and what is known of both."""
 
     def __init__(self, transcriber: Transcriber, settings: ServiceSettings) -> None:
-        self.settings = settings
+        language = settings.language or transcriber.processor.tokenizer.target_lang
+        self.settings = settings = replace(settings, language=language)
         self.files = FileWorker(transcriber, settings.queue)
         self.live: LiveWorker | None = None
         #: Why it hears no live sound, if it does not.

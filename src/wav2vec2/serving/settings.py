@@ -12,7 +12,7 @@ class ServiceSettings:
 
     #: What clients call the model, first the name that answers give.
     names: tuple[str, ...]
-    #: The language that the model was loaded with, if it was told one.
+    #: The language that the model was loaded with; of a checkpoint with several, by default the one it was saved for.
     language: str | None = None
     #: What clients are told that the model hears, such as en; by default the same.
     spoken: str | None = None

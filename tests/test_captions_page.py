@@ -159,3 +159,31 @@ def test_settings_stay_and_files_hold_what_was_said(running: Served, tmp_path: P
     assert text == "one <two>\nthree\n"
     assert vtt == "WEBVTT\n\n00:00:10.000 --> 00:00:11.500\none &lt;two&gt;\n\n00:00:15.000 --> 00:00:15.500\nthree\n"
     assert shown.split() == ["one", "<two>", "three", "fo"] and same
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium here")
+def test_the_newest_words_stay_in_sight_unless_somebody_reads_above(running: Served, tmp_path: Path) -> None:
+    """Also where settings that are opened, or a telephone that is turned, leave less room for the text."""
+    below = "((one) => Math.round(one.scrollHeight - one.scrollTop - one.clientHeight))(document.querySelector('main'))"
+    with browsing(f"{running.address}/captions/", tmp_path) as tab:
+        tab.wait(READY)
+        tab.show(390, 844, mobile=True)
+        tab.run("""import('/captions/transcript.js').then(({ Transcript }) => {
+            window.made = new Transcript(document.querySelector('#captions'), document.querySelector('#spoken'));
+            window.say = (count) => made.add({ ended: [Array.from({ length: count }, (_, number) =>
+                ({ word: 'words', start: number, end: number + 0.5 }))], words: [], partial: '' }, 0);
+            say(20);
+        })""")
+        assert tab.run("document.querySelector('main').scrollTop") == 0  # there is room for all
+        tab.run("document.querySelector('#settings').open = true")
+        tab.wait(f"document.querySelector('main').scrollTop > 0 && {below} < 8")
+        tab.show(844, 390, mobile=True)
+        tab.run("say(60)")
+        tab.wait(f"{below} < 8")
+        tab.run("document.querySelector('main').scrollTop = 0")
+        tab.wait("made.follows === false")
+        tab.run("say(20)")
+        tab.show(390, 844, mobile=True)
+        tab.wait("innerHeight === 844")
+        assert tab.run(f"new Promise(requestAnimationFrame).then(() => {below})") > 100

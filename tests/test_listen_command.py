@@ -95,6 +95,22 @@ def test_the_command_writes_what_the_recogniser_says(checkpoint: Path) -> None:
     assert told[-1]["seconds"] == 5.0
 
 
+def test_ctrl_c_ends_it_after_the_last_words(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the exit code of what it has ended, and without a word."""
+    samples = noise(3.0)
+
+    def interrupted(*arguments: Any) -> Any:
+        yield samples
+        raise KeyboardInterrupt
+
+    command = ["listen", "--model", str(checkpoint), "--device", "cpu", "-"]
+    whole = CliRunner().invoke(app, command, input=raw(samples)).stdout
+    monkeypatch.setattr("wav2vec2.inference.streaming.live_sources.piped", interrupted)
+    found = CliRunner().invoke(app, command)
+    assert (found.exit_code, found.stdout.split(), found.stderr) == (130, whole.split(), "")
+    assert len(whole.split()) > 3
+
+
 def test_a_file_is_no_source() -> None:
     found = CliRunner().invoke(app, ["listen", "--model", "small", "talk.wav"])
     assert found.exit_code == 2

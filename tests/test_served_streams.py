@@ -178,7 +178,8 @@ def silent_and_cut(running: Served, sound: bytes) -> None:
             client.send(sound[:50_000])
             client.socket.shutdown(SHUT_RDWR)
     assert running.settles_at(before)
-    assert running.service.live.streams == 0
+    live = running.service.live
+    assert live is not None and live.streams == 0
 
 
 def test_only_so_many_streams(transcriber: Transcriber) -> None:

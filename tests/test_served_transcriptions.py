@@ -8,15 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
-from recognition_checkpoints import save_checkpoint, write_noise
+from recognition_checkpoints import TOKENS, save_checkpoint, write_noise
 from served_models import Served, served
 from typer.testing import CliRunner
 
-from wav2vec2 import Transcriber
+from wav2vec2 import Transcriber, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wav2vec2.command_line.app import app
 from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference import Transcript
 from wav2vec2.serving.access import read_api_keys
+from wav2vec2.serving.application import Service
 from wav2vec2.serving.settings import ServiceSettings
 from wav2vec2.serving.transcription_formats import segments
 
@@ -34,6 +35,11 @@ def transcriber(checkpoint: Path) -> Transcriber:
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_noise(tmp_path_factory.mktemp("audio") / "talk.wav", 7.0, seed=4)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_noise(tmp_path_factory.mktemp("audio") / "short.wav", 0.5).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_openais_client_gets_text_words_and_times(running: Served, talk: Path, r
         assert [one.confidence for one in both.words] == [round(word.confidence, 4) for word in right.words]
         assert " ".join(one.text for one in both.segments) == right.text
         alone = create(file=talk, model="small", response_format="verbose_json", language="en")
-        assert (alone.words, alone.language) == (None, "en")
+        assert (alone.words, alone.language) == (None, "und")  # what it hears was never said
         assert [one.start for one in alone.segments] == [one.start for one in both.segments]
         with pytest.raises(openai.NotFoundError) as missing:
             create(file=talk, model="gpt-4o-transcribe")
@@ -153,6 +159,9 @@ def test_what_is_no_form_is_refused(running: Served) -> None:
     assert fault(httpx.post(place, files={"other": b"x"}), 400)["code"] == "invalid_form"
     assert fault(httpx.post(place, files=[("file", b"x"), ("file", b"y")]), 400)["code"] == "invalid_form"
     assert fault(httpx.post(place, data={"model": "small"}, files={"a": (None, b"")}), 400)["param"] == "file"
+    assert "-F file=@" in fault(httpx.post(place, files={"file": (None, b"talk.wav")}), 400)["message"]
+    for websocket in ("/", "/vosk", "/v1/realtime", "/captions/live"):
+        assert fault(httpx.get(running.address + websocket), 426)["code"] == "websocket_needed"
     fault(httpx.get(place), 405)
     fault(httpx.get(f"{running.address}/v2"), 404)
     head = {"content-type": "multipart/form-data; boundary=cut"}
@@ -167,12 +176,33 @@ def test_what_is_no_form_is_refused(running: Served) -> None:
     fault(httpx.post(place, content=nameless, headers=head), 400)
 
 
-def test_a_language_is_refused_where_another_was_loaded(transcriber: Transcriber, talk: Path) -> None:
-    with served(transcriber, language="deu", spoken="de") as one:
-        for same in ("de", "deu"):
-            assert one.post(talk.read_bytes(), language=same).status_code == 200
-        assert fault(one.post(talk.read_bytes(), language="fr"), 400)["param"] == "language"
-        assert one.post(talk.read_bytes(), response_format="verbose_json").json()["language"] == "de"
+def test_a_language_is_refused_where_another_was_loaded(transcriber: Transcriber, short: bytes) -> None:
+    """OpenAI's clients name it in two letters, MMS in three, telephones with a country."""
+    with served(transcriber, language="deu", spoken="de-AT") as one:
+        for same in ("de", "deu", "de-DE", "DE", "de-AT"):
+            answer = one.post(short, language=same, response_format="verbose_json")
+            assert answer.json()["language"] == "de-AT" and "wav2vec2-without-effect" not in answer.headers
+        for other in ("fr", "fra", "german", "d"):
+            error = fault(one.post(short, language=other), 400)
+            assert (error["param"], error["code"]) == ("language", "invalid_value") and "de-AT" in error["message"]
+    tokens = {token: number for number, token in enumerate(TOKENS)}
+    tokenizer = Wav2Vec2CTCTokenizer({"deu": tokens, "fra": tokens}, target_lang="deu")
+    saved_for_one = Transcriber(transcriber.model, Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer))
+    assert Service(saved_for_one, ServiceSettings(names=("small",))).settings.languages == ("deu",)
+    with pytest.raises(ValueError, match="--spoken german: no language"):
+        ServiceSettings(names=("small",), spoken="german")
+
+
+def test_where_nobody_said_what_is_heard_any_language_will_do_and_none_is_claimed(
+    running: Served, short: bytes
+) -> None:
+    for some in ("en", "deu", "pt-BR"):
+        answer = running.post(short, language=some, response_format="verbose_json")
+        assert (answer.status_code, answer.json()["language"]) == (200, "und")
+        assert answer.headers["wav2vec2-without-effect"] == "language"
+    for none in ("english", "xx", "12", "\N{LATIN SMALL LETTER E WITH ACUTE}n"):
+        error = fault(running.post(short, language=none), 400)
+        assert (error["param"], error["code"]) == ("language", "invalid_language_format")
 
 
 def test_a_key_is_needed_where_there_are_keys(transcriber: Transcriber, talk: Path, tmp_path: Path) -> None:
@@ -197,6 +227,9 @@ def test_a_key_is_needed_where_there_are_keys(transcriber: Transcriber, talk: Pa
         file.write_text(content)
         with pytest.raises(ValueError, match="keys: "):
             read_api_keys(file)
+    file.write_bytes(b"\xff" * 20)
+    with pytest.raises(ValueError, match="keys: no text"):
+        read_api_keys(file)
     with pytest.raises(ValueError, match="knows no keys"):
         ServiceSettings(names=("small",), host="0.0.0.0", wyoming_port=1, api_keys=keys)
 
@@ -223,6 +256,12 @@ def test_pages_from_elsewhere_are_refused(transcriber: Transcriber, talk: Path) 
         assert "access-control-allow-origin" not in one.post(talk.read_bytes(), {"origin": one.address}).headers
 
 
+@pytest.mark.parametrize("origin", ["captions.example.org", "https://example.org/captions", "https://Example.org", "*"])
+def test_what_no_browser_says_is_no_origin(origin: str) -> None:
+    with pytest.raises(ValueError, match="--allow-origin .* as browsers say it"):
+        ServiceSettings(names=("small",), origins=(origin,))
+
+
 def test_the_service_describes_itself(running: Served, talk: Path) -> None:
     running.post(talk.read_bytes())
     httpx.get(f"{running.address}/{'x' * 50}")
@@ -236,7 +275,7 @@ def test_the_service_describes_itself(running: Served, talk: Path) -> None:
         assert place == "/v1/audio/transcriptions" or httpx.get(running.address + place).status_code == 200
     page = httpx.get(f"{running.address}/docs")
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
-    assert "timestamp_granularities[]" in page.text and "<script" not in page.text
+    assert "timestamp_granularities[]" in page.text and "/v1/realtime" in page.text and "<script" not in page.text
     lines = httpx.get(f"{running.address}/metrics").text.splitlines()
     figures = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
     place = 'place="/v1/audio/transcriptions"'

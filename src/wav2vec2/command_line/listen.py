@@ -9,7 +9,7 @@ import typer
 
 from wav2vec2.command_line import recogniser as options
 from wav2vec2.command_line.recogniser import Recogniser
-from wav2vec2.command_line.stopping import told
+from wav2vec2.command_line.stopping import STOPPED, told
 
 if TYPE_CHECKING:
     from wav2vec2.command_line.live_text import LiveText
@@ -79,8 +79,8 @@ def _listen(
     try:
         for packet in heard:
             shown.show(stream.feed(packet))
-    except KeyboardInterrupt:
-        typer.echo("listen: stopping", err=True)
+    except KeyboardInterrupt as stop:
+        raise typer.Exit(STOPPED) from stop
     finally:
         shown.show(stream.finish())
         shown.close()

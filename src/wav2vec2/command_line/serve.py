@@ -32,7 +32,9 @@ Origins = Annotated[
 ]
 Queue = Annotated[int, typer.Option(min=1, help="Recordings that may wait; then clients are told to come again.")]
 Streams = Annotated[int, typer.Option(min=1, help="Websockets that may send live sound at a time.")]
-Latency = Annotated[float, typer.Option(min=0.1, help="Seconds after which the text of live sound is final.")]
+Latency = Annotated[
+    float | None, typer.Option(min=0.1, help="Seconds after which the text of live sound is final; 1.92 unless said.")
+]
 UploadLimit = Annotated[float, typer.Option(min=0.001, help="MiB of a recording at most.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds that a client waits for a transcript at most.")]
 
@@ -48,7 +50,7 @@ def serve(
     allow_origin: Origins = None,
     queue: Queue = 32,
     streams: Streams = 256,
-    latency: Latency = 1.92,
+    latency: Latency = None,
     upload_limit: UploadLimit = 100.0,
     timeout: Timeout = 600.0,
     lm: options.Lm = None,
@@ -70,14 +72,14 @@ def serve(
         from wav2vec2.serving.settings import ServiceSettings
 
         names = tuple(name or (Path(model).resolve().name if Path(model).is_dir() else model,))
-        upload = round(upload_limit * 2**20)
-        keys, origins = _keys(api_key_file), tuple(allow_origin or ())
+        upload, final_after = round(upload_limit * 2**20), latency or 1.92
+        keys, origins = _keys(api_key_file), tuple(origin.rstrip("/") for origin in allow_origin or ())
         settings = ServiceSettings(
-            names, language, spoken, host, port, wyoming, keys, origins, queue, streams, latency, upload, timeout
+            names, language, spoken, host, port, wyoming, keys, origins, queue, streams, final_after, upload, timeout
         )
         recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
         recogniser.check()
-        _run(recogniser, settings)
+        _run(recogniser, settings, latency is not None)
 
 
 def _check_installed() -> None:
@@ -95,12 +97,14 @@ def _keys(file: Path | None) -> tuple[str, ...]:
     return () if file is None else read_api_keys(file)
 
 
-def _run(recogniser: Recogniser, settings: "ServiceSettings") -> None:
-    """Load the model, and serve it until a signal."""
+def _run(recogniser: Recogniser, settings: "ServiceSettings", must_be_live: bool) -> None:
+    """Load the model, and serve it until a signal; one that cannot hear live for its recordings, unless it must."""
     from wav2vec2.serving.application import Service
     from wav2vec2.serving.running import run
 
     service = Service(recogniser.load(), settings)
+    if must_be_live and service.no_live_sound:
+        raise ValueError(f"--latency: {service.no_live_sound}")
     run(service, lambda address: _tell(service, address))
 
 
@@ -108,8 +112,13 @@ def _tell(service: "Service", address: str) -> None:
     from wav2vec2.serving.settings import is_loopback
 
     settings = service.settings
-    typer.echo(f"serve: {settings.names[0]} at {address}, described at {address}/docs, captions at {address}/captions")
+    captions = "" if service.no_live_sound else f", captions at {address}/captions"
+    typer.echo(f"serve: {settings.names[0]} at {address}, described at {address}/docs{captions}")
+    if service.no_live_sound:
+        typer.echo(f"serve: recordings alone, no live sound: {service.no_live_sound}", err=True)
     if service.wyoming is not None and service.wyoming.socket is not None:
         typer.echo(f"serve: Wyoming at port {service.wyoming.socket.getsockname()[1]}")
+        if not settings.languages:
+            typer.echo("serve: Wyoming's clients are told no language: --spoken en would say one", err=True)
     if not (is_loopback(settings.host) or settings.api_keys):
         typer.echo("serve: without --api-key-file, everybody who reaches this machine may use it", err=True)

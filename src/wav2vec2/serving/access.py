@@ -21,7 +21,10 @@ KEY_PROTOCOL = "openai-insecure-api-key."
 def read_api_keys(path: Path) -> tuple[str, ...]:
     """The keys of a file, one a line; lines that begin with # are comments. None at all, or one that is easily
     guessed, is a ValueError."""
-    lines = (line.strip() for line in path.read_text("utf-8-sig").splitlines())
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no text, and so no file of keys") from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
         raise ValueError(f"{path}: no key in it; one a line, such as `openssl rand -hex 32` prints")
@@ -37,7 +40,7 @@ class Access:
     def __init__(self, app: ASGIApp, settings: ServiceSettings, open_places: frozenset[str]) -> None:
         self._app, self._open_places = app, open_places
         self._keys = [_digest(key) for key in settings.api_keys]
-        self._origins = frozenset(origin.rstrip("/") for origin in settings.origins)
+        self._origins = frozenset(settings.origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -12,7 +12,10 @@ from wav2vec2.serving.transcription_formats import MEDIA_TYPES
 _FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "file": ({"type": "string", "format": "binary"}, "The recording: wav, flac, mp3, ogg, opus, m4a, webm ..."),
     "model": ({"type": "string"}, "A name that /v1/models lists; by default the first."),
-    "language": ({"type": "string"}, "What is spoken. Another language than the model's is refused."),
+    "language": (
+        {"type": "string"},
+        "What is spoken, such as en or eng. Another language than the model's is refused, where that is known.",
+    ),
     "response_format": ({"type": "string", "enum": [*MEDIA_TYPES], "default": "json"}, "What the answer is."),
     "timestamp_granularities[]": (
         {"type": "array", "items": {"type": "string", "enum": ["word", "segment"]}},
@@ -31,6 +34,14 @@ _PLACES = {
     "/openapi.json": ("This description for programs", "application/json"),
 }
 
+#: Where live sound is heard.
+_LIVE_PLACES = [
+    ["/captions", "A page that writes down what the microphone hears"],
+    ["/v1/realtime?intent=transcription", "A websocket: OpenAI's realtime protocol"],
+    ["/ or /vosk", "A websocket: Vosk's protocol"],
+]
+_LIVE_SOUND = ("<h2>Live sound</h2>", table(_LIVE_PLACES, ["address", "what"]))
+
 _ERRORS = {
     "400": "A field is wrong, the form is not whole, or the file is no recording that can be read.",
     "401": "No key, or a wrong one.",
@@ -38,6 +49,7 @@ _ERRORS = {
     "404": "Another model.",
     "408": "The recording took too long to arrive.",
     "413": "The recording is too large.",
+    "415": "The request is no multipart/form-data.",
     "429": "The queue is full; Retry-After says when to try again.",
     "504": "The transcript took too long.",
 }
@@ -80,8 +92,8 @@ def description(settings: ServiceSettings) -> dict[str, Any]:
     }
 
 
-def described_page(settings: ServiceSettings) -> str:
-    """The same to read."""
+def described_page(settings: ServiceSettings, live: bool) -> str:
+    """The same to read, and where live sound is heard."""
     key = ' -H "Authorization: Bearer $KEY"' if settings.api_keys else ""
     command = f"curl{key} http://{settings.host}:{settings.port}/v1/audio/transcriptions -F file=@talk.wav"
     return page(
@@ -93,6 +105,7 @@ def described_page(settings: ServiceSettings) -> str:
             "<h2>Errors</h2>",
             '<p>{"error": {"message", "type", "param", "code"}}</p>',
             table([list(row) for row in _ERRORS.items()], ["status", "reason"]),
+            *(_LIVE_SOUND if live else ()),
             "<h2>GET</h2>",
             table([[place, told] for place, (told, _) in _PLACES.items()], ["address", "answer"]),
         ],

@@ -11,10 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference.streaming.stream_state import StreamUpdate
 from wav2vec2.inference.streaming.streaming_recogniser import Stream, StreamingRecogniser
+from wav2vec2.inference.transcriber import Transcriber
 
 logger = logging.getLogger("wav2vec2")
+
+
+def tried_recogniser(transcriber: Transcriber, latency: float) -> StreamingRecogniser:
+    """The recogniser of live sound of a model, tried on a second of silence.
+
+    A model that cannot hear live is a ValueError, or, where nobody foresaw it, a RuntimeError: one whose frames begin
+    so far apart, or hear so much, that the latency is over before they end.
+    """
+    decoder = None if transcriber.decoder is None else CTCDecoder(**transcriber.decoder.settings())
+    recogniser = StreamingRecogniser(transcriber.model, transcriber.processor, decoder, latency)
+    stream = recogniser.open()
+    stream.push(np.zeros(recogniser.sampling_rate, np.float32))
+    stream.finish()
+    return recogniser
 
 
 class TooManyStreamsError(Exception):

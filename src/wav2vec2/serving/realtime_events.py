@@ -22,16 +22,17 @@ RATE = 24_000
 class RealtimeSession:
     """What a client has set up."""
 
-    #: By which name the model was asked for, and which language.
+    #: By which name the model was asked for.
     model: str
-    language: str = ""
+    #: What it hears, if that is known.
+    language: str | None = None
     #: Samples a second of its sound.
     rate: int = RATE
     #: Whether silence ends an utterance; otherwise the client does, by `input_audio_buffer.commit`.
     detects_turns: bool = True
 
     def described(self, silence_seconds: float | None) -> dict[str, Any]:
-        """As the server tells it. What it says of turns is what it does, not what was asked for."""
+        """As the server tells it. What it says of turns and of the language is what it does, not what was asked for."""
         turns = None
         if self.detects_turns and silence_seconds is not None:
             turns = {"type": "server_vad", "silence_duration_ms": round(1000 * silence_seconds)}
@@ -41,7 +42,7 @@ class RealtimeSession:
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcm", "rate": self.rate},
-                    "transcription": {"model": self.model, "language": self.language or None},
+                    "transcription": {"model": self.model, "language": self.language},
                     "turn_detection": turns,
                 }
             },
@@ -62,12 +63,12 @@ class RealtimeSession:
         transcription = wanted.get("transcription") or {}
         if not isinstance(transcription, dict):
             raise wrong("transcription", "must be an object")
-        model, language = transcription.get("model") or self.model, transcription.get("language") or self.language
-        check_model(str(model), settings)
-        check_language(str(language), settings)
+        model = str(transcription.get("model") or self.model)
+        check_model(model, settings)
+        check_language(str(transcription.get("language") or ""), settings)
         rate = _rate(wanted.get("format") or {}, self.rate)
         detects = wanted["turn_detection"] is not None if "turn_detection" in wanted else self.detects_turns
-        return replace(self, model=str(model), language=str(language), rate=rate, detects_turns=detects)
+        return replace(self, model=model, rate=rate, detects_turns=detects)
 
 
 def read_event(message: str | bytes) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class _Client:
 
     def __init__(self, websocket: WebSocket, worker: LiveWorker, settings: ServiceSettings) -> None:
         self._websocket, self._worker, self._settings = websocket, worker, settings
-        self._session = RealtimeSession(settings.names[0])
+        self._session = RealtimeSession(settings.names[0], next(iter(settings.languages), None))
         self._live: LiveSession | None = None
         self._numbers = itertools.count(1)
         self._item: _Item | None = None

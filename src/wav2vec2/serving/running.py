@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Callable, Iterator
 
@@ -27,6 +28,8 @@ def run(service: Service, ready: Callable[[str], None]) -> None:
         if service.wyoming is not None and settings.wyoming_port is not None:
             wyoming = listening_socket(settings.host, settings.wyoming_port)
             service.wyoming.socket = opened.enter_context(wyoming)
+        gc.collect()
+        gc.freeze()  # looking through all that was loaded, now and then, would keep everybody waiting for 0.2 s
         ready(address_of(sockets[0]))
         asyncio.run(server_of(service).serve(sockets))
 

@@ -1,6 +1,9 @@
 """What a service allows, and where it listens."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from wav2vec2.serving.spoken_languages import is_same_language, language_of
 
 
 @dataclass(frozen=True)
@@ -9,7 +12,7 @@ class ServiceSettings:
 
     #: What clients call the model, first the name that answers give.
     names: tuple[str, ...]
-    #: The language that the model was loaded with, if it was told one.
+    #: The language that the model was loaded with; of a checkpoint with several, by default the one it was saved for.
     language: str | None = None
     #: What clients are told that the model hears, such as en; by default the same.
     spoken: str | None = None
@@ -40,6 +43,13 @@ class ServiceSettings:
     stopping_seconds: float = 60.0
 
     def __post_init__(self) -> None:
+        if not all(name.strip() for name in self.names):
+            raise ValueError("--name: a name of the model is empty")
+        if self.spoken is not None and language_of(self.spoken) is None:
+            raise ValueError(f"--spoken {self.spoken}: no language of ISO 639, such as en, eng or en-GB")
+        for origin in self.origins:
+            if not _is_origin(origin):
+                raise ValueError(f"--allow-origin {origin}: must be as browsers say it, https://captions.example.org")
         if self.api_keys and self.wyoming_port is not None and not is_loopback(self.host):
             raise ValueError(
                 f"--wyoming with --api-key-file at {self.host}: the Wyoming protocol knows no keys, so that port would "
@@ -50,6 +60,18 @@ class ServiceSettings:
     def languages(self) -> tuple[str, ...]:
         """What the model hears by all its names, first the one that clients are told; empty if it is not known."""
         return tuple(dict.fromkeys(name for name in (self.spoken, self.language) if name))
+
+    def hears(self, language: str) -> bool:
+        """Whether this language is the model's, by any of its names."""
+        return any(is_same_language(language, known) for known in self.languages)
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser can say that a page is from there: scheme and host in small letters, and nothing behind."""
+    parts = urlsplit(text)
+    return (
+        parts.scheme in ("http", "https") and parts.netloc != "" and text == f"{parts.scheme}://{parts.netloc.lower()}"
+    )
 
 
 def is_loopback(host: str) -> bool:

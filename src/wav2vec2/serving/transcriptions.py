@@ -14,6 +14,7 @@ from wav2vec2.serving.event_stream import EventStream
 from wav2vec2.serving.file_worker import FileWorker, QueueFullError
 from wav2vec2.serving.refusals import RefusedError
 from wav2vec2.serving.settings import ServiceSettings
+from wav2vec2.serving.spoken_languages import UNKNOWN, language_of
 from wav2vec2.serving.transcription_formats import MEDIA_TYPES, as_json, as_text, as_verbose_json, usage
 from wav2vec2.serving.uploads import Form, Upload, read_form
 
@@ -21,6 +22,9 @@ from wav2vec2.serving.uploads import Form, Upload, read_form
 #: effect.
 _WITHOUT_EFFECT = frozenset({"prompt", "temperature", "chunking_strategy"})
 _FIELDS = frozenset({"model", "language", "response_format", "timestamp_granularities[]", "stream", "include[]"})
+
+_TEXT_FOR_FILE = "the field file is a text, and no file (curl: -F file=@talk.wav)"
+_NO_FILE = "the form has no file, in the field file"
 
 GRANULARITIES = ("word", "segment")
 
@@ -32,8 +36,6 @@ class Asked:
     format: str
     granularities: tuple[str, ...]
     stream: bool
-    #: What the client says is spoken.
-    language: str
     #: Fields that have no effect here.
     without_effect: tuple[str, ...]
 
@@ -41,13 +43,12 @@ class Asked:
     def of(cls, form: Form, settings: ServiceSettings) -> "Asked":
         """A `RefusedError` where a field asks for something that there is not."""
         if form.upload is None:
-            raise RefusedError(400, "the form has no file, in the field file", "missing_file", "file")
+            raise RefusedError(400, _TEXT_FOR_FILE if "file" in form.values else _NO_FILE, "missing_file", "file")
         unknown = sorted(set(form.values) - _FIELDS - _WITHOUT_EFFECT)
         if unknown:
             raise RefusedError(400, f"unknown field {unknown[0]}", "unknown_parameter", unknown[0])
         check_model(_one(form, "model", settings.names[0]), settings)
-        language = _one(form, "language", "")
-        check_language(language, settings)
+        check_language(_one(form, "language", ""), settings)
         format = _one(form, "response_format", "json")
         if format not in MEDIA_TYPES:
             raise _wrong("response_format", format, f"one of {', '.join(MEDIA_TYPES)}")
@@ -62,8 +63,9 @@ class Asked:
             raise _wrong("stream", stream, "true or false")
         if stream in ("true", "1") and format not in ("json", "text"):
             raise _wrong("response_format", format, "json where stream=true")
-        without_effect = tuple(name for name in sorted(_WITHOUT_EFFECT) if form.values.get(name))
-        return cls(format, granularities or ("segment",), stream in ("true", "1"), language, without_effect)
+        no_effect = _WITHOUT_EFFECT if settings.languages else _WITHOUT_EFFECT | {"language"}
+        without_effect = tuple(name for name in sorted(no_effect) if form.values.get(name))
+        return cls(format, granularities or ("segment",), stream in ("true", "1"), without_effect)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -79,12 +81,19 @@ def check_model(name: str, settings: ServiceSettings) -> None:
 
 
 def check_language(language: str, settings: ServiceSettings) -> None:
-    """A `RefusedError` if a language is asked for that the model was not told to hear.
+    """A `RefusedError` if a language is asked for that is another than the model's, or none at all.
 
-    Of a model of one language it is not known which that is, so any name may stand there.
+    OpenAI's API refuses a name that is no language; one that its model does not hear gives a wrong text, which its
+    clients take for a right one, so this is refused as well. Where nobody has said what the model hears, any language
+    is taken, since many clients always send one; the answer then says that it had no effect, and not that it was heard.
     """
-    if language and settings.language is not None and language not in settings.languages:
+    if not language or settings.hears(language):
+        return
+    if settings.languages:
         raise _wrong("language", language, f"{settings.languages[0]}, which this service hears, or left out")
+    if language_of(language) is None:
+        message = f"language={language[:100]!r}: must be one of ISO 639, such as en or eng"
+        raise RefusedError(400, message, "invalid_language_format", "language")
 
 
 def _one(form: Form, name: str, default: str) -> str:
@@ -147,7 +156,7 @@ class Transcriptions:
     async def _response(self, waiting: AwaitedJob, asked: Asked) -> Response:
         found = await waiting.transcript()
         if asked.format == "verbose_json":
-            language = next(iter(self._settings.languages), asked.language or "und")
+            language = next(iter(self._settings.languages), UNKNOWN)
             return JSONResponse(as_verbose_json(found, language, asked.granularities), headers=asked.headers)
         if asked.format == "json":
             return JSONResponse(as_json(found), headers=asked.headers)

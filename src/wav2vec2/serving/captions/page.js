@@ -114,7 +114,7 @@ function look() {
   at("smaller").disabled = size === 0;
   at("larger").disabled = size === SIZES.length - 1;
   for (const [name, value] of [["theme", at("theme").value], ["size", size], ["length", at("length").value]]) keep(name, value);
-  at("captions").scrollTop = at("captions").scrollHeight;
+  transcript.follow();
 }
 
 let size = Math.min(Math.max(Number(kept("size", 3)) || 0, 0), SIZES.length - 1);

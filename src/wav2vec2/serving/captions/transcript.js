@@ -9,26 +9,41 @@ export class Transcript {
   constructor(shown, spoken) {
     this.shown = shown;
     this.spoken = spoken;
+    this.place = 0; // to which it is scrolled
     this.clear();
+    shown.addEventListener("scroll", () => this.scrolled());
+    new ResizeObserver(() => this.follow()).observe(shown);
   }
 
   clear() {
     this.utterances = [];
     this.unspoken = [];
     this.current = null;
+    this.follows = true; // until somebody scrolls up, and again once they are back
     this.shown.replaceChildren();
     this.spoken.replaceChildren();
   }
 
+  scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.shown;
+    if (scrollHeight - scrollTop - clientHeight < 8) this.follows = true;
+    else if (scrollTop < this.place) this.follows = false;
+    this.place = scrollTop;
+  }
+
+  // The newest words are in sight, also once settings, a keyboard or a turned telephone have left less room.
+  follow() {
+    if (this.follows) this.shown.scrollTop = this.shown.scrollHeight;
+  }
+
   // One answer of the service; its times are `begin` seconds later here.
   add({ ended, words, partial }, begin) {
-    const follows = this.shown.scrollHeight - this.shown.scrollTop - this.shown.clientHeight < 8;
     for (const utterance of ended) {
       this.write(utterance, "", begin);
       this.end();
     }
     this.write(words, partial, begin);
-    if (follows) this.shown.scrollTop = this.shown.scrollHeight;
+    this.follow();
   }
 
   // The words of the utterance that is spoken now, of which some are written already, and what may still change.

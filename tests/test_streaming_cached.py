@@ -17,7 +17,7 @@ ARCHITECTURES = ("large_lv60k", "base", "layer_norm_post_norm")
 KINDS: list[tuple[float, float | None, float | None, int]] = [
     (0.48, None, 0.5, 0),
     (0.48, None, 0.2, 3),
-    (0.3, 0.02, 0.4, 1),
+    (0.3, 0.06, 0.4, 1),
     (0.96, 0.96, 0.0, 2),
     (1.2, 0.5, None, 0),
 ]

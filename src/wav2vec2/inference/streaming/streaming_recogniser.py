@@ -35,8 +35,9 @@ from wav2vec2.inference.transcriber import Transcriber, greedy_decoder, separato
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.processing.processor import Wav2Vec2Processor
 
-#: Seconds that a model looks back on which was not tuned for streams.
-_LEFT_CONTEXT = 8.0
+#: Seconds that a model looks back on which was not tuned for streams: on streams of minutes 8 made no fewer errors, and
+#: cost more than twice as much (docs/streaming.md).
+_LEFT_CONTEXT = 2.0
 
 #: When utterances end, unless the caller says otherwise.
 _RULES = EndpointRules()
@@ -89,7 +90,7 @@ class StreamingRecogniser:
 
     No sample waits longer than `latency` seconds for its text to be final: `block` seconds of it (a third, unless said)
     until a block of frames is full, the rest is right context. Of what was heard before, the model looks back on
-    `left_context` seconds (None: all of it; "auto": as far as it was tuned to, or 8 s if it never was tuned for
+    `left_context` seconds (None: all of it; "auto": as far as it was tuned to, or 2 s if it never was tuned for
     streams). `endpoint` says when silence ends an utterance; None: never. A batch has at most `batch_seconds` of audio.
     """
 

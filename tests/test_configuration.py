@@ -31,6 +31,7 @@ CHANGED: dict[str, Any] = {
     "ctc_head_dropout": 0.3,
     "ctc_head_masks": True,
     "attention_chunk": 24,
+    "tuned_in_chunks": True,
     "attention_left": 100,
     "attention_right": 12,
     "attention_sinks": 4,
@@ -213,6 +214,7 @@ RELATIONS: list[tuple[dict[str, Any], str]] = [
         "attention_chunk=8: must be None where ctc_head='recurrent'",
     ),
     ({"attention_chunk": 8, "add_adapter": True}, "attention_chunk=8: must be None where add_adapter=True"),
+    ({"tuned_in_chunks": True, "add_adapter": True}, "tuned_in_chunks=True: must be False where add_adapter=True"),
 ]
 
 

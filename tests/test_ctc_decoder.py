@@ -148,6 +148,18 @@ def test_bad_lengths_and_nbest() -> None:
         decoder.decode(speech(0, 10), nbest=5)
 
 
+def test_hotwords_are_in_the_case_of_the_vocabulary() -> None:
+    """Where it has one alone; with both, or without any, they are what they are."""
+    for letters, phrase, expected in (
+        ("ABDEH'", "Bad Head", "BAD HEAD"),
+        ("abdeh'", "BAD head", "bad head"),
+        ("ABDEHabdeh", "Bad heaD", "Bad heaD"),
+        ("הדב", "דב", "דב"),
+    ):
+        decoder = CTCDecoder(["<pad>", "|", *letters], hotwords={phrase: 3.0})
+        assert decoder.hotwords == {expected: 3.0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -109,6 +109,7 @@ def test_own_fields_are_read_back_and_do_not_disturb_stock(tmp_path: Path) -> No
         "ctc_head_dropout": 0.3,
         "ctc_head_masks": True,
         "attention_chunk": 24,
+        "tuned_in_chunks": True,
         "attention_left": 100,
         "attention_right": 12,
         "attention_sinks": 4,

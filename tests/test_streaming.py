@@ -20,9 +20,14 @@ from wav2vec2.processing.processor import Wav2Vec2Processor
 
 ARCHITECTURES = ("large_lv60k", "base", "layer_norm_post_norm")
 
+#: Models that were tuned in chunks, whose streams keep keys and values.
+TUNED = ("tuned large_lv60k", "tuned base")
+
 
 @cache
 def model(architecture: str = "large_lv60k") -> Any:
+    if architecture in TUNED:
+        return talkative_model(architecture.removeprefix("tuned "), tuned_in_chunks=True, attention_sinks=2)
     return talkative_model(architecture)
 
 
@@ -83,7 +88,7 @@ def test_with_latency_as_long_as_the_clip_it_is_the_offline_transcriber(architec
     assert found[-1].seconds == expected.duration
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, *TUNED])
 def test_packets_leave_no_trace(architecture: str) -> None:
     samples, live = noise(5.1, seed=4), recogniser(architecture)
     expected = words_of(updates_of(live, samples, (len(samples),)))
@@ -93,8 +98,9 @@ def test_packets_leave_no_trace(architecture: str) -> None:
         assert words_of(updates_of(live, samples, sizes)) == expected
 
 
-def test_packets_of_one_sample_leave_no_trace() -> None:
-    samples, live = noise(1.6, seed=5), recogniser(latency=0.48)
+@pytest.mark.parametrize("architecture", ["large_lv60k", TUNED[0]])
+def test_packets_of_one_sample_leave_no_trace(architecture: str) -> None:
+    samples, live = noise(1.6, seed=5), recogniser(architecture, latency=0.48)
     expected = words_of(updates_of(live, samples, (len(samples),)))
     assert expected
     assert words_of(updates_of(live, samples, (1,))) == expected
@@ -107,9 +113,9 @@ def test_integers_are_what_they_are_as_floats() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
-    st.sampled_from(ARCHITECTURES),
+    st.sampled_from([*ARCHITECTURES, *TUNED]),
     st.sampled_from([0.1, 0.48, 1.5]),
     st.floats(0.1, 2.0),
     st.sampled_from([None, 0.1]),
@@ -166,7 +172,7 @@ def test_the_partial_text_begins_behind_the_final_words() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["large_lv60k", "base"])
+@pytest.mark.parametrize("architecture", ["large_lv60k", "base", TUNED[0]])
 def test_streams_that_share_batches_say_what_they_say_alone(architecture: str) -> None:
     live = recogniser(architecture, batch_seconds=20)
     recordings = [noise(3.0 + 0.7 * number, seed=20 + number) for number in range(8)]

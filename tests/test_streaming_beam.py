@@ -10,6 +10,8 @@ from torch import Tensor
 from wav2vec2 import CTCDecoder, EndpointRules, NgramLanguageModel, StreamingRecogniser, Transcriber, Transcript
 from wav2vec2.decoding.ongoing_search import OngoingSearch
 from wav2vec2.decoding.transcripts import Word
+from wav2vec2.inference.streaming.beam_text import BeamText
+from wav2vec2.inference.streaming.words_in_stream import Writing
 
 WORDS = ["ab", "abba", "bad", "cab", "dad", "fade", "gab", "had", "bag", "a"]
 
@@ -115,7 +117,7 @@ def test_hotwords_of_one_stream_are_not_those_of_another() -> None:
     model, samples = talkative_model(), noise(5.0, seed=5)
     live = StreamingRecogniser(model, processor(), latency=1.0, endpoint=None)
     plain = [word.text for word in words_of(live, samples, 1600)]
-    favoured = [word.text for word in words_of(live, samples, 1600, hotwords={"ab": 30.0})]
+    favoured = [word.text for word in words_of(live, samples, 1600, hotwords={"Ab": 30.0})]  # in the model's case
     assert favoured.count("ab") > plain.count("ab")
     assert [word.text for word in words_of(live, samples, 1600)] == plain
 
@@ -144,3 +146,29 @@ def test_silence_ends_an_utterance_once(language_model: NgramLanguageModel) -> N
     updates = [stream.feed(part) for part in (speech, silence, speech, silence)]
     ends = [end for update in (*updates, stream.finish()) for end in update.ends]
     assert [round(end, 1) for end in ends] == [2.4, 5.4]
+
+
+def spoken(frames: list[dict[str, float]]) -> Tensor:
+    """Log-probabilities of frames with these probabilities; the blank has most of the rest."""
+    rows = torch.full((len(frames), len(TOKENS)), 1e-3)
+    for row, probabilities in zip(rows, frames, strict=True):
+        row[0] = 1 - sum(probabilities.values()) - 1e-3 * (len(TOKENS) - 1 - len(probabilities))
+        for token, probability in probabilities.items():
+            row[TOKENS.index(token)] = probability
+    return rows.log()
+
+
+def test_a_word_that_goes_on_beyond_the_final_frames_is_not_over() -> None:
+    """Though the beam has its end, from a frame in which that was improbable. What was left of the word would be taken
+    for the beginning of the next one: times and confidences would not be those of the whole."""
+    said = [{"a": 0.97}, {"b": 0.97}, {"b": 0.9, "|": 0.05}, {"b": 0.96, "|": 0.01}, {"|": 0.97}]
+    log_probs = spoken([*said, {"b": 0.8, "|": 0.1}, {"a": 0.97}, {"d": 0.97}, {"|": 0.97}, {"|": 0.97}])
+    searches = decoder()
+    expected = searches.decode(log_probs[None])[0][0].words
+    text = BeamText(searches, Writing())
+    found = [*text.add(log_probs[:3], log_probs[3:8]), *text.add(log_probs[3:], log_probs[:0]), *text.close()]
+    assert [word.text for word in found] == [word.text for word in expected] == ["ab", "bad"]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.start, ours.end) == pytest.approx((theirs.start, theirs.end), abs=1e-9)
+        assert ours.evidence[:3] == pytest.approx(theirs.evidence[:3], abs=1e-5)
+        assert ours.confidence == pytest.approx(theirs.confidence, abs=0.02)

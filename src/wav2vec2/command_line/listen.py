@@ -28,7 +28,10 @@ def listen(
         Path | None, typer.Argument(help="- is raw 16-bit samples of one channel on standard input; else a microphone.")
     ] = None,
     latency: Annotated[float, typer.Option(min=0.03, help="Seconds after which text is final at the latest.")] = 1.92,
-    left_context: Annotated[float, typer.Option(min=0, help="Seconds that the model looks back on.")] = 8.0,
+    left_context: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds that the model looks back on; by default as far as suits it."),
+    ] = None,
     rate: Annotated[int, typer.Option(min=1000, help="Samples a second on standard input.")] = 16000,
     silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence that end an utterance.")] = 0.8,
     format: Annotated[LiveFormat, typer.Option("--format", "-f", help="Text, or JSON lines with times.")] = (
@@ -56,7 +59,7 @@ def listen(
 
 
 def _listen(
-    wanted: Recogniser, from_pipe: bool, seconds: tuple[float, float, float], rate: int, format: LiveFormat
+    wanted: Recogniser, from_pipe: bool, seconds: tuple[float, float | None, float], rate: int, format: LiveFormat
 ) -> None:
     from wav2vec2.command_line.live_text import JsonLines, OnTerminal, Utterances
     from wav2vec2.inference.streaming.endpoints import EndpointRules
@@ -66,7 +69,12 @@ def _listen(
     latency, left_context, silence = seconds
     loaded = wanted.load()
     live = StreamingRecogniser(
-        loaded.model, loaded.processor, loaded.decoder, latency, left_context, endpoint=EndpointRules(silence)
+        loaded.model,
+        loaded.processor,
+        loaded.decoder,
+        latency,
+        "auto" if left_context is None else left_context,
+        endpoint=EndpointRules(silence),
     )
     shown: LiveText
     if format is LiveFormat.jsonl:

@@ -79,7 +79,7 @@ _RULES: Rules = [
     (
         FLAG,
         "conv_bias do_stable_layer_norm apply_spec_augment ctc_zero_infinity use_weighted_layer_sum add_adapter "
-        "padding_invariant_norm ctc_drop_infeasible ctc_head_masks",
+        "padding_invariant_norm ctc_drop_infeasible ctc_head_masks tuned_in_chunks",
     ),
     (POSITIVE_LIST, "conv_dim conv_stride conv_kernel tdnn_dim tdnn_kernel tdnn_dilation"),
     (ACTIVATION, "hidden_act feat_extract_activation"),
@@ -141,9 +141,11 @@ def _model(config: PreTrainedConfig) -> Iterator[Relation]:
     yield lists, lambda: equally_long(config, *lists)
     for share, length in (("mask_time_prob", "mask_time_length"), ("mask_feature_prob", "mask_feature_length")):
         yield (share, length), partial(_spans_have_length, config, share, length)
-    for name, none in (("add_adapter", False), ("adapter_attn_dim", None), ("attention_chunk", None)):
+    chunks = (("attention_chunk", None), ("tuned_in_chunks", False))
+    for name, none in (("add_adapter", False), ("adapter_attn_dim", None), *chunks):
         yield ("ctc_head", name), partial(_not_under_recurrent_head, config, name, none)
-    yield ("attention_chunk", "add_adapter"), partial(_no_adapter_behind_chunks, config)
+    for name, none in chunks:
+        yield (name, "add_adapter"), partial(_no_adapter_behind_chunks, config, name, none)
     yield ("ctc_head", "ctc_head_size", "hidden_size"), partial(_no_linear_head, config)
 
 
@@ -172,10 +174,11 @@ def _not_under_recurrent_head(config: PreTrainedConfig, name: str, none: object)
     return None if fine else f"{name}={value}: must be {none} where ctc_head='recurrent'"
 
 
-def _no_adapter_behind_chunks(config: PreTrainedConfig) -> str | None:
+def _no_adapter_behind_chunks(config: PreTrainedConfig, name: str, none: object) -> str | None:
     """Strided convolutions behind the Transformer would look into the next chunk."""
-    fine = config.attention_chunk is None or not config.add_adapter
-    return None if fine else f"attention_chunk={config.attention_chunk}: must be None where add_adapter=True"
+    value = getattr(config, name)
+    fine = value == none or not config.add_adapter
+    return None if fine else f"{name}={value}: must be {none} where add_adapter=True"
 
 
 def _no_linear_head(config: PreTrainedConfig) -> str | None:

@@ -201,7 +201,10 @@ class Wav2Vec2Config(PreTrainedConfig):
     #: Frames in a chunk of attention (`modeling/attention_in_chunks.py`); None: every frame sees the whole clip, as in
     #: stock. A run's `streaming` section draws its own in training, and leaves this as it is.
     attention_chunk: int | None = None
-    #: Frames before its chunk that a frame sees; None: all. This and what follows count where attention_chunk is given.
+    #: Whether the model was tuned by a run's `streaming` section: a live stream then hears in chunks, as it was tuned.
+    #: Whole clips it hears as attention_chunk says.
+    tuned_in_chunks: bool = False
+    #: Frames before its chunk that a frame sees; None: all. This and what follows count where there are chunks.
     attention_left: int | None = None
     #: Frames behind its chunk that a frame sees.
     attention_right: int = 0
@@ -246,6 +249,11 @@ class Wav2Vec2Config(PreTrainedConfig):
         return self.ctc_head_stride if self.ctc_head == "recurrent" else 1
 
     @property
+    def hears_in_chunks(self) -> bool:
+        """Whether a live stream is heard in chunks, with keys and values that are kept (`modeling/kept_keys.py`)."""
+        return self.tuned_in_chunks or self.attention_chunk is not None
+
+    @property
     def masks_at_head(self) -> bool:
         """Whether SpecAugment's masks fall on the input of the recurrent head."""
         return self.ctc_head == "recurrent" and self.ctc_head_masks
@@ -283,6 +291,7 @@ OWN_FIELDS = (
     "ctc_head_dropout",
     "ctc_head_masks",
     "attention_chunk",
+    "tuned_in_chunks",
     "attention_left",
     "attention_right",
     "attention_sinks",

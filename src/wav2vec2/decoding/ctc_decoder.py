@@ -40,7 +40,8 @@ class CTCDecoder:
     `language_model` does not know costs `unknown_penalty` and the model's own probability of an unknown word.
     A score is acoustics + `alpha` x language model + `beta` x words, in natural logs; alpha and beta count only with a
     language model. `hotwords` are words or phrases, with weights if a mapping, that add `hotword_weight` for each time
-    they are said; their words are known in every search. `word_delimiter=None` makes each token a word.
+    they are said; their words are known in every search, and are taken in the vocabulary's case where it has one
+    alone. `word_delimiter=None` makes each token a word.
 
     `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is
     for texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams`
@@ -85,7 +86,7 @@ class CTCDecoder:
             raise ValueError("hotwords, lexicon and known_words: need a list of words, not one string")
         if hotwords is not None and not isinstance(hotwords, Mapping):
             hotwords = dict.fromkeys(hotwords, hotword_weight)
-        self.hotwords = dict(hotwords or {})
+        self.hotwords = {self.speller.in_case(phrase): weight for phrase, weight in (hotwords or {}).items()}
         self.lexicon = lexicon if lexicon is None or isinstance(lexicon, Mapping) else list(lexicon)
         self.language_model, self.score_boundary = language_model, score_boundary
         self.known_words = None if known_words is None else list(known_words)

@@ -69,6 +69,12 @@ class Speller:
                 return None
         return tuple(tokens) or None
 
+    def in_case(self, text: str) -> str:
+        """The text in the only case that the vocabulary has; as it is where there are both, or neither."""
+        lower = any(token != token.upper() for token in self.letters)
+        upper = any(token != token.lower() for token in self.letters)
+        return text if lower == upper else text.lower() if lower else text.upper()
+
     def spell_all(self, words: Iterable[str], what: str) -> dict[Spelling, str]:
         """The spelling of each word, or a ValueError that lists the words that cannot be spelled."""
         spellings, impossible = {}, []

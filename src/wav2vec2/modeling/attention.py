@@ -15,6 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.dropout_attention import dropout_attention, keeping_weights_is_faster
+from wav2vec2.modeling.kept_keys import LayerKeys
 from wav2vec2.modeling.linear import Linear
 from wav2vec2.modeling.precision import product_dtype
 
@@ -68,13 +69,18 @@ class Wav2Vec2Attention(nn.Module):
         self.q_proj = Linear(config.hidden_size, config.hidden_size)
         self.out_proj = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Any, implementation: str) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) if the implementation has them."""
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Any, implementation: str, keys: LayerKeys | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) if the implementation has them. Of a stream, `keys` are
+        those that were kept of its earlier frames."""
         shape = (*hidden_states.shape[:2], self.num_heads, self.head_dim)
         hidden_states = hidden_states.to(product_dtype(hidden_states))  # once, not in each of the three products
         query = self.q_proj(hidden_states).view(shape).transpose(1, 2)  # (B, H, T, D)
         key = self.k_proj(hidden_states).view(shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(shape).transpose(1, 2)
+        if keys is not None:
+            key, value = keys.followed_by(key, value)
         dropout = self.config.attention_dropout if self.training else 0.0
         if implementation == "sdpa" and keeping_weights_is_faster(query, dropout):
             output = dropout_attention(query, key, value, attention_mask, self.scaling, dropout)

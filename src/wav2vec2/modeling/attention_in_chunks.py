@@ -6,7 +6,7 @@ lie behind are copies, as in wav2vec-S (Fu et al., 2024): each chunk has its own
 chunk may see and are seen by it alone. So the look-ahead does not add up over the layers: what comes out for a chunk
 depends on nothing later than `right` frames behind it. And what a chunk shows to later ones does not depend on them, so
 a stream keeps the keys and values of `left` + `sinks` frames in every layer, and computes each chunk once
-(`tests/test_attention_in_chunks.py` does, and finds the same).
+(`kept_keys.py`).
 
 The positional convolution obeys the same limit: for a chunk and its copies it hears what came before, and zeros beyond
 the copies, as at the end of a clip. Its weights are those of the checkpoint.
@@ -100,13 +100,18 @@ def places_of(chunks: Chunks, frames: int, device: torch.device, implementation:
     """The places of a clip of so many frames, or None where all frames see all."""
     if chunks.size is None:
         return None
-    if implementation not in ("sdpa", "eager"):
-        raise ValueError(
-            f"attn_implementation={implementation!r}: attention in chunks is there for 'sdpa' and 'eager' alone"
-        )
+    refuse_without_masks(implementation)
     if is_exported():
         raise ValueError(
             f"attention_chunk={chunks.size}: a program that is exported hears whole clips; set it to None, which "
             "leaves the weights as they are"
         )
     return ChunkPlaces(chunks, chunks.size, frames, device)
+
+
+def refuse_without_masks(implementation: str) -> None:
+    """Raise a ValueError for an implementation of attention that cannot be told which keys are seen."""
+    if implementation not in ("sdpa", "eager"):
+        raise ValueError(
+            f"attn_implementation={implementation!r}: attention in chunks is there for 'sdpa' and 'eager' alone"
+        )

@@ -12,8 +12,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.attention import FeedForward, Wav2Vec2Attention, mask_for
-from wav2vec2.modeling.attention_in_chunks import ChunkPlaces, Chunks, places_of
+from wav2vec2.modeling.attention_in_chunks import ChunkPlaces, Chunks, places_of, refuse_without_masks
 from wav2vec2.modeling.dropout import Dropout
+from wav2vec2.modeling.kept_keys import LayerKeys, StreamsOfChunks
 from wav2vec2.modeling.layer_drop import LayerDrop, join_with_zero_gradient
 from wav2vec2.modeling.positional_convolution import Wav2Vec2PositionalConvEmbedding
 
@@ -52,17 +53,23 @@ class Wav2Vec2EncoderLayer(GradientCheckpointingLayer):
             self.adapter_layer = Wav2Vec2AttnAdapterLayer(config.hidden_size, config.adapter_attn_dim)
 
     def forward(
-        self, x: Tensor, attention_mask: Any, implementation: str, skip: bool = False
+        self,
+        x: Tensor,
+        attention_mask: Any,
+        implementation: str,
+        skip: bool = False,
+        keys: LayerKeys | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights if the implementation has them."""
+        """(B, T, C) -> (B, T, C), and the attention weights if the implementation has them. Of a stream, `keys` are
+        those that attention kept."""
         if skip:
             return join_with_zero_gradient(x, *self.parameters()), None
         if self.pre_norm:
-            attended, weights = self.attention(self.layer_norm(x), attention_mask, implementation)
+            attended, weights = self.attention(self.layer_norm(x), attention_mask, implementation, keys)
             x = x + self.dropout(attended)
             x = x + self.feed_forward(self.final_layer_norm(x))
         else:
-            attended, weights = self.attention(x, attention_mask, implementation)
+            attended, weights = self.attention(x, attention_mask, implementation, keys)
             x = self.layer_norm(x + self.dropout(attended))
             x = self.final_layer_norm(x + self.feed_forward(x))
         if self.adapter_layer is not None:
@@ -133,6 +140,19 @@ class Wav2Vec2Encoder(nn.Module):
         return Context(
             x, tuple(hidden_states) if output_hidden_states else None, tuple(attentions) if output_attentions else None
         )
+
+    def next_chunks(self, x: Tensor, streams: StreamsOfChunks, chunks: Chunks) -> Tensor:
+        """The next chunk of each of some streams, with its look-ahead: (B, W, C) -> (B, W, C). What later ones see of
+        it is kept."""
+        refuse_without_masks(self.config._attn_implementation)
+        heard = x.masked_fill(~streams.there[:, :, None], 0.0)
+        positions = self.pos_conv_embed(torch.cat([streams.before.to(x.dtype), heard], 1), streams.before.shape[1])
+        x = heard + positions.to(x.device)
+        x = x if self.config.do_stable_layer_norm else self.layer_norm(x)
+        for layer, keys in zip(self.layers, streams.layers, strict=True):
+            x, _ = layer(x, streams.visible, self.config._attn_implementation, keys=keys)
+        streams.keep(heard, chunks)
+        return self.layer_norm(x) if self.config.do_stable_layer_norm else x
 
     def chunks(self) -> Chunks:
         """What a frame sees: in training, what was drawn for it if anything was; else what the configuration says."""

@@ -97,6 +97,8 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
     if run.text.on_unknown == "skip":
         data = data.without_unknown(CanBeSpelled(processor.tokenizer), CanBeSpelled(spelling))
     chunks = chunks_of(run, model.config)
+    if chunks is not None:
+        chunks.tell(model.config)
     task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run), chunks)
     task.criterion = run.text.judged_by
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]

@@ -2,11 +2,16 @@
 
 The beam is carried over the final frames. From there a copy looks ahead over the frames of the right context, whose
 log-probabilities may still change, and its best text decides: the words that this text ended within the final frames
-are handed out, and what disagrees with them leaves the beam. So final words come no later than by greedy search, and
-are never taken back.
+are handed out, and what disagrees with them leaves the beam. So they are never taken back.
+
+A hypothesis may have ended a word in a frame in which that was improbable, long before the word is over: the beam keeps
+no time. So a word counts as ended when all frames that it is aligned to are final. Otherwise the rest of it would be
+taken for a part of the word behind it, and give that one a wrong time and hardly any confidence.
 
 Shapes: T frames, V tokens.
 """
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -40,14 +45,15 @@ class BeamText:
         looking = self._search.extended(ahead)
         found = looking.found()
         words = self._read(torch.cat([self._frames, ahead]), found)
-        settled = self._settled(found, looking.columns_before)
-        count = len(self._decoder.speller.split(settled))
+        ended = self._words.ended(words, len(self._frames))
+        settled = self._settled(found, looking.columns_before)[:ended]
+        count = len(settled)
         self._partial = self._writing.text([word.text for word in words[count:]])
         if not settled:
             return []
-        self._search.settle(settled)
+        self._search.settle([token for word in settled for token in word])
         final = self._words.placed(words[:count])
-        self._forget(min(self._words.between(words, count), len(self._frames)) if count else 0)
+        self._forget(min(self._words.between(words, count), len(self._frames)))
         return final
 
     def close(self) -> list[Word]:
@@ -67,14 +73,15 @@ class BeamText:
             return []
         return self._decoder.hypotheses(frames[None], torch.tensor([len(frames)]), found, torch.zeros(1), 1)[0][0].words
 
-    def _settled(self, found: Found, columns: int) -> list[int]:
-        """The tokens that the best text had added when the last final frame was heard, which are in its first columns,
-        up to the end of a word."""
+    def _settled(self, found: Found, columns: int) -> list[list[int]]:
+        """The words that the best text had ended when the last final frame was heard, which are in its first columns;
+        each as its tokens, with the delimiter behind it."""
         size, delimiter = self._search.space.size, self._search.space.delimiter
         added = [token for token in found.tokens[0, 0, :columns].tolist() if token != size]
         if delimiter is None:
-            return added
-        return added[: len(added) - added[::-1].index(delimiter)] if delimiter in added else []
+            return [[token] for token in added]
+        ends = [0, *(number for number, token in enumerate(added, 1) if token == delimiter)]
+        return [added[begin:end] for begin, end in pairwise(ends)]
 
     def _forget(self, frames: int) -> None:
         self._frames = self._frames[frames:].clone()

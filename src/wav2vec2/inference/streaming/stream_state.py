@@ -16,7 +16,9 @@ from wav2vec2.decoding.transcripts import Word
 from wav2vec2.inference.streaming.endpoints import EndpointDetector
 from wav2vec2.inference.streaming.incoming_audio import Chunk, IncomingAudio, Samples
 from wav2vec2.inference.streaming.look_ahead import LookAhead
+from wav2vec2.inference.streaming.stream_encoder import Window
 from wav2vec2.inference.windows_and_segments import LONGEST
+from wav2vec2.modeling.kept_keys import KeptKeys
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class StreamState:
         audio: IncomingAudio,
         text: OpenText,
         endpoints: EndpointDetector | None,
+        keys: KeptKeys | None,
     ) -> None:
+        self.keys = keys
         self.look_ahead, self.times = look_ahead, times
         self.audio, self.text, self.endpoints = audio, text, endpoints
         #: How many frames of the logits are final.
@@ -98,16 +102,22 @@ class StreamState:
         self._features = features.clone() if self._features is None else torch.cat([self._features, features])
         self._levels = np.concatenate([self._levels, chunk.levels])
 
-    def window(self) -> Tensor:
-        """The features (T, C) of the next block and its context."""
+    def window(self, last: bool) -> Window:
+        """The next block and its context."""
         assert self._features is not None  # a block is due after its features were heard
-        return self._features
+        return Window(self._features, self._block(last) * self.times.every, self.keys)
+
+    def _block(self, last: bool) -> int:
+        """How many frames of the logits become final next: at the end all that are left, where these are computed anew
+        in any case; with keys that are kept, a block of them."""
+        left = -(-self._heard // self.times.every) - self._done
+        return left if last and self.keys is None else min(self.look_ahead.block, left)
 
     def advance(self, log_probs: Tensor, last: bool) -> StreamUpdate:
         """What follows from the log-probabilities (U, V) of the window."""
         every = self.times.every
         first = self._done - self._begin // every
-        block = log_probs[first:] if last else log_probs[first : first + self.look_ahead.block]
+        block = log_probs[first : first + self._block(last)]
         ahead = log_probs[first + len(block) :]
         levels = np.array(
             [self._levels[place : place + every].max() for place in range(0, len(block) * every, every)], np.float32
@@ -116,8 +126,6 @@ class StreamState:
         self._done += len(block)
         self._levels = self._levels[len(block) * every :]
         self._forget_before(self.look_ahead.first_of(self._done) * every)
-        if last:
-            words += self.text.close()
         return self._told(words, self.text.partial(), ends)
 
     def end(self) -> StreamUpdate:

@@ -1,10 +1,10 @@
 """`StreamingRecogniser`: live audio in, words out that are final a stated time after they were said.
 
 Samples of a stream are normalised by what was heard before (`incoming_audio.py`, `running_moments.py`), the
-convolutions compute each frame once, the Transformer looks at windows of them (`look_ahead.py`, `stream_encoder.py`),
-and what it says of the frames of a block is final: words are read off as they end
-(`greedy_text.py`, `beam_text.py`), and silence ends
-an utterance (`endpoints.py`). Streams share batches, and nothing else.
+convolutions compute each frame once, the Transformer looks at windows of them or at blocks and what it kept of earlier
+ones (`look_ahead.py`, `stream_encoder.py`), and what it says of the frames of a block is final: words are read off as
+they end (`greedy_text.py`, `beam_text.py`), and silence ends an utterance (`endpoints.py`). Streams share batches, and
+nothing else.
 
 Shapes: T frames, C channels of the feature encoder, U frames of the logits, V tokens.
 """
@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from wav2vec2.alignment.frame_times import FrameTimes
+from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon
 from wav2vec2.inference.listener import seconds_in_a_batch
@@ -26,12 +28,16 @@ from wav2vec2.inference.streaming.greedy_text import GreedyText
 from wav2vec2.inference.streaming.incoming_audio import IncomingAudio
 from wav2vec2.inference.streaming.look_ahead import LookAhead
 from wav2vec2.inference.streaming.spoken_tokens import SpokenTokens
-from wav2vec2.inference.streaming.stream_encoder import StreamEncoder
+from wav2vec2.inference.streaming.stream_encoder import stream_encoder
 from wav2vec2.inference.streaming.stream_state import OpenText, StreamState, StreamUpdate
 from wav2vec2.inference.streaming.words_in_stream import Writing
 from wav2vec2.inference.transcriber import Transcriber, greedy_decoder, separator_of
 from wav2vec2.modeling import Wav2Vec2ForCTC
 from wav2vec2.processing.processor import Wav2Vec2Processor
+
+#: Seconds that a model looks back on which was not tuned for streams: on streams of minutes 8 made no fewer errors, and
+#: cost more than twice as much (docs/streaming.md).
+_LEFT_CONTEXT = 2.0
 
 #: When utterances end, unless the caller says otherwise.
 _RULES = EndpointRules()
@@ -84,8 +90,8 @@ class StreamingRecogniser:
 
     No sample waits longer than `latency` seconds for its text to be final: `block` seconds of it (a third, unless said)
     until a block of frames is full, the rest is right context. Of what was heard before, the model looks back on
-    `left_context` seconds (None: all of it). `endpoint` says when silence ends an utterance; None: never. A batch has
-    at most `batch_seconds` of audio.
+    `left_context` seconds (None: all of it; "auto": as far as it was tuned to, or 2 s if it never was tuned for
+    streams). `endpoint` says when silence ends an utterance; None: never. A batch has at most `batch_seconds` of audio.
     """
 
     def __init__(
@@ -94,7 +100,7 @@ class StreamingRecogniser:
         processor: Wav2Vec2Processor,
         decoder: CTCDecoder | None = None,
         latency: float = 1.92,
-        left_context: float | None = 8.0,
+        left_context: float | Literal["auto"] | None = "auto",
         block: float | None = None,
         endpoint: EndpointRules | None = _RULES,
         batch_seconds: float | None = None,
@@ -104,9 +110,11 @@ class StreamingRecogniser:
         self.processor, self.decoder, self.endpoint = processor, decoder, endpoint
         self._greedy = greedy_decoder(model.eval(), processor)
         self.frame_times = self._greedy.frame_times
-        self.look_ahead = LookAhead.within(latency, block, left_context, self.frame_times)
+        seconds_back = _as_trained(model.config, self.frame_times) if left_context == "auto" else left_context
+        plan = LookAhead.within(latency, block, seconds_back, self.frame_times)
         normalise = processor.feature_extractor.do_normalize
-        self._encoder = StreamEncoder(model, normalise, self.sampling_rate)
+        self._encoder = stream_encoder(model, normalise, self.sampling_rate, plan)
+        self.look_ahead = self._encoder.look_ahead
         self._tokens = SpokenTokens(self._greedy.speller)
         seconds = batch_seconds or seconds_in_a_batch(model.device)
         self._most_frames = round(seconds * self.sampling_rate / self._encoder.hearing.stride)
@@ -118,7 +126,7 @@ class StreamingRecogniser:
         cls,
         name_or_path: str | Path,
         latency: float = 1.92,
-        left_context: float | None = 8.0,
+        left_context: float | Literal["auto"] | None = "auto",
         block: float | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -158,7 +166,8 @@ class StreamingRecogniser:
         if self.endpoint is not None:
             detector = EndpointDetector(self.endpoint, times.stride / times.sampling_rate, self._tokens)
         audio, text = IncomingAudio(self._encoder.hearing), self._open_text(hotwords)
-        stream = Stream(self, StreamState(self.look_ahead, times, audio, text, detector))
+        keys = self._encoder.no_keys()
+        stream = Stream(self, StreamState(self.look_ahead, times, audio, text, detector, keys))
         self._streams[stream] = None
         return stream
 
@@ -188,13 +197,11 @@ class StreamingRecogniser:
 
     def finish(self, stream: Stream) -> StreamUpdate:
         """The rest of one stream, as one update."""
-        update = self.advance(stream)
+        updates = [self.advance(stream)]
         with self._computing:
-            if stream.state.has_frames_left():
-                ((_, rest),) = self._advanced([stream], last=True)
-            else:
-                rest = stream.state.end()
-            return _joined([update, rest])
+            while stream.state.has_frames_left():
+                updates += [update for _, update in self._advanced([stream], last=True)]
+            return _joined([*updates, stream.state.end()])
 
     def forget(self, stream: Stream) -> None:
         """Compute nothing more for a stream."""
@@ -216,8 +223,15 @@ class StreamingRecogniser:
         features_of_each = self._encoder.convolve(chunks) if chunks else []
         for state, chunk, features in zip(hearing, chunks, features_of_each, strict=True):
             state.hear(chunk, features)
-        log_probs = self._encoder.log_probs([state.window() for state in states])
+        log_probs = self._encoder.log_probs([state.window(last) for state in states])
         return [(stream, stream.state.advance(rows, last)) for stream, rows in zip(streams, log_probs, strict=True)]
+
+
+def _as_trained(config: Wav2Vec2Config, times: FrameTimes) -> float | None:
+    """How many seconds a model looks back on, by what it was trained on."""
+    if not config.hears_in_chunks:
+        return _LEFT_CONTEXT
+    return None if config.attention_left is None else config.attention_left * times.stride / times.sampling_rate
 
 
 def _joined(updates: Sequence[StreamUpdate]) -> StreamUpdate:

@@ -43,8 +43,14 @@ class WordsInStream:
             found.append(replace(word, text=self._writing.text([word.text]), start=begin, end=self._clock))
         return found
 
+    def ended(self, words: Sequence[Word], frames: int) -> int:
+        """How many of these words, at their beginning, have ended within so many frames."""
+        end = self._times.edge(frames) - self._times.bias.end + 1e-6
+        return next((count for count, word in enumerate(words) if word.end > end), len(words))
+
     def between(self, words: Sequence[Word], count: int) -> int:
         """The frame halfway between the first `count` of these words and those that follow."""
-        end = words[count - 1].end
-        middle = (end + words[count].start) / 2 if count < len(words) else end
-        return math.floor(middle * self._times.sampling_rate / self._times.stride)
+        bias = self._times.bias
+        end = words[count - 1].end + bias.end
+        middle = (end + words[count].start + bias.start) / 2 if count < len(words) else end
+        return max(math.floor(middle * self._times.sampling_rate / self._times.stride), 0)

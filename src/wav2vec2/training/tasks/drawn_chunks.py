@@ -17,6 +17,8 @@ class DrawnChunks:
     def __init__(self, section: StreamingSection, config: Wav2Vec2Config, seed: int) -> None:
         self.section, self.seed = section, seed
         self.frame_seconds = frame_stride(config.conv_stride) / SAMPLING_RATE
+        seconds = section.left_seconds
+        self.left = None if seconds is None else round(seconds / self.frame_seconds)
 
     def __call__(self, update: int) -> Chunks:
         """Those of an update: none, or a size whose logarithm is uniform, and a right context that is."""
@@ -27,5 +29,9 @@ class DrawnChunks:
         shortest, longest = section.chunk_seconds
         size = max(1, round(shortest * (longest / shortest) ** draw() / self.frame_seconds))
         right = int(draw() * (section.right_chunks * size + 1))
-        left = None if section.left_seconds is None else round(section.left_seconds / self.frame_seconds)
-        return Chunks(size, left, right, section.sinks)
+        return Chunks(size, self.left, right, section.sinks)
+
+    def tell(self, config: Wav2Vec2Config) -> None:
+        """Say in the configuration of a model what is tuned: streams hear so from then on, whole clips as before."""
+        if self.section.share > 0 and config.attention_chunk is None:
+            config.tuned_in_chunks, config.attention_left, config.attention_sinks = True, self.left, self.section.sinks

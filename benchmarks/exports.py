@@ -5,15 +5,14 @@
 
 Each is timed from samples to text, one clip after the other, in single precision and in 8 bits, on as many threads as
 all the others. In every round each takes its turn; medians are given. What is not installed is left out and named;
-transformers.js is looked for from the current folder, and runs in one process of Node that has the clips already. In
-single precision all texts must be torch's.
+transformers.js is looked for from the current folder, and runs in one process of Node, which reads each clip from a
+file. In single precision all texts must be torch's.
 """
 
 import argparse
 import copy
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,27 +29,12 @@ from wav2vec2.evaluation.provenance import hardware
 from wav2vec2.export import export_model
 from wav2vec2.export.checkpoint import Array, Checkpoint, load_checkpoint
 from wav2vec2.export.exporting import TARGETS
-from wav2vec2.export.for_transformers_js import installed_for_node
+from wav2vec2.export.node_runtime import installed_for_node
 from wav2vec2.export.probe_clips import vowels
 from wav2vec2.export.targets import Precision
 from wav2vec2.files.versions import versions_of
 from wav2vec2.modeling.int8_linear import quantise_linear_layers
 from wav2vec2.processing.audio_files import load_audio
-
-IN_NODE = """
-const fs = require("fs"), path = require("path"), { pipeline, env } = require(require.resolve(
-  "@huggingface/transformers", { paths: [process.cwd()] }));
-const [folder, dtype, threads, ...files] = process.argv.slice(1);
-env.allowRemoteModels = false;
-env.localModelPath = path.dirname(folder);
-(async () => {
-  const session_options = { intraOpNumThreads: Number(threads), interOpNumThreads: 1 };
-  const recognise = await pipeline("automatic-speech-recognition", path.basename(folder), { dtype, session_options });
-  const clips = files.map((file) => new Float32Array(new Uint8Array(fs.readFileSync(file)).buffer));
-  for await (const line of require("readline").createInterface({ input: process.stdin }))
-    console.log(JSON.stringify((await recognise(clips[Number(line)])).text));
-})();
-"""
 
 
 class Side(NamedTuple):
@@ -59,28 +43,6 @@ class Side(NamedTuple):
     name: str
     precision: Precision
     recognise: Callable[[int], str]
-
-
-class Node:
-    """A process of Node that recognises clips with transformers.js when it is told their numbers."""
-
-    def __init__(self, folder: Path, precision: Precision, clips: Sequence[Path]) -> None:
-        dtype = {Precision.float32: "fp32", Precision.int8: "q8"}[precision]
-        arguments = [str(folder.resolve()), dtype, str(torch.get_num_threads()), *map(str, clips)]
-        self._process: Any = subprocess.Popen(
-            ["node", "-e", IN_NODE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __call__(self, clip: int) -> str:
-        self._process.stdin.write(f"{clip}\n")
-        self._process.stdin.flush()
-        text: str = json.loads(self._process.stdout.readline())
-        return text
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def in_torch(checkpoint: Checkpoint, precision: Precision, clips: Sequence[Array]) -> Side:
@@ -93,7 +55,7 @@ def in_torch(checkpoint: Checkpoint, precision: Precision, clips: Sequence[Array
 
 
 def in_runtime(checkpoint: Checkpoint, target: str, folder: Path, precision: Precision, clips: Sequence[Array]) -> Side:
-    """An exported folder in a runtime that has an interface in Python."""
+    """An exported folder in its own runtime."""
     runtime = TARGETS[target].opened(checkpoint, folder, precision)
     return Side(target, precision, lambda clip: runtime.texts([clips[clip]])[0])
 
@@ -116,18 +78,13 @@ def exported(model: Path, folders: Path, targets: Sequence[str]) -> dict[str, Pa
 
 
 def measure(
-    checkpoint: Checkpoint, folders: dict[str, Path], clips: Sequence[Array], files: Sequence[Path], rounds: int
+    checkpoint: Checkpoint, folders: dict[str, Path], clips: Sequence[Array], rounds: int
 ) -> list[dict[str, Any]]:
     """Seconds for all clips, and texts that are torch's, of every side."""
-    sides, processes = [], []
+    sides = []
     for precision in Precision:
         sides.append(in_torch(checkpoint, precision, clips))
-        for target, folder in folders.items():
-            if target == "transformers.js":
-                processes.append(Node(folder, precision, files))
-                sides.append(Side(target, precision, processes[-1]))
-            else:
-                sides.append(in_runtime(checkpoint, target, folder, precision, clips))
+        sides += [in_runtime(checkpoint, target, folder, precision, clips) for target, folder in folders.items()]
     numbers = range(len(clips))
     texts = [[" ".join(side.recognise(clip).split()) for clip in numbers] for side in sides]  # and everything is warm
     taken: list[list[float]] = [[] for _ in sides]
@@ -137,8 +94,6 @@ def measure(
             for clip in numbers:
                 side.recognise(clip)
             times.append(time.perf_counter() - began)
-    for process in processes:
-        process.close()
     rows = []
     for side, times, heard in zip(sides, taken, texts, strict=True):
         same = sum(one == other for one, other in zip(heard, texts[0], strict=True))
@@ -196,13 +151,10 @@ def main() -> None:
         rate = checkpoint.extractor.sampling_rate
         recordings = list(named_recordings(options.data).values()) if options.data else []
         clips = [load_audio(one.path, rate) for one in recordings[: options.clips]] or [vowels(rate)]
-        files = [Path(place) / f"{number}.f32" for number in range(len(clips))]
-        for path, clip in zip(files, clips, strict=True):
-            path.write_bytes(clip.astype("<f4").tobytes())
         rows = []
         for threads in options.threads:
             torch.set_num_threads(threads)
-            rows += measure(checkpoint, folders, clips, files, 1 if options.quick else options.rounds)
+            rows += measure(checkpoint, folders, clips, 1 if options.quick else options.rounds)
     audio = sum(map(len, clips)) / rate
     versions = versions_of(["torch", "onnxruntime", "sherpa-onnx", "openvino"])
     if "transformers.js" in folders:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from damaged_exports import damage
 from language_folders import LANGUAGES, write_languages
 from numpy.typing import NDArray
 from recognition_checkpoints import TOKENS, noise, processor, talkative_model
@@ -23,7 +24,8 @@ from wav2vec2 import (
     Wav2Vec2ForSequenceClassification,
     Wav2Vec2ForXVector,
 )
-from wav2vec2.export import Exported, ExportError, export_model, onnx_graph
+from wav2vec2.export import Exported, ExportError, check_export, export_model, onnx_graph
+from wav2vec2.export.compared_folder import Comparison
 from wav2vec2.export.targets import Precision
 from wav2vec2.inference import Transcript
 
@@ -237,6 +239,53 @@ def test_a_graph_that_is_wrong_does_not_take_the_place_of_a_right_one(
         export_model(case.exported.folder.with_name("model"), "onnx", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before
+
+
+def test_damaged_folders_give_values_or_one_clear_error(case: Case, tmp_path: Path) -> None:
+    """One line, which begins with the name of a file; what has none gives the model's logits."""
+    soundfile.write(tmp_path / "short.wav", noise(0.1), 16_000, subtype="FLOAT")
+    comparison = Comparison.of(str(case.exported.folder.with_name("model")), None, [str(tmp_path / "short.wav")], None)
+    outcomes = []
+    for seed in range(30):
+        folder = tmp_path / str(seed)
+        shutil.copytree(case.exported.folder, folder, ignore=shutil.ignore_patterns("*int8*", "speech.wav"))
+        what = damage(folder, seed)
+        faults = comparison.settings("onnx", str(folder))
+        if (folder / "model.onnx").is_file():
+            found = comparison.figures("onnx", str(folder), "float32", lambda: None)
+            faults += [found] if isinstance(found, str) else []
+        else:
+            faults.append("model.onnx: is missing")
+        names = [fault.partition(":")[0] for fault in faults]
+        assert names in ([], [what.partition(":")[0]]), (what, faults)
+        assert all(len(fault.splitlines()) == 1 for fault in faults), (what, faults)
+        outcomes.append(bool(faults))
+        if not faults:
+            values, mask = waveforms([2_000])
+            (got,), (right,) = (run(place / "model.onnx", values, mask) for place in (folder, case.exported.folder))
+            np.testing.assert_allclose(got, right, atol=2e-4, err_msg=what)
+    assert 15 < sum(outcomes) < 30
+
+
+def test_a_folder_that_asks_for_all_memory_is_refused_and_its_other_file_checked(case: Case, tmp_path: Path) -> None:
+    """By another process, which has no more than so much; the file in 8 bits is as it was when it was exported."""
+    shutil.copytree(case.exported.folder, tmp_path / "out")
+    path = tmp_path / "out" / "model.onnx"
+    model = onnx.load(str(path))
+    size = onnx.numpy_helper.from_array(np.array([1 << 33]), "size")
+    model.graph.initializer.append(size)
+    greedy = onnx.helper.make_node("ConstantOfShape", ["size"], ["logits"])
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "logits" else name for name in node.output]
+    model.graph.node.append(greedy)
+    onnx.save(model, str(path))
+    checked = check_export(case.exported.folder.with_name("model"), tmp_path / "out")
+    (fault,) = checked.faults
+    assert fault.startswith("model.onnx: cannot be run (") and fault.endswith("; export the model again")
+    before, now = case.exported.figures[Precision.int8], checked.figures[Precision.int8]
+    assert (now.files, now.bytes, now.word_errors) == (before.files, before.bytes, None)
+    assert now.agreement.same_texts == before.agreement.same_texts
+    assert list(checked.figures) == [Precision.int8]
 
 
 def test_what_cannot_be_asked_for_is_refused_at_once(case: Case, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from wav2vec2 import (
 from wav2vec2.export import ExportError, export_model
 from wav2vec2.export.checkpoint import load_checkpoint
 from wav2vec2.export.for_sherpa_onnx import SherpaRuntime, as_trained
-from wav2vec2.export.for_transformers_js import installed_for_node
+from wav2vec2.export.node_runtime import installed_for_node
 
 for module in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(module, reason=f"{module}, of the extra `export`, is not installed")

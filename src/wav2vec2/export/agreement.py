@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.export.checkpoint import Checkpoint
 from wav2vec2.export.probe_clips import cuts
-from wav2vec2.export.refusal import ExportError
+from wav2vec2.export.refusal import DisagreementError
 from wav2vec2.export.targets import Outputs, Precision, Target
 
 Array = NDArray[np.float32]
@@ -53,7 +53,7 @@ def agreement(
     target: Target, checkpoint: Checkpoint, folder: Path, precision: Precision, clips: Sequence[Array]
 ) -> Agreement:
     """Compare a folder with torch on clips (S,) and cuts of them, alone and in a padded batch. What does not give what
-    the model gives is an `ExportError`."""
+    the model gives is a `DisagreementError`."""
     runtime = target.opened(checkpoint, folder, precision)
     tried = [cut for clip in clips for cut in cuts(clip, checkpoint.config)]
     wanted = [target.expected(checkpoint, checkpoint.outputs(clip)) for clip in tried]
@@ -68,19 +68,21 @@ def agreement(
         same, texts = sum(one == other for one, other in zip(said, heard, strict=True)), len(tried)
         if precision is Precision.float32 and same < texts:
             one = next(number for number in range(texts) if said[number] != heard[number])
-            raise ExportError(f"{runtime.what} reads {heard[one]!r} where torch reads {said[one]!r}: not exported")
+            raise DisagreementError(f"{runtime.what} reads {heard[one]!r} where torch reads {said[one]!r}")
     seconds = sum(map(len, clips)) / checkpoint.extractor.sampling_rate
     torch_speed, speed = _speeds([checkpoint.outputs, lambda clip: runtime.outputs([clip])], clips, seconds)
     return Agreement(runtime.what, len(found), largest, relative, same, texts, torch_speed, speed)
 
 
 def _differences(found: Sequence[Outputs], wanted: Sequence[Outputs], precision: Precision) -> tuple[float, float]:
-    """The largest difference and the relative one; `ExportError` where either is too large, or shapes differ."""
+    """The largest difference and the relative one; `DisagreementError` where either is too large, or shapes differ."""
     largest = off = size = 0.0
     for got, right in zip(found, wanted, strict=True):
         for name, values in right.items():
-            if got[name].shape != values.shape or not np.isfinite(got[name]).all():
-                raise ExportError(f"{name} is {got[name].shape}, torch gives {values.shape}: not exported")
+            if got[name].shape != values.shape:
+                raise DisagreementError(f"{name} is {got[name].shape}, torch gives {values.shape}")
+            if not np.isfinite(got[name]).all():
+                raise DisagreementError(f"{name} has values that are not finite; torch's are")
             heard = values > _SILENCED
             right64, gap = values.astype(np.float64), np.abs(got[name].astype(np.float64) - values)
             off += float(np.square(gap[heard]).sum())
@@ -89,10 +91,10 @@ def _differences(found: Sequence[Outputs], wanted: Sequence[Outputs], precision:
             largest = max(largest, worst)
             usual = float(np.abs(values[heard]).max(initial=1.0))
             if precision is Precision.float32 and worst > TOLERANCE * usual:
-                raise ExportError(f"{name} is up to {worst:.2g} away from torch's: not exported")
+                raise DisagreementError(f"{name} is up to {worst:.2g} away from torch's")
     relative = float(np.sqrt(off / size)) if size else 0.0
     if precision is Precision.int8 and relative > ROUGHLY:
-        raise ExportError(f"in 8 bits outputs are {relative:.0%} away from torch's: not exported")
+        raise DisagreementError(f"in 8 bits outputs are {relative:.0%} away from torch's")
     return largest, relative
 
 

@@ -165,7 +165,9 @@ def load_checkpoint(source: str, language: str | None = None) -> Checkpoint:
     """Load a checkpoint of any head, from a folder or the Hub. One of several languages needs one of them."""
     hub = reach(source)
     path = find_file(source, CONFIG_FILE, hub)
-    content = {} if path is None else read_json(path)
+    if path is None:
+        raise ExportError(f"{source}: has no {CONFIG_FILE}, so it is no model: give the folder that one was saved in")
+    content = read_json(path)
     named = content.get("architectures") if isinstance(content, dict) else None
     architecture = str(named[0]) if isinstance(named, list) and named else "Wav2Vec2ForCTC"
     if architecture not in HEADS:

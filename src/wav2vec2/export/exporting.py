@@ -14,8 +14,8 @@ from wav2vec2.export.for_openvino import OpenVinoTarget
 from wav2vec2.export.for_sherpa_onnx import SherpaOnnxTarget
 from wav2vec2.export.for_transformers_js import TransformersJsTarget
 from wav2vec2.export.probe_clips import whole_clips
-from wav2vec2.export.refusal import ExportError
-from wav2vec2.export.targets import Precision, Target
+from wav2vec2.export.refusal import DisagreementError, ExportError
+from wav2vec2.export.targets import Precision, Target, weight_files_of
 from wav2vec2.export.word_errors import word_errors
 from wav2vec2.processing.audio_sources import Source
 
@@ -64,8 +64,7 @@ def export_model(
     _check_free(place)
     checkpoint = load_checkpoint(source, language)
     target.refuse(checkpoint)
-    if data is not None and not checkpoint.writes_text:
-        raise ExportError(f"{source}: a model for {checkpoint.head.purpose} has no word errors: leave `data` out")
+    check_data(checkpoint, data)
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_name(f"{place.name}.{uuid4().hex[:8]}.partial")
     unfinished.mkdir()
@@ -80,6 +79,13 @@ def export_model(
     return Exported(place, to, figures)
 
 
+def check_data(checkpoint: Checkpoint, data: str | Path | None) -> None:
+    """Refuse a manifest for a model that writes no text."""
+    if data is not None and not checkpoint.writes_text:
+        what = f"{checkpoint.source}: a model for {checkpoint.head.purpose}"
+        raise ExportError(f"{what} has no word errors: leave `data` out")
+
+
 def _check_free(place: Path) -> None:
     """Refuse a folder that holds something else than an earlier export, which is replaced."""
     if place.is_dir() and any(place.iterdir()) and not (place / RECORD).is_file():
@@ -92,9 +98,14 @@ def _written(
     target: Target, checkpoint: Checkpoint, folder: Path, int8: bool, audio: Sequence[Source], data: Path | None
 ) -> dict[Precision, Figures]:
     """Write the files of a target, and measure them."""
-    files = target.write(checkpoint, folder, int8)
+    target.write(checkpoint, folder, int8)
+    target.write_settings(checkpoint, folder)
+    files = weight_files_of(target, folder)
     clips = whole_clips(audio, checkpoint.extractor.sampling_rate)
-    agreements = {one: agreement(target, checkpoint, folder, one, clips) for one in files}
+    try:
+        agreements = {one: agreement(target, checkpoint, folder, one, clips) for one in files}
+    except DisagreementError as error:
+        raise ExportError(f"{error}: not exported") from error
     errors = {}
     if data is not None:
         errors = word_errors(checkpoint, {one: target.opened(checkpoint, folder, one) for one in files}, data)

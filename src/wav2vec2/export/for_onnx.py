@@ -11,34 +11,30 @@ from wav2vec2.files.replaced_file import replaced_file
 
 TOKENS = "tokens.json"
 
-_FILES = {Precision.float32: "model.onnx", Precision.int8: "model.int8.onnx"}
-
 
 class OnnxTarget:
     """Any model: ONNX Runtime and whatever reads its files."""
 
     name = "onnx"
+    reads_settings = False
+    files: Mapping[Precision, str] = {Precision.float32: "model.onnx", Precision.int8: "model.int8.onnx"}
 
     def refuse(self, checkpoint: Checkpoint) -> None:
         """Nothing beyond what the exporter itself cannot write."""
 
-    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
-        """`model.onnx`, in 8 bits `model.int8.onnx` beside it, and the files of the processor."""
-        write_masked_graph(checkpoint, folder / _FILES[Precision.float32])
+    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> None:
+        """`model.onnx`, in 8 bits `model.int8.onnx` beside it."""
+        write_masked_graph(checkpoint, folder / self.files[Precision.float32])
         if int8:
-            quantise(folder / _FILES[Precision.float32], folder / _FILES[Precision.int8])
-        checkpoint.config.save_pretrained(folder)
-        (checkpoint.processor or checkpoint.extractor).save_pretrained(folder)
-        write_tokens(checkpoint, folder)
-        return {
-            precision: [path.name for path in (folder / name, folder / f"{name}.data") if path.is_file()]
-            for precision, name in _FILES.items()
-            if (folder / name).is_file()
-        }
+            quantise(folder / self.files[Precision.float32], folder / self.files[Precision.int8])
+
+    def write_settings(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """The files of the processor, and what each token writes."""
+        write_processor(checkpoint, folder)
 
     def opened(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> Runtime:
         """In ONNX Runtime."""
-        return onnx_runtime(checkpoint, folder / _FILES[precision])
+        return onnx_runtime(checkpoint, folder / self.files[precision])
 
     def expected(self, checkpoint: Checkpoint, outputs: Mapping[str, Array]) -> Outputs:
         """The same."""
@@ -106,8 +102,11 @@ def _python(lines: list[str]) -> str:
     return "\n".join(["```python", *lines, "```"])
 
 
-def write_tokens(checkpoint: Checkpoint, folder: Path) -> None:
-    """What each token writes, by its id, for whoever reads paths without a tokenizer."""
+def write_processor(checkpoint: Checkpoint, folder: Path) -> None:
+    """Configuration, feature extractor and tokenizer as they are; and what each token writes, by its id, for whoever
+    reads paths without a tokenizer."""
+    checkpoint.config.save_pretrained(folder)
+    (checkpoint.processor or checkpoint.extractor).save_pretrained(folder)
     if checkpoint.writes_text:
         with replaced_file(folder / TOKENS) as stream:
             stream.write(json.dumps(checkpoint.written_tokens, ensure_ascii=False, indent=0).encode())

@@ -7,14 +7,20 @@ from tempfile import TemporaryDirectory
 import torch
 
 from wav2vec2.export.checkpoint import Checkpoint
-from wav2vec2.export.for_onnx import OnnxTarget, python_usage, write_tokens
+from wav2vec2.export.for_onnx import OnnxTarget, python_usage, write_processor
 from wav2vec2.export.int8_graph import quantise
 from wav2vec2.export.onnx_session import padded
 from wav2vec2.export.refusal import library
-from wav2vec2.export.targets import Array, MaskedRuntime, Outputs, Precision, Runtime, write_masked_graph
+from wav2vec2.export.targets import (
+    Array,
+    MaskedRuntime,
+    Outputs,
+    Precision,
+    Runtime,
+    check_names,
+    write_masked_graph,
+)
 from wav2vec2.files.versions import versions_of
-
-_FILES = {Precision.float32: "model", Precision.int8: "model.int8"}
 
 #: On processors with instructions for it, OpenVINO computes in bfloat16 unless it is told not to: a logit was 0.2 off.
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -24,29 +30,28 @@ class OpenVinoTarget:
     """Any model, on processors and accelerators of Intel and on ARM."""
 
     name = "openvino"
+    reads_settings = False
+    files: Mapping[Precision, str] = {Precision.float32: "model.xml", Precision.int8: "model.int8.xml"}
 
     def refuse(self, checkpoint: Checkpoint) -> None:
         """Nothing beyond what the exporter itself cannot write."""
 
-    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
-        """`model.xml` and `model.bin`, in 8 bits `model.int8.xml` and `model.int8.bin`, and the processor's files."""
+    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> None:
+        """`model.xml` and `model.bin`, in 8 bits `model.int8.xml` and `model.int8.bin`."""
         core = library("openvino", "openvino").Core()
-        written = {}
         with TemporaryDirectory() as place:
             graph = Path(place) / "model.onnx"
             write_masked_graph(checkpoint, graph)
             for precision in Precision if int8 else [Precision.float32]:
                 if precision is Precision.int8:
                     quantise(graph, graph := graph.with_name("int8.onnx"))
-                name = _FILES[precision]
                 library("openvino", "openvino").save_model(
-                    core.read_model(graph), folder / f"{name}.xml", compress_to_fp16=False
+                    core.read_model(graph), folder / self.files[precision], compress_to_fp16=False
                 )
-                written[precision] = [f"{name}.xml", f"{name}.bin"]
-        checkpoint.config.save_pretrained(folder)
-        (checkpoint.processor or checkpoint.extractor).save_pretrained(folder)
-        write_tokens(checkpoint, folder)
-        return written
+
+    def write_settings(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """The same as for ONNX Runtime."""
+        write_processor(checkpoint, folder)
 
     def opened(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> Runtime:
         """In OpenVINO on the CPU, in single precision, on as many threads as torch has."""
@@ -54,8 +59,10 @@ class OpenVinoTarget:
         compiled = (
             library("openvino", "openvino")
             .Core()
-            .compile_model(folder / f"{_FILES[precision]}.xml", "CPU", _EXACT | threads)
+            .compile_model(folder / self.files[precision], "CPU", _EXACT | threads)
         )
+        inputs, outputs = ([one.any_name for one in ports] for ports in (compiled.inputs, compiled.outputs))
+        check_names(inputs, outputs, ["input_values", "attention_mask"], list(checkpoint.head.outputs))
 
         def run(clips: Sequence[Array]) -> list[Array]:
             values, mask = padded(clips)

@@ -23,11 +23,10 @@ from wav2vec2.export.int8_graph import quantise
 from wav2vec2.export.onnx_graph import chosen_tokens, write_graph
 from wav2vec2.export.onnx_session import OnnxSession
 from wav2vec2.export.refusal import ExportError, library
-from wav2vec2.export.targets import Array, Outputs, Precision, Runtime, only_one_file, only_text
+from wav2vec2.export.targets import Array, Outputs, Precision, Runtime, check_names, only_one_file, only_text
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.files.versions import versions_of
 
-_FILES = {Precision.float32: "model.onnx", Precision.int8: "model.int8.onnx"}
 _TOKENS = "tokens.txt"
 
 #: What sherpa-onnx adds to the variance of a clip, and what Transformers adds.
@@ -58,6 +57,8 @@ class SherpaOnnxTarget:
     """Recognisers that were trained on normalised samples."""
 
     name = "sherpa-onnx"
+    reads_settings = True
+    files: Mapping[Precision, str] = {Precision.float32: "model.onnx", Precision.int8: "model.int8.onnx"}
 
     def refuse(self, checkpoint: Checkpoint) -> None:
         """Other heads, samples that are not normalised, tokens and files that it cannot read."""
@@ -72,31 +73,35 @@ class SherpaOnnxTarget:
             raise ExportError(f"{checkpoint.source}: the token {odd[0]!r} cannot stand in a line of {_TOKENS}")
         only_one_file(checkpoint, "do not fit into one file of ONNX, and sherpa-onnx reads no second one")
 
-    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
-        """`model.onnx` and, in 8 bits, `model.int8.onnx`; `tokens.txt`."""
-        written = checkpoint.written_tokens
-        names = [checkpoint.processor.tokenizer.blank if checkpoint.processor else "", *written.values()]
+    def write_settings(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """`tokens.txt`."""
+        blank = checkpoint.processor.tokenizer.blank if checkpoint.processor else ""
+        names = [blank, *checkpoint.written_tokens.values()]
         lines = [f"{name.replace(' ', '▁')} {number}\n" for number, name in enumerate(names)]
         with replaced_file(folder / _TOKENS) as stream:
             stream.write("".join(lines).encode())
+
+    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> None:
+        """`model.onnx` and, in 8 bits, `model.int8.onnx`."""
+        rows = _rows(checkpoint)
         metadata = {
             "model_type": "omnilingual-asr",
-            "vocab_size": str(len(names)),
+            "vocab_size": str(len(rows)),
             "sample_rate": str(checkpoint.extractor.sampling_rate),
             "version": "1",
             "made_from": checkpoint.name,
         }
-        axes: dict[str, list[str | int]] = {"logits": ["batch", "frames", len(names)]}
+        axes: dict[str, list[str | int]] = {"logits": ["batch", "frames", len(rows)]}
         example = {"x": torch.randn(2, 9_000, generator=torch.Generator().manual_seed(0))}
-        with chosen_tokens(checkpoint.model, _rows(checkpoint)):
-            write_graph(SherpaGraph(checkpoint.model), folder / _FILES[Precision.float32], example, axes, metadata)
+        graph = folder / self.files[Precision.float32]
+        with chosen_tokens(checkpoint.model, rows):
+            write_graph(SherpaGraph(checkpoint.model), graph, example, axes, metadata)
         if int8:
-            quantise(folder / _FILES[Precision.float32], folder / _FILES[Precision.int8])
-        return {precision: [name] for precision, name in _FILES.items() if (folder / name).is_file()}
+            quantise(graph, folder / self.files[Precision.int8])
 
     def opened(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> Runtime:
         """In sherpa-onnx, on as many threads as torch has."""
-        return SherpaRuntime(folder / _FILES[precision], folder / _TOKENS, checkpoint.extractor.sampling_rate)
+        return SherpaRuntime(folder / self.files[precision], folder / _TOKENS, checkpoint.extractor.sampling_rate)
 
     def expected(self, checkpoint: Checkpoint, outputs: Mapping[str, Array]) -> Outputs:
         """Log-probabilities of the tokens that are there, in their order."""
@@ -142,6 +147,7 @@ class SherpaRuntime:
     def __init__(self, model: Path, tokens: Path, rate: int) -> None:
         threads = torch.get_num_threads()
         self._session, self._rate = OnnxSession(model, threads), rate
+        check_names(self._session.inputs, self._session.outputs, ["x"], ["logits"])
         self._recogniser = library("sherpa_onnx", "sherpa-onnx").OfflineRecognizer.from_omnilingual_asr_ctc(
             model=str(model), tokens=str(tokens), num_threads=threads
         )

@@ -13,15 +13,12 @@ Shapes: S samples of a clip.
 
 import json
 import re
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
-from importlib.resources import as_file, files
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from wav2vec2.export.checkpoint import Checkpoint
 from wav2vec2.export.int8_graph import quantise
+from wav2vec2.export.node_runtime import NodeRuntime, installed_for_node
 from wav2vec2.export.onnx_graph import chosen_tokens
 from wav2vec2.export.refusal import ExportError
 from wav2vec2.export.targets import (
@@ -36,19 +33,16 @@ from wav2vec2.export.targets import (
 )
 from wav2vec2.processing.tokenizer_files import write_json
 
-_FILES = {Precision.float32: "model.onnx", Precision.int8: "model_quantized.onnx"}
-
-#: What transformers.js calls the precisions.
-_DTYPES = {Precision.float32: "fp32", Precision.int8: "q8"}
-
-#: Clips that one process of Node recognises; each lies in a file meanwhile.
-_AT_ONCE = 100
-
 
 class TransformersJsTarget:
     """Recognisers in JavaScript."""
 
     name = "transformers.js"
+    reads_settings = True
+    files: Mapping[Precision, str] = {
+        Precision.float32: "onnx/model.onnx",
+        Precision.int8: "onnx/model_quantized.onnx",
+    }
 
     def refuse(self, checkpoint: Checkpoint) -> None:
         """Other heads, tokens that its table cannot tell apart, and files that no browser loads."""
@@ -60,15 +54,18 @@ class TransformersJsTarget:
             )
         only_one_file(checkpoint, "are more than a browser's memory for transformers.js")
 
-    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
-        """`onnx/model.onnx` and, in 8 bits, `onnx/model_quantized.onnx`; the tokenizer and all configurations."""
-        graphs = folder / "onnx"
-        graphs.mkdir()
+    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> None:
+        """`onnx/model.onnx` and, in 8 bits, `onnx/model_quantized.onnx`."""
+        graph = folder / self.files[Precision.float32]
+        graph.parent.mkdir()
         every = range(int(checkpoint.config.vocab_size or 0))
         with chosen_tokens(checkpoint.model, every, _silent(checkpoint)[1:]):
-            write_masked_graph(checkpoint, graphs / _FILES[Precision.float32])
+            write_masked_graph(checkpoint, graph)
         if int8:
-            quantise(graphs / _FILES[Precision.float32], graphs / _FILES[Precision.int8])
+            quantise(graph, folder / self.files[Precision.int8])
+
+    def write_settings(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """The tokenizer and all configurations."""
         checkpoint.config.save_pretrained(folder)
         write_json(
             folder / "preprocessor_config.json",
@@ -82,16 +79,13 @@ class TransformersJsTarget:
         }
         write_json(folder / "tokenizer_config.json", settings | {"word_delimiter_token": _delimiter(checkpoint)})
         write_json(folder / "tokenizer.json", _tokenizer(checkpoint))
-        return {p: [f"onnx/{name}"] for p, name in _FILES.items() if (graphs / name).is_file()}
 
     def opened(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> Runtime:
         """In Node, where that and transformers.js are there; else in ONNX Runtime alone."""
-        inner = onnx_runtime(checkpoint, folder / "onnx" / _FILES[precision])
         found = installed_for_node()
         if isinstance(found, str):
-            return inner
-        runtime: Runtime = NodeRuntime(inner, folder, precision, found[0], found[1])
-        return runtime
+            return onnx_runtime(checkpoint, folder / self.files[precision])
+        return NodeRuntime(checkpoint, folder, precision, *found)
 
     def expected(self, checkpoint: Checkpoint, outputs: Mapping[str, Array]) -> Outputs:
         """The logits, in which special tokens are never the best."""
@@ -130,56 +124,6 @@ class TransformersJsTarget:
                 'With `dtype: "q8"` it takes `model_quantized.onnx`, if that is there.',
             ]
         )
-
-
-def installed_for_node() -> tuple[str, str] | str:
-    """The version of transformers.js and the folder it was found from, that is the current one; or what is missing."""
-    node = shutil.which("node")
-    if node is None:
-        return "there is no `node` here"
-    asked = "const p = require.resolve('@huggingface/transformers', {paths: [process.cwd()]});"
-    asked += "const about = p.slice(0, p.lastIndexOf('dist')) + 'package.json';"
-    asked += "console.log(JSON.parse(require('fs').readFileSync(about)).version)"
-    ran = subprocess.run([node, "-e", asked], capture_output=True, text=True, check=False)
-    if ran.returncode:
-        return "`npm install --ignore-scripts @huggingface/transformers` was not done in the current folder"
-    return ran.stdout.strip(), str(Path.cwd())
-
-
-class NodeRuntime:
-    """Texts by transformers.js itself; the logits by ONNX Runtime, from the same file."""
-
-    takes_batches = True
-
-    def __init__(self, inner: Runtime, folder: Path, precision: Precision, version: str, place: str) -> None:
-        self._inner, self._folder, self._dtype, self._place = inner, folder.resolve(), _DTYPES[precision], place
-        self.what = f"transformers.js {version} in Node"
-
-    def outputs(self, clips: Sequence[Array]) -> list[Outputs]:
-        """What the graph gives for each clip of a batch."""
-        return self._inner.outputs(clips)
-
-    def texts(self, clips: Sequence[Array]) -> list[str]:
-        """What the pipeline writes."""
-        found: list[str] = []
-        for begin in range(0, len(clips), _AT_ONCE):
-            found += self._recognised(clips[begin : begin + _AT_ONCE])
-        return found
-
-    def _recognised(self, clips: Sequence[Array]) -> list[str]:
-        with TemporaryDirectory() as place, as_file(files("wav2vec2.export") / "recognise.cjs") as script:
-            names = [str(Path(place) / f"{number}.f32") for number in range(len(clips))]
-            for name, clip in zip(names, clips, strict=True):
-                Path(name).write_bytes(clip.astype("<f4").tobytes())
-            listing = Path(place) / "clips.json"
-            listing.write_text(json.dumps({"folder": str(self._folder), "dtype": self._dtype, "files": names}))
-            ran = subprocess.run(
-                ["node", str(script), str(listing)], cwd=self._place, capture_output=True, text=True, check=False
-            )
-        if ran.returncode:
-            raise ExportError(f"transformers.js: {(ran.stderr.strip() or 'ended without a word').splitlines()[-1]}")
-        texts: list[str] = json.loads(ran.stdout.splitlines()[-1])
-        return texts
 
 
 def _silent(checkpoint: Checkpoint) -> list[int]:

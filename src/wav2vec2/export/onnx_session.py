@@ -20,6 +20,7 @@ class OnnxSession:
         options.log_severity_level = 3  # errors
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = [one.name for one in self._session.get_inputs()]
         self.outputs = [one.name for one in self._session.get_outputs()]
 
     def masked(self, clips: Sequence[Array]) -> list[Array]:

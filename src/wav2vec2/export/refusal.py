@@ -8,6 +8,16 @@ class ExportError(ValueError):
     """A model that a runtime cannot hold, or an export that does not give what the model gives: what, and why."""
 
 
+class DisagreementError(ExportError):
+    """A folder that does not give what the model gives: how it differs."""
+
+
+def in_a_line(text: str, most: int) -> str:
+    """What a runtime says, which may be written over several lines and quote a file that is no text."""
+    words = " ".join(text.split())
+    return "".join(one if one.isprintable() else "?" for one in words[:most])
+
+
 def library(module: str, extra: str) -> Any:
     """A module that comes with an extra of this package; an ImportError that names the extra where it is missing."""
     try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wav2vec2.export.checkpoint import Checkpoint
 from wav2vec2.export.onnx_graph import ONE_FILE, MaskedGraph, write_graph
 from wav2vec2.export.onnx_session import OnnxSession
-from wav2vec2.export.refusal import ExportError
+from wav2vec2.export.refusal import DisagreementError, ExportError
 
 Array = NDArray[np.float32]
 
@@ -50,12 +50,19 @@ class Target(Protocol):
 
     #: What `--to` calls it.
     name: str
+    #: The file of each precision that its runtime opens, by its path in the folder.
+    files: Mapping[Precision, str]
+    #: Whether the runtime itself reads the files beside those: with wrong ones there is nothing to compare.
+    reads_settings: bool
 
     def refuse(self, checkpoint: Checkpoint) -> None:
         """Raise `ExportError` for a model that the runtime cannot hold, with the reason."""
 
-    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> dict[Precision, list[str]]:
-        """Write all that the runtime needs; the names of the files with the weights."""
+    def write(self, checkpoint: Checkpoint, folder: Path, int8: bool) -> None:
+        """Write the files with the weights, in 8 bits too where that is asked for."""
+
+    def write_settings(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Write the other files that the runtime, or who prepares samples for it and reads its tokens, needs."""
 
     def opened(self, checkpoint: Checkpoint, folder: Path, precision: Precision) -> Runtime:
         """The folder in its runtime."""
@@ -68,6 +75,16 @@ class Target(Protocol):
 
     def usage(self, checkpoint: Checkpoint, name: str) -> str:
         """Ten lines that run the folder, which is called `name`, as Markdown."""
+
+
+def weight_files_of(target: Target, folder: Path) -> dict[Precision, list[str]]:
+    """The files with weights that are there, for each precision whose own file is: that one, then those beside it."""
+    found = {}
+    for precision, name in target.files.items():
+        names = [name, f"{name}.data", Path(name).with_suffix(".bin").as_posix()]
+        if (folder / name).is_file():
+            found[precision] = [one for one in names if (folder / one).is_file()]
+    return found
 
 
 #: Two clips of noise, the second one half as long: what the exporter follows through the model.
@@ -109,12 +126,23 @@ def only_one_file(checkpoint: Checkpoint, why: str) -> None:
         )
 
 
+def check_names(inputs: Sequence[str], outputs: Sequence[str], given: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse a graph that takes or gives something else than an export of this model does."""
+    if set(inputs) != set(given) or not set(wanted) <= set(outputs):
+        raise DisagreementError(
+            f"takes {', '.join(inputs) or 'nothing'} and gives {', '.join(outputs) or 'nothing'}; an export of this "
+            f"model takes {', '.join(given)} and gives {', '.join(wanted)}"
+        )
+
+
 def without_padding(checkpoint: Checkpoint, clips: Sequence[Array], found: Sequence[Array]) -> list[Outputs]:
     """What a batch gave, in the order of the model's outputs, for each of its clips (S,)."""
     rows: list[Outputs] = []
     for row, clip in enumerate(clips):
         rows.append({})
         for name, of_batch in zip(checkpoint.head.outputs, found, strict=True):
+            if np.shape(of_batch)[:1] != (len(clips),):
+                raise DisagreementError(f"{name} is {np.shape(of_batch)} for {len(clips)} clips")
             rows[-1][name] = of_batch[row][: checkpoint.frames(name, len(clip))]
     return rows
 
@@ -142,5 +170,6 @@ def onnx_runtime(checkpoint: Checkpoint, path: Path) -> MaskedRuntime:
     from wav2vec2.files.versions import versions_of
 
     session = OnnxSession(path, torch.get_num_threads())
+    check_names(session.inputs, session.outputs, ["input_values", "attention_mask"], list(checkpoint.head.outputs))
     version = versions_of(["onnxruntime"]).get("onnxruntime", "")
     return MaskedRuntime(checkpoint, f"ONNX Runtime {version}", session.masked)

@@ -4,7 +4,7 @@ vq-wav2vec.
     from wav2vec2.baselines import VQWav2VecModel
     codes = VQWav2VecModel.from_pretrained(folder).eval()(**inputs).codes
 
-`presets` has their sizes. `docs/ancestors.md` and `docs/baselines.md` tell how they are used and trained.
+`presets` has their sizes. `docs/ancestors.md` tells how they are used and trained, and the ancestors converted.
 """
 
 from wav2vec2.baselines.spectrogram.crnn import CRNNConfig, CRNNForCTC

@@ -38,16 +38,26 @@ class SaidLogMel(NamedTuple):
 
 class LogMelEnergies(nn.Module):
     """Waveforms -> log-mel energies: of windows of `size` samples, the next of which begins `hop` samples later, in
-    `bands` bands, whose edges lie equally far apart on the mel scale between `lowest` and `highest` Hertz."""
+    `bands` bands, whose edges lie equally far apart on the mel scale between `lowest` and `highest` Hertz.
+
+    They have the mean 0 and the deviation 1 over the frames of a clip: each band by itself, which leaves what changes,
+    as in speech, or (`band_by_band=False`) all together, which leaves a sound that lasts.
+    """
 
     window: Tensor
     filters: Tensor
 
     def __init__(
-        self, size: int, hop: int, bands: int = BANDS, lowest: float = LOWEST, highest: float = HIGHEST
+        self,
+        size: int,
+        hop: int,
+        bands: int = BANDS,
+        lowest: float = LOWEST,
+        highest: float = HIGHEST,
+        band_by_band: bool = True,
     ) -> None:
         super().__init__()
-        self.size, self.hop = size, hop
+        self.size, self.hop, self.band_by_band = size, hop, band_by_band
         self.points = max(1024, 2 << size.bit_length())  # so fine that every band has frequencies of its own
         edges = bands, lowest, highest, SAMPLING_RATE
         self._filters = mel_filter_bank(self.points // 2 + 1, *edges, mel_scale="htk")
@@ -75,7 +85,10 @@ class LogMelEnergies(nn.Module):
             power = spectrum.real.square() + spectrum.imag.square()
             energies = (power @ self.filters + ENERGY_FLOOR).log()  # (B, T, M)
             real = frames_within(frames, energies.shape[1])[:, :, None]
-            return standardised(energies, real, 0.0, DEVIATION_FLOOR)
+            if self.band_by_band:
+                return standardised(energies, real, 0.0, DEVIATION_FLOOR)
+            flat = energies.flatten(1)  # (B, T M)
+            return standardised(flat, real.expand_as(energies).flatten(1), 0.0, DEVIATION_FLOOR).view_as(energies)
 
 
 class LogMelHead(nn.Module):

@@ -3,7 +3,7 @@
 YAMNet (Plakal and Ellis, tensorflow/models, research/audioset/yamnet) is MobileNet v1 (Howard et al., arXiv 1704.04861)
 on log-mel energies: each layer is a convolution of every channel by itself, then one of all channels at every place.
 `presets.yamnet` has its layers and its 64 bands of 125 to 7500 Hz every 10 ms. What differs: a clip is heard whole and
-averaged over its own frames, not in patches of 0.96 s, and energies are relative to the clip's own, band by band.
+averaged over its own frames, not in patches of 0.96 s, and energies are relative to the mean of the clip's own.
 
 Shapes: B batch, W windows, M bands, C channels, N labels.
 """
@@ -38,9 +38,11 @@ class DepthwiseCNNConfig(SpectrogramConfig):
     model_type = "depthwise-cnn"
 
     num_mel_bins: int = 64
-    hop: int = 160
+    hop_length: int = 160
     lowest_hertz: float | int = 125.0
     highest_hertz: float | int = 7500.0
+    #: What a sound that lasts is known by is which bands are loud.
+    band_by_band: bool = False
 
     #: Channels of the first convolution, which is an ordinary one and takes every second window and band.
     first_channels: int = 16

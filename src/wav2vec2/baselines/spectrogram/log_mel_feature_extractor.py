@@ -20,8 +20,8 @@ from wav2vec2.modeling.log_mel import SAMPLING_RATE, LogMelEnergies
 
 class LogMelFeatureExtractor(SequenceFeatureExtractor):
     """Waveforms -> `input_features` (B, W, M) and `attention_mask` (B, W), what networks on log-mel energies make of
-    waveforms themselves. Each band has the mean 0 and the deviation 1 over a clip, so neither its neighbours in a batch
-    nor its loudness matter; beyond its end there are zeros.
+    waveforms themselves. Energies are relative to those of the clip, so neither its neighbours in a batch nor its
+    loudness matter; beyond its end there are zeros.
 
     >>> batch = LogMelFeatureExtractor()([torch.randn(16000), torch.randn(400)], sampling_rate=16000)
     >>> batch["input_features"].shape, batch["attention_mask"].sum(1).tolist()
@@ -35,30 +35,33 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         feature_size: int = SpectrogramConfig.num_mel_bins,
         sampling_rate: int = SAMPLING_RATE,
         padding_value: float = 0.0,
-        window: int = SpectrogramConfig.window,
-        hop: int = SpectrogramConfig.hop,
+        window_length: int = SpectrogramConfig.window_length,
+        hop_length: int = SpectrogramConfig.hop_length,
         lowest_hertz: float = SpectrogramConfig.lowest_hertz,
         highest_hertz: float = SpectrogramConfig.highest_hertz,
+        band_by_band: bool = SpectrogramConfig.band_by_band,
         **kwargs: Any,
     ) -> None:
-        """`feature_size` bands between two frequencies, of windows of `window` samples every `hop` samples."""
+        """`feature_size` bands between two frequencies; the lengths are in samples."""
         if (sampling_rate, padding_value) != (SAMPLING_RATE, 0.0):
             raise ValueError(
                 f"sampling_rate={sampling_rate}, padding_value={padding_value}: must be {SAMPLING_RATE} and 0.0"
             )
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=0.0, **kwargs)
-        self.window, self.hop = window, hop
+        self.window_length, self.hop_length = window_length, hop_length
         self.lowest_hertz, self.highest_hertz = lowest_hertz, highest_hertz
+        self.band_by_band = band_by_band
 
     @classmethod
     def of(cls, config: SpectrogramConfig) -> "LogMelFeatureExtractor":
         """What a model of this configuration hears."""
         return cls(
             config.num_mel_bins,
-            window=config.window,
-            hop=config.hop,
+            window_length=config.window_length,
+            hop_length=config.hop_length,
             lowest_hertz=config.lowest_hertz,
             highest_hertz=config.highest_hertz,
+            band_by_band=config.band_by_band,
         )
 
     @torch.no_grad()
@@ -70,7 +73,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"sampling_rate={sampling_rate}: must be {self.sampling_rate}, that of the samples")
         clips = _clips(raw_speech)
         samples = torch.tensor([len(clip) for clip in clips])
-        windows = conv_output_length(samples, (self.window,), (self.hop,))
+        windows = conv_output_length(samples, (self.window_length,), (self.hop_length,))
         waveforms = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)  # (B, S)
         energies = self._energies()(waveforms, samples, windows)[:, : int(windows.max())]
         mask = frames_within(windows, energies.shape[1]).int()
@@ -78,7 +81,8 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
 
     def _energies(self) -> LogMelEnergies:
         """Made anew: an extractor is numbers alone, which are saved, copied and sent to other processes."""
-        return LogMelEnergies(self.window, self.hop, self.feature_size, self.lowest_hertz, self.highest_hertz)
+        others = self.lowest_hertz, self.highest_hertz, self.band_by_band
+        return LogMelEnergies(self.window_length, self.hop_length, self.feature_size, *others)
 
 
 def _clips(raw_speech: Any) -> list[Tensor]:

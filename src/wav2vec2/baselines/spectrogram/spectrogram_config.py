@@ -22,20 +22,22 @@ from wav2vec2.configuration.frame_arithmetic import conv_output_length, one_of_e
 
 
 class SpectrogramConfig(PreTrainedConfig):
-    """Log-mel energies of windows of `window` samples, and how they are masked in training (SpecAugment, arXiv
+    """Log-mel energies of windows of `window_length` samples, and how they are masked in training (SpecAugment, arXiv
     1904.08779). Impossible values are refused, all in one message."""
 
     # --- Log-mel energies, of audio at 16 kHz ---
     #: Bands, as wide as each other on the mel scale.
     num_mel_bins: int = 80
     #: Samples of a window (25 ms).
-    window: int = 400
+    window_length: int = 400
     #: Samples from one window to the next; 320 are the 20 ms of wav2vec 2.0.
-    hop: int = 320
+    hop_length: int = 320
     #: Where the lowest band begins, in Hertz.
     lowest_hertz: float | int = 60.0
     #: Where the highest band ends.
     highest_hertz: float | int = 7600.0
+    #: Whether each band is taken relative to its own mean and deviation over a clip, or all to those of all together.
+    band_by_band: bool = True
 
     # --- Masks, in training alone ---
     #: Spans of frames that are masked in a clip ...
@@ -49,13 +51,14 @@ class SpectrogramConfig(PreTrainedConfig):
 
     #: The rules of the fields above.
     rules: ClassVar[rule.Rules] = (
-        (rule.POSITIVE, "num_mel_bins window hop time_mask_width band_mask_width"),
+        (rule.POSITIVE, "num_mel_bins window_length hop_length time_mask_width band_mask_width"),
         (rule.COUNT, "time_masks band_masks"),
         (rule.NOT_NEGATIVE, "lowest_hertz highest_hertz"),
+        (rule.FLAG, "band_by_band"),
     )
-    #: Nothing leaves out frames behind the layers of `conv_stride`.
-    add_adapter: ClassVar[bool] = False
-    frames_per_logits: ClassVar[int] = 1
+
+    #: Deviation of the weights of a head that starts afresh.
+    initializer_range: ClassVar[float] = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -74,6 +77,16 @@ class SpectrogramConfig(PreTrainedConfig):
             yield f"highest_hertz={self.highest_hertz}: must be above lowest_hertz={self.lowest_hertz} and at most 8000"
 
     @property
+    def add_adapter(self) -> bool:
+        """There is none: nothing leaves out frames behind the layers of `conv_stride`, ..."""
+        return False
+
+    @property
+    def frames_per_logits(self) -> int:
+        """... and every frame has its logits."""
+        return 1
+
+    @property
     def frame_stride(self) -> int:
         """Windows from one frame of the network to the next."""
         return 1
@@ -81,12 +94,12 @@ class SpectrogramConfig(PreTrainedConfig):
     @property
     def conv_kernel(self) -> tuple[int, int]:
         """A window, and one of its frames in so many."""
-        return self.window, 1
+        return self.window_length, 1
 
     @property
     def conv_stride(self) -> tuple[int, int]:
         """Samples between windows, and windows between frames."""
-        return self.hop, self.frame_stride
+        return self.hop_length, self.frame_stride
 
     @property
     def inputs_to_logits_ratio(self) -> int:
@@ -95,7 +108,7 @@ class SpectrogramConfig(PreTrainedConfig):
 
     def windows(self, samples: int) -> int:
         """Windows in a clip of so many samples."""
-        return conv_output_length(samples, (self.window,), (self.hop,))
+        return conv_output_length(samples, (self.window_length,), (self.hop_length,))
 
     def frames(self, samples: int) -> int:
         """Frames of the network in a clip of so many samples."""
@@ -131,8 +144,6 @@ class SpectrogramCTCConfig(SpectrogramConfig):
         ((lambda v: v in ("sum", "mean", "none"), 'must be "sum", "mean" or "none"'), "ctc_loss_reduction"),
         (rule.FLAG, "ctc_zero_infinity ctc_drop_infeasible"),
     )
-    #: Deviation of the weights of a head that starts afresh.
-    initializer_range: ClassVar[float] = 0.02
 
 
 def recurrent_operations(inputs: int, width: int, layers: int, gates: int) -> float:

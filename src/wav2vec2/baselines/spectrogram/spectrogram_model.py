@@ -54,7 +54,12 @@ class SpectrogramModel(PreTrainedModel):
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__(config)
         self.log_mel = LogMelEnergies(
-            config.window, config.hop, config.num_mel_bins, config.lowest_hertz, config.highest_hertz
+            config.window_length,
+            config.hop_length,
+            config.num_mel_bins,
+            config.lowest_hertz,
+            config.highest_hertz,
+            config.band_by_band,
         )
 
     @classmethod
@@ -129,7 +134,7 @@ class SpectrogramModel(PreTrainedModel):
         samples = torch.full((batch,), size, device=input_values.device)
         if attention_mask is not None:
             samples = attention_mask.long().sum(-1)
-        windows = conv_output_length(samples, (self.config.window,), (self.config.hop,))
+        windows = conv_output_length(samples, (self.config.window_length,), (self.config.hop_length,))
         return Heard(self.log_mel(input_values, samples, windows), None if attention_mask is None else windows)
 
     def draw_masks(self, energies: Tensor, lengths: Tensor | None, draws: Draws) -> Tensor:
@@ -220,8 +225,8 @@ def draw_spans(lengths: Tensor, total: int, count: int, width: int, draws: Draws
     masked = torch.zeros(len(lengths), total, dtype=torch.bool, device=lengths.device)
     for _ in range(count):
         numbers = uniform(len(lengths), 2, device=lengths.device, draws=draws)
-        wide = (numbers[:, 0] * width).long()
-        first = (numbers[:, 1] * (lengths - wide).clamp(min=1)).long()
+        wide = (numbers[:, 0] * width).long().minimum(lengths)
+        first = (numbers[:, 1] * (lengths - wide + 1)).long()
         masked |= (place >= first[:, None]) & (place < (first + wide)[:, None])
     return masked
 

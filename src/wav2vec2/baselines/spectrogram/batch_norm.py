@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wav2vec2.modeling.feature_encoder import frames_within
+from wav2vec2.modeling.precision import full_precision
 
 
 class FrameBatchNorm(nn.BatchNorm2d):
@@ -23,12 +24,13 @@ class FrameBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         real = frames_within(lengths, x.shape[2])[:, None, :, None]
         count = real.sum() * x.shape[3]
-        mean = x.masked_fill(~real, 0.0).sum((0, 2, 3)) / count.clamp(min=1)
-        centred = x - mean[:, None, None]
+        wide = full_precision(x)
+        mean = wide.masked_fill(~real, 0.0).sum((0, 2, 3)) / count.clamp(min=1)
+        centred = wide - mean[:, None, None]
         variance = centred.masked_fill(~real, 0.0).square().sum((0, 2, 3)) / count.clamp(min=1)
         self._remember(mean.detach(), variance.detach(), count)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:

@@ -32,7 +32,7 @@ class DepthwiseCNNConfig(SpectrogramConfig):
     Traceback (most recent call last):
     ...
     ValueError: DepthwiseCNNConfig cannot be used:
-      layer_channels, layer_strides: must be equally long, got 7 and 2
+      layer_channels / layer_strides: must be equally long, but layer_channels has 7, layer_strides has 2
     """
 
     model_type = "depthwise-cnn"

@@ -25,6 +25,7 @@ PICKED_BY_NAME = (presets.__name__, ancestors.__name__, "wav2vec2.metrics.")
 #: Methods that a library looks for on an object of any class.
 LOOKED_FOR = {
     "readinto",  # soundfile, on what it reads
+    "inputs_to_logits_ratio",  # pipelines of Transformers, on a configuration
     "_ddp_params_and_buffers_to_ignore",  # torch's DistributedDataParallel, on the model
 }
 

@@ -18,6 +18,8 @@ PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue
 PRETRAINING += ["small_minutes", "small_cpu", "wav2vec_2019", "vq_wav2vec"]
 SETS = ("10m", "1h", "10h", "100h", "960h")
 FINETUNING = [
+    "ctc_crnn",
+    "ctc_time_frequency_lstm",
     *(f"ctc_{size}_{hours}" for size in ("base", "large") for hours in SETS),
     "ctc_xls_r_new_language",
     "ctc_mms_new_language",

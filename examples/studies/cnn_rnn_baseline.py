@@ -1,8 +1,9 @@
-"""The classical baseline of the label-efficiency study: a CNN-RNN CTC network on log-mel energies, kept in here.
+"""How the label-efficiency study trains its classical baseline, `CRNNForCTC` of `wav2vec2.baselines`.
 
-Two strided convolutions over time and frequency, two bidirectional GRUs, a linear layer; with GRUs of 768 about as many
-parameters as the small model, with 160 a million. Trained by Adam with the same number of updates and the same audio
-per update; SpecAugment-like time and band masks.
+By Adam with the same number of updates and the same audio per update as the others; SpecAugment-like time and band
+masks. The study is older than the network's place in the package: energies, masks, batches (padding is heard as real)
+and random numbers are as they were in it, so that its figures stay what they are. `wav2vec2 finetune ctc_crnn` trains
+the same network on the package's own loop.
 
 Shapes: B clips, S samples, T frames (every 40 ms after the convolutions), M bands, V tokens.
 """
@@ -16,32 +17,7 @@ import torch.nn.functional as F
 from linear_probe import log_mel
 from torch import Tensor, nn
 
-from wav2vec2 import Wav2Vec2CTCTokenizer
-
-
-class CnnRnn(nn.Module):
-    """Log-mel (B, T', M) -> scores (B, T, V)."""
-
-    def __init__(self, tokens: int, bands: int = 80, channels: int = 24, width: int = 160) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, channels, 3, stride=(1, 2), padding=1),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, stride=(2, 2), padding=1),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-        )
-        self.recurrent = nn.GRU(
-            channels * bands // 4, width, num_layers=2, bidirectional=True, batch_first=True, dropout=0.2
-        )
-        self.head = nn.Linear(2 * width, tokens)
-
-    def forward(self, features: Tensor) -> Tensor:
-        hidden = self.convolutions(features[:, None])  # (B, channels, T, M / 4)
-        states, _ = self.recurrent(hidden.permute(0, 2, 1, 3).flatten(2))
-        scores: Tensor = self.head(states)
-        return scores
+from wav2vec2.baselines import CRNNConfig, CRNNForCTC
 
 
 def normalised(waveform: Tensor) -> Tensor:
@@ -70,11 +46,13 @@ def train(
     learning_rate: float,
     seed: int,
     width: int = 160,
-) -> CnnRnn:
+) -> CRNNForCTC:
     """Train on (waveform, token ids) pairs, shuffled anew every time all were seen."""
-    torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = CnnRnn(tokens, width=width).train()
+    model = CRNNForCTC(CRNNConfig(vocab_size=tokens, hidden_size=width, time_masks=0, band_masks=0))
+    model.train()
+    torch.manual_seed(seed)
+    model.start_afresh()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     inputs = [normalised(waveform) for waveform, _ in clips]
     order: list[int] = []
@@ -85,26 +63,28 @@ def train(
             chosen.append(order.pop())
             seconds += len(clips[chosen[-1]][0]) / 16000
         features = nn.utils.rnn.pad_sequence([inputs[i] for i in chosen], batch_first=True)
-        loss = ctc(model(masked(features, generator)), [inputs[i] for i in chosen], [clips[i][1] for i in chosen])
+        logits = scores(model, masked(features, generator))
+        loss = ctc(logits, [inputs[i] for i in chosen], [clips[i][1] for i in chosen])
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(1.0, (update + 1) / (0.1 * updates), 2 * (1 - update / updates))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    return model.eval()
+    model.eval()
+    return model
 
 
-def ctc(scores: Tensor, inputs: Sequence[Tensor], targets: Sequence[list[int]]) -> Tensor:
+def ctc(logits: Tensor, inputs: Sequence[Tensor], targets: Sequence[list[int]]) -> Tensor:
     """The mean loss of the clips."""
     lengths = torch.tensor([math.ceil(len(one) / 2) for one in inputs])
     flat = torch.tensor(np.concatenate(targets), dtype=torch.long)
     sizes = torch.tensor([len(one) for one in targets])
-    log_probs = scores.log_softmax(-1).transpose(0, 1)
+    log_probs = logits.log_softmax(-1).transpose(0, 1)
     return F.ctc_loss(log_probs, flat, lengths, sizes, blank=0, reduction="sum", zero_infinity=True) / len(inputs)
 
 
-@torch.inference_mode()
-def transcribe(model: CnnRnn, waveforms: Sequence[Tensor], tokenizer: Wav2Vec2CTCTokenizer) -> list[str]:
-    """Greedy texts, one clip at a time."""
-    return [str(tokenizer.decode(model(normalised(one)[None])[0].argmax(-1).tolist())) for one in waveforms]
+def scores(model: CRNNForCTC, features: Tensor) -> Tensor:
+    """Energies (B, T', M) -> scores (B, T, V); all of them count as real."""
+    found: Tensor = model(input_features=features).logits
+    return found

@@ -8,7 +8,7 @@ the same audio, with copies at other speeds:
 
     pretrained     the package's small model, fine-tuned by the recipe `ctc_small_minutes`
     scratch        the same shape from random weights, convolutions too
-    cnn-rnn        a CNN-RNN on log-mel energies with as many parameters as the recipe trains (`cnn_rnn_baseline.py`)
+    cnn-rnn        a CRNN on log-mel energies with as many parameters as the recipe trains (`cnn_rnn_baseline.py`)
     cnn-rnn-large  the same with as many as the whole model
 
 Texts are read off greedily, and with a language model of text that is not in the test, whose weights the development
@@ -151,8 +151,8 @@ def _cnn_rnn(part: Part, rows: Sequence[Row], speeds: Sequence[float]) -> Recogn
 
     @torch.inference_mode()
     def log_probs(path: str) -> Tensor:
-        scores: Tensor = model(cnn_rnn_baseline.normalised(waveform(Path(path)))[None])[0]
-        return scores.log_softmax(-1)
+        energies = cnn_rnn_baseline.normalised(waveform(Path(path)))
+        return cnn_rnn_baseline.scores(model, energies[None])[0].log_softmax(-1)
 
     return Recogniser(log_probs, tokenizer, sum(one.numel() for one in model.parameters()))
 

@@ -1,10 +1,15 @@
-"""The published sizes of the ancestors and small ones, as functions that state only what differs.
+"""The published sizes of the ancestors and small ones, and sizes of the networks on log-mel energies, as functions that
+state only what differs.
 
-Sources: the papers (arXiv 1904.05862, 1910.05453), and the commands in fairseq's `examples/wav2vec/README.md`.
+Sources of the ancestors: the papers (arXiv 1904.05862, 1910.05453), and the commands in fairseq's
+`examples/wav2vec/README.md`.
 """
 
 from typing import Any
 
+from wav2vec2.baselines.spectrogram.crnn import CRNNConfig
+from wav2vec2.baselines.spectrogram.depthwise_cnn import DepthwiseCNNConfig
+from wav2vec2.baselines.spectrogram.time_frequency_lstm import TimeFrequencyLSTMConfig
 from wav2vec2.baselines.vq_wav2vec.vq_wav2vec_config import VQWav2VecConfig
 from wav2vec2.baselines.wav2vec.wav2vec_config import Wav2VecConfig
 
@@ -51,3 +56,33 @@ def vq_wav2vec_tiny(**overrides: Any) -> VQWav2VecConfig:
     """vq-wav2vec in small: two groups of 32 entries."""
     size = {"conv_dim": (64,) * 8, "num_codevectors_per_group": 32}
     return VQWav2VecConfig(**(size | _TINY | overrides))
+
+
+def crnn(**overrides: Any) -> CRNNConfig:
+    """The small CRNN of the label-efficiency study: a million parameters."""
+    return CRNNConfig(**overrides)
+
+
+def crnn_large(**overrides: Any) -> CRNNConfig:
+    """The large CRNN of the label-efficiency study: with 16 M about as many parameters as the small wav2vec 2.0."""
+    return CRNNConfig(**({"hidden_size": 768} | overrides))
+
+
+def time_frequency_lstm(**overrides: Any) -> TimeFrequencyLSTMConfig:
+    """A time-frequency LSTM of 2 M parameters."""
+    return TimeFrequencyLSTMConfig(**overrides)
+
+
+def depthwise_cnn(**overrides: Any) -> DepthwiseCNNConfig:
+    """A depthwise-separable CNN of 0.1 M parameters, for keywords on two CPU cores."""
+    return DepthwiseCNNConfig(**overrides)
+
+
+def yamnet(**overrides: Any) -> DepthwiseCNNConfig:
+    """YAMNet's layers: 3.2 M parameters without the layer of the labels."""
+    size = {
+        "first_channels": 32,
+        "layer_channels": (64, 128, 128, 256, 256, *(512,) * 6, 1024, 1024),
+        "layer_strides": (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1),
+    }
+    return DepthwiseCNNConfig(**(size | overrides))

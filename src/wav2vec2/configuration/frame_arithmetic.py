@@ -7,7 +7,7 @@ Shapes: B batch, U labels of a text.
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from wav2vec2.configuration.wav2vec2_config import Wav2Vec2Config
 
@@ -16,6 +16,26 @@ Length = TypeVar("Length")
 
 #: Frames that the adapter's convolutions pad on either side.
 ADAPTER_PADDING = 1
+
+
+class FrameGrid(Protocol):
+    """What a configuration says of frames: `Wav2Vec2Config`, and that of any other model that recognises speech."""
+
+    @property
+    def conv_kernel(self) -> Sequence[int]:
+        """Kernel size of each convolution over the samples."""
+
+    @property
+    def conv_stride(self) -> Sequence[int]:
+        """Stride of each convolution."""
+
+    @property
+    def add_adapter(self) -> bool:
+        """Whether the adapter's convolutions come behind them."""
+
+    @property
+    def frames_per_logits(self) -> int:
+        """Frames from one logit to the next."""
 
 
 def conv_output_length(length: Length, kernels: Sequence[int], strides: Sequence[int]) -> Length:
@@ -61,7 +81,7 @@ def adapter_output_length(length: Length, config: Wav2Vec2Config) -> Length:
     return length
 
 
-def output_length(samples: Length, config: Wav2Vec2Config, add_adapter: bool | None = None) -> Length:
+def output_length(samples: Length, config: FrameGrid, add_adapter: bool | None = None) -> Length:
     """Frames that come out of a model for clips of so many samples: behind the adapter if it has one, or if
     `add_adapter` says so.
 
@@ -70,7 +90,7 @@ def output_length(samples: Length, config: Wav2Vec2Config, add_adapter: bool | N
     """
     frames = conv_output_length(samples, config.conv_kernel, config.conv_stride)
     behind_adapter = config.add_adapter if add_adapter is None else add_adapter
-    return adapter_output_length(frames, config) if behind_adapter else frames
+    return adapter_output_length(frames, cast("Wav2Vec2Config", config)) if behind_adapter else frames
 
 
 def one_of_every(frames: Length, stride: int) -> Length:
@@ -84,7 +104,7 @@ def one_of_every(frames: Length, stride: int) -> Length:
     return left
 
 
-def logits_length(samples: Length, config: Wav2Vec2Config, add_adapter: bool | None = None) -> Length:
+def logits_length(samples: Length, config: FrameGrid, add_adapter: bool | None = None) -> Length:
     """Frames of the logits of a model with CTC for clips of so many samples: its head may have a stride.
 
     >>> logits_length(16000, Wav2Vec2Config()), logits_length(16000, Wav2Vec2Config(ctc_head="recurrent"))

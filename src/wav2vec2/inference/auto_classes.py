@@ -1,4 +1,4 @@
-"""Letting `Auto*` classes and `pipeline()` use this package for `model_type: wav2vec2`, and for its ancestors, which
+"""Letting `Auto*` classes and `pipeline()` use this package for `model_type: wav2vec2`, and for its baselines, which
 Transformers does not have.
 
 Models are found by their configuration, so they are registered as Transformers provides for. Tokenizers, feature
@@ -14,6 +14,12 @@ from typing import Any
 import transformers
 
 from wav2vec2.baselines import (
+    CRNNConfig,
+    CRNNForCTC,
+    DepthwiseCNNConfig,
+    DepthwiseCNNForSequenceClassification,
+    TimeFrequencyLSTMConfig,
+    TimeFrequencyLSTMForCTC,
     VQWav2VecConfig,
     VQWav2VecForPreTraining,
     VQWav2VecModel,
@@ -46,7 +52,14 @@ _ANCESTORS = (
     (Wav2VecConfig, Wav2VecModel, Wav2VecForPreTraining),
     (VQWav2VecConfig, VQWav2VecModel, VQWav2VecForPreTraining),
 )
-_MODEL_TYPES = (None, Wav2Vec2Config.model_type, *(config.model_type for config, *_ in _ANCESTORS))
+#: Networks on log-mel energies: configuration, what finds the model, the model.
+_SPECTROGRAM_MODELS: tuple[tuple[Any, Any, Any], ...] = (
+    (CRNNConfig, transformers.AutoModelForCTC, CRNNForCTC),
+    (TimeFrequencyLSTMConfig, transformers.AutoModelForCTC, TimeFrequencyLSTMForCTC),
+    (DepthwiseCNNConfig, transformers.AutoModelForAudioClassification, DepthwiseCNNForSequenceClassification),
+)
+_OTHERS = [config.model_type for config, *_ in (*_ANCESTORS, *_SPECTROGRAM_MODELS)]
+_MODEL_TYPES = (None, Wav2Vec2Config.model_type, *_OTHERS)
 
 _FEATURES_FILE, _PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
 #: For each Auto class: what loads ours, where its files name a class, and the names that ours stand for. A processor
@@ -73,7 +86,7 @@ _BY_NAME: dict[str, tuple[Callable[..., Any], tuple[tuple[str, str], ...], froze
 def register() -> None:
     """From now on, in this process, Transformers' `Auto*` classes and `pipeline()` give this package's classes for
     wav2vec 2.0: for folders and names whose `config.json` says `model_type: wav2vec2`, and, where there is no such
-    file, whose own files name a `Wav2Vec2…` class. `model_type: wav2vec` and `vq-wav2vec`, which Transformers does not
+    file, whose own files name a `Wav2Vec2…` class. The models of `wav2vec2.baselines`, which Transformers does not
     know, are known too. Other models get Transformers' own classes as before. Calling it again changes nothing; without
     it, nothing of Transformers is changed."""
     transformers.AutoConfig.register("wav2vec2", Wav2Vec2Config, exist_ok=True)
@@ -91,6 +104,9 @@ def register() -> None:
         transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
         transformers.AutoModel.register(config, model, exist_ok=True)
         transformers.AutoModelForPreTraining.register(config, for_pretraining, exist_ok=True)
+    for config, auto_class, model in _SPECTROGRAM_MODELS:
+        transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+        auto_class.register(config, model, exist_ok=True)
     for name in _BY_NAME:
         _prefer_ours(getattr(transformers, name), name)
 

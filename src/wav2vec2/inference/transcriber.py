@@ -25,6 +25,7 @@ from wav2vec2.inference.checkpoint_check import check_head_for_text, reach
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon, Wanted, beam_decoder
 from wav2vec2.inference.kept_parts import Keeper, Part
 from wav2vec2.inference.listener import Heard, Listener, Pieces, Progress, Recording, stream_beside
+from wav2vec2.inference.recogniser_class import recogniser_class
 from wav2vec2.inference.transcript import Timestamps, Transcript, join_segments
 from wav2vec2.inference.voice_activity import SilenceRules, SkipSilence, silence_rules
 from wav2vec2.inference.windows_and_segments import Segment, WaitingFrames, WindowPlan
@@ -124,7 +125,7 @@ class Transcriber:
         if dtype == torch.bfloat16 and (told := told_if_slow(where)) is not None:
             logger.warning("dtype=bfloat16, but %s; dtype=float32 is faster", told)
         loaded_as = torch.float32 if dtype == torch.int8 else dtype or best
-        model = Wav2Vec2ForCTC.from_pretrained(name_or_path, dtype=loaded_as, **chosen).to(where)
+        model = recogniser_class(name_or_path, hub).from_pretrained(name_or_path, dtype=loaded_as, **chosen).to(where)
         if dtype == torch.int8:
             quantise_linear_layers(model)
         wanted = Wanted(language_model, beam, hotwords, lexicon)

@@ -1,4 +1,4 @@
-"""Log-mel energies of each frame of the model, and the loss of saying them.
+"""Log-mel energies of a clip, and the loss of saying them of each frame of a model.
 
 A band's energies are taken relative to their mean and deviation over the clip's own frames, so that neither padding nor
 the neighbours in a batch change them, and how loud a clip is does not either.
@@ -37,21 +37,41 @@ class SaidLogMel(NamedTuple):
 
 
 class LogMelEnergies(nn.Module):
-    """Waveforms -> what is to be said of each frame. A window is what one frame of the model hears."""
+    """Waveforms -> log-mel energies: of windows of `size` samples, the next of which begins `hop` samples later, in
+    `bands` bands, whose edges lie equally far apart on the mel scale between `lowest` and `highest` Hertz.
+
+    They have the mean 0 and the deviation 1 over the frames of a clip: each band by itself, which leaves what changes,
+    as in speech, or (`band_by_band=False`) all together, which leaves a sound that lasts.
+    """
 
     window: Tensor
     filters: Tensor
 
-    def __init__(self, config: Wav2Vec2Config) -> None:
+    def __init__(
+        self,
+        size: int,
+        hop: int,
+        bands: int = BANDS,
+        lowest: float = LOWEST,
+        highest: float = HIGHEST,
+        band_by_band: bool = True,
+    ) -> None:
         super().__init__()
-        self.size = receptive_field(config.conv_kernel, config.conv_stride)
-        self.hop = frame_stride(config.conv_stride)
-        self.points = max(1024, 2 << self.size.bit_length())  # so fine that every band has frequencies of its own
-        filters = mel_filter_bank(
-            self.points // 2 + 1, BANDS, LOWEST, HIGHEST, SAMPLING_RATE, norm=None, mel_scale="htk"
+        self.size, self.hop, self.band_by_band = size, hop, band_by_band
+        self.points = max(1024, 2 << size.bit_length())  # so fine that every band has frequencies of its own
+        edges = bands, lowest, highest, SAMPLING_RATE
+        self._filters = mel_filter_bank(self.points // 2 + 1, *edges, mel_scale="htk")
+        self.register_buffer("window", torch.empty(size, device="cpu", dtype=torch.float32), persistent=False)
+        self.register_buffer(
+            "filters", torch.empty(self._filters.shape, device="cpu", dtype=torch.float32), persistent=False
         )
-        self.register_buffer("window", torch.hann_window(self.size, device="cpu"), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """What follows from the settings alone and is in no file. (`from_pretrained` empties such buffers.)"""
+        self.window.copy_(torch.hann_window(self.size, device="cpu", dtype=torch.float32))
+        self.filters.copy_(torch.from_numpy(self._filters))
 
     @torch.no_grad()
     def forward(self, waveforms: Tensor, samples: Tensor, frames: Tensor) -> Tensor:
@@ -65,7 +85,10 @@ class LogMelEnergies(nn.Module):
             power = spectrum.real.square() + spectrum.imag.square()
             energies = (power @ self.filters + ENERGY_FLOOR).log()  # (B, T, M)
             real = frames_within(frames, energies.shape[1])[:, :, None]
-            return standardised(energies, real, 0.0, DEVIATION_FLOOR)
+            if self.band_by_band:
+                return standardised(energies, real, 0.0, DEVIATION_FLOOR)
+            flat = energies.flatten(1)  # (B, T M)
+            return standardised(flat, real.expand_as(energies).flatten(1), 0.0, DEVIATION_FLOOR).view_as(energies)
 
 
 class LogMelHead(nn.Module):
@@ -73,7 +96,9 @@ class LogMelHead(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
-        self.energies = LogMelEnergies(config)
+        # a window is what one frame of the model hears
+        size, hop = receptive_field(config.conv_kernel, config.conv_stride), frame_stride(config.conv_stride)
+        self.energies = LogMelEnergies(size, hop)
         self.linear = UniformLinear(config.conv_dim[-1], BANDS)
 
     def forward(self, features: Tensor, waveforms: Tensor, samples: Tensor, frames: Tensor) -> SaidLogMel:

@@ -41,6 +41,8 @@ print(processor.batch_decode(logits.argmax(-1))[0])
 """
 _NOT_STOCK_CTC = """Transformers alone has no recurrent head (`ctc_head` in `config.json`) and refuses to load this one.
 """
+_NOT_STOCK_MODEL = """Transformers alone does not know this kind of model (`model_type` in `config.json`).
+"""
 _OWN_FEATURES = """{own}, as the beginning of a recogniser or for its features:
 
 ```python
@@ -72,10 +74,11 @@ with torch.inference_mode():
 
 
 def usage_section(architecture: str, name: str, with_decoder: bool, recurrent_head: bool = False) -> str:
-    """Code for this package and for stock Transformers, for a model of that class and name; under a recurrent head for
-    this package alone."""
+    """Code for this package and for stock Transformers, for a model of that class and name; under a recurrent head, and
+    for a model that is not wav2vec 2.0, for this package alone."""
     for_ctc = architecture.endswith("ForCTC")
-    for_text = (_OWN_CTC, _NOT_STOCK_CTC if recurrent_head else _STOCK_CTC)
+    stock = _STOCK_CTC if architecture.startswith("Wav2Vec2") else _NOT_STOCK_MODEL
+    for_text = (_OWN_CTC, _NOT_STOCK_CTC if recurrent_head else stock)
     blocks = for_text if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
     search = ", and beam search with the decoder that is saved here" if with_decoder else ""
     package = f"wav2vec2 {versions().get('wav2vec2', '(not installed: its version is not known)')}"

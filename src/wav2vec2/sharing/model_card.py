@@ -233,13 +233,17 @@ def _metadata(facts: CardFacts, evaluation: Evaluation | None, architecture: str
 def _summary(facts: CardFacts, architecture: str) -> str:
     what = {
         "Wav2Vec2ForCTC": "A wav2vec 2.0 model that turns speech into text (CTC)",
+        "CRNNForCTC": "A CRNN on log-mel energies that turns speech into text (CTC)",
+        "TimeFrequencyLSTMForCTC": "A time-frequency LSTM on log-mel energies that turns speech into text (CTC)",
         "Wav2Vec2ForPreTraining": "A wav2vec 2.0 model, pretrained on speech without transcripts. It writes no text "
         "before it is fine-tuned",
     }.get(architecture, f"A wav2vec 2.0 model ({architecture})")
     based = (
         f", trained from [{facts.base_model}](https://huggingface.co/{facts.base_model})" if facts.base_model else ""
     )
-    return f"{what}{based}. It takes 16 kHz mono audio. Parameter names and files are those of Transformers."
+    is_stock = architecture.startswith("Wav2Vec2")
+    files_are = " Parameter names and files are those of Transformers." if is_stock else ""
+    return f"{what}{based}. It takes 16 kHz mono audio.{files_are}"
 
 
 def _not_measured(evaluation: Evaluation | None) -> str:

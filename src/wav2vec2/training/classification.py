@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
+from wav2vec2.baselines import DepthwiseCNNForSequenceClassification, SpectrogramConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFrameClassification
 from wav2vec2.modeling.for_sequence_classification import Wav2Vec2ForSequenceClassification
@@ -21,8 +22,9 @@ from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.manifests import Recording, read_manifest
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.model_making import make_extractor, make_model, start_afresh
+from wav2vec2.training.model_making import config_of, make_extractor, make_model, start_afresh
 from wav2vec2.training.progress.training_log import read_log
+from wav2vec2.training.run_output import StartError
 from wav2vec2.training.settings.finetuning_sections import TuningSection
 from wav2vec2.training.settings.recipes import check_run, read_run
 from wav2vec2.training.settings.run_config import Source, SupervisedRun
@@ -38,6 +40,9 @@ _HEADS: dict[str, tuple[type[Wav2Vec2PreTrainedModel], str]] = {
     "frames": (Wav2Vec2ForAudioFrameClassification, "classifier"),
     "speakers": (Wav2Vec2ForXVector, "objective"),
 }
+
+#: What gives labels.
+Classifier = Wav2Vec2PreTrainedModel | DepthwiseCNNForSequenceClassification
 
 _KEPT = "nothing starts afresh: the head is kept, whose labels are the same"
 
@@ -73,6 +78,7 @@ class ClassificationRun(SupervisedRun):
 
     def problems(self) -> Iterator[Problem]:
         """A voice is known by what another speed changes."""
+        yield from super().problems()
         if self.task == "speakers" and self.data.speeds:
             yield "data.speeds", "a voice at another speed is another voice: leave it out where voices are learnt"
 
@@ -83,7 +89,7 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
     check_run(run)
     with opened(run, resume, lambda _: read_labelled(run)) as (accelerator, output, (labels, data)):
         model, about_model = make_classifier(run, labels)
-        beside = apply_tuning(model, run.tuning, run.run.seed)
+        beside = apply_tuning(model, run.tuning, run.run.seed) if isinstance(model, Wav2Vec2PreTrainedModel) else []
         extractor, about_input = make_extractor(run.model, run.data.normalize)
         task = make_task(run, model.config, extractor, labels, data)
         notes = [*about_input, *about_model]
@@ -155,14 +161,27 @@ def _labels_of_clip(task: str, clip: Recording, column: str) -> set[str]:
     return {label for _, _, label in segments_of(text)} if task == "frames" else {text}
 
 
-def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Wav2Vec2PreTrainedModel, list[str]]:
+def classifier_class(run: ClassificationRun) -> tuple[type[Classifier], str]:
+    """What the run trains, and its layer of the labels: a head of wav2vec 2.0, or a network on log-mel energies, which
+    is not asked for what it lacks."""
+    config = config_of(run.model)
+    if not isinstance(config, SpectrogramConfig):
+        return _HEADS[run.task]
+    for key, problem in run.problems_of_spectrogram_model():  # of a checkpoint, which settings alone do not know
+        raise StartError(f"{key}: {problem}")
+    if run.task != "clips" or not isinstance(config, DepthwiseCNNForSequenceClassification.config_class):
+        raise StartError(f"task={run.task}: a {config.model_type} model does not learn that")
+    return DepthwiseCNNForSequenceClassification, "classifier"
+
+
+def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Classifier, list[str]]:
     """A model for these labels, and what is to be said of it.
 
     The layer that gives the labels is a checkpoint's where `run.head` is "auto" and the checkpoint names the same
     labels; in another order its rows are put into this one. Otherwise it starts afresh. What lies below it is the
     checkpoint's wherever it has it.
     """
-    kind, layer = _HEADS[run.task]
+    kind, layer = classifier_class(run)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
     model, missing, notes = make_model(kind, run.model, run.run.attention, head=(layer,), **names)
     if run.model.checkpoint is None:
@@ -179,9 +198,9 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Wav2Vec2
     return model, [*said, *notes]
 
 
-def labels_of_head(checkpoint: str, kind: type[Wav2Vec2PreTrainedModel]) -> list[str] | None:
+def labels_of_head(checkpoint: str, kind: type[Classifier]) -> list[str] | None:
     """What the outputs of a checkpoint's head mean, None if it has no head of this kind."""
-    config = Wav2Vec2Config.from_pretrained(checkpoint)
+    config = kind.config_class.from_pretrained(checkpoint)
     if kind.__name__ not in (config.architectures or []):
         return None
     return [str(config.id2label[number]) for number in sorted(config.id2label)]
@@ -207,7 +226,7 @@ def _other_labels(labels: list[str], saved: list[str] | None) -> str:
 
 def make_task(
     run: ClassificationRun,
-    config: Wav2Vec2Config,
+    config: Wav2Vec2Config | SpectrogramConfig,
     extractor: Wav2Vec2FeatureExtractor,
     labels: list[str],
     data: TrainingData,

@@ -61,8 +61,8 @@ def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tupl
     """
     if model.checkpoint is None:
         return None, ""
-    architectures = Wav2Vec2Config.from_pretrained(model.checkpoint).architectures or []
-    if "Wav2Vec2ForCTC" not in architectures:
+    said, _ = Wav2Vec2Config.get_config_dict(model.checkpoint)
+    if not any(str(name).endswith("ForCTC") for name in said.get("architectures") or []):
         return None, ""
     try:
         return load_tokenizer(model.checkpoint, strict=True), ""

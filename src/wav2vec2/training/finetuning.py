@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+from wav2vec2.baselines import SPECTROGRAM_MODELS
+from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramCTCConfig
+from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramForCTC
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
@@ -21,7 +24,7 @@ from wav2vec2.training.ctc_tokenizers import CanBeSpelled, ChosenTokenizer, choo
 from wav2vec2.training.data.audio_clips import Skipped
 from wav2vec2.training.data.bad_files import BadFiles
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.model_making import make_extractor, make_model, start_afresh
+from wav2vec2.training.model_making import config_of, make_extractor, make_model, start_afresh
 from wav2vec2.training.run_output import RunOutput, StartError
 from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.settings.random_seeds import seed_of
@@ -37,6 +40,9 @@ _HEAD = ("recurrent_head", "lm_head")
 
 #: The share of blank frames that a new head begins with.
 _BLANKS = 0.7
+
+#: What writes text.
+Recogniser = Wav2Vec2ForCTC | SpectrogramForCTC
 
 #: The clips of training and, if there are any, of evaluations, as checks see them.
 Sources = tuple[ClipSource, ClipSource | None]
@@ -54,7 +60,7 @@ class Prepared:
     #: What makes inputs and labels of them, and is saved with the model.
     processor: Wav2Vec2Processor
     #: The model, with the weights that it starts from.
-    model: Wav2Vec2ForCTC
+    model: Recogniser
     #: What is learnt.
     task: CTCTask
     #: What else every checkpoint holds: a language adapter, additions of low rank.
@@ -89,7 +95,7 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
     processor = Wav2Vec2Processor(extractor, strict(chosen.tokenizer))
     model, about_model = make_ctc_model(run, chosen.tokenizer, chosen.keeps_head)
     report = check_data(run, sources, processor, model.config, main, chosen.head_tokens)
-    saved_beside = apply_tuning(model, run.tuning, run.run.seed)
+    saved_beside = apply_tuning(model, run.tuning, run.run.seed) if isinstance(model, Wav2Vec2ForCTC) else []
     spelling = spelling_of(run, processor.tokenizer)
     skipped = list(clips_to_skip(run, sources, processor.tokenizer, spelling))
     if main:
@@ -105,12 +111,10 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
     return Prepared(data, processor, model, task, saved_beside, notes)
 
 
-def make_ctc_model(
-    run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer, keep_head: bool
-) -> tuple[Wav2Vec2ForCTC, list[str]]:
+def make_ctc_model(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer, keep_head: bool) -> tuple[Recogniser, list[str]]:
     """A model with one logit for each token, and what is to be said of it."""
     model, missing, notes = make_model(
-        Wav2Vec2ForCTC,
+        recogniser_class(run),
         run.model,
         run.run.attention,
         head=_HEAD,
@@ -121,7 +125,7 @@ def make_ctc_model(
     keep_head = keep_head and checkpoint is not None and has_head_of(checkpoint, model.config)
     if not keep_head:
         start_head_afresh(model, run.run.seed)
-    parts = [name for name in _HEAD if getattr(model, name) is not None]
+    parts = [name for name in _HEAD if getattr(model, name, None) is not None]
     fresh = missing + ([] if keep_head else [f"{' and '.join(parts)}, the head of {len(tokenizer)} tokens"])
     start = f"starts afresh: {', '.join(fresh)}" if fresh else "nothing starts afresh: the head is kept"
     if checkpoint is None:
@@ -129,15 +133,30 @@ def make_ctc_model(
     return model, [start, *notes]
 
 
-def has_head_of(checkpoint: str, config: Wav2Vec2Config) -> bool:
+def recogniser_class(run: FinetuneRun) -> type[Recogniser]:
+    """What the run trains: wav2vec 2.0, or a network on log-mel energies, which is not asked for what it lacks."""
+    config = config_of(run.model)
+    if isinstance(config, Wav2Vec2Config):
+        return Wav2Vec2ForCTC
+    for key, problem in run.problems_of_spectrogram_model():  # of a checkpoint, which settings alone do not know
+        raise StartError(f"{key}: {problem}")
+    kind = SPECTROGRAM_MODELS[config.model_type]
+    if not issubclass(kind, SpectrogramForCTC):
+        raise StartError(f"model: a {config.model_type} model gives labels to whole clips and writes no text")
+    return kind
+
+
+def has_head_of(checkpoint: str, config: Wav2Vec2Config | SpectrogramCTCConfig) -> bool:
     """Whether a checkpoint's CTC head is of the kind, the size and the stride that the configuration asks for."""
+    if not isinstance(config, Wav2Vec2Config):
+        return True  # there is one kind alone
     saved = Wav2Vec2Config.from_pretrained(checkpoint)
     fields = ("ctc_head", "ctc_head_size", "ctc_head_layers", "ctc_head_stride")
     compared = fields if config.ctc_head == "recurrent" else fields[:1]
     return all(getattr(saved, name) == getattr(config, name) for name in compared)
 
 
-def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
+def start_head_afresh(model: Recogniser, seed: int) -> None:
     """Small random weights, and a bias that makes seven frames in ten blank, as trained models have them.
 
     Without the bias CTC runs begin with hundreds of updates in which the model finds the blank and writes nothing else,
@@ -145,7 +164,7 @@ def start_head_afresh(model: Wav2Vec2ForCTC, seed: int) -> None:
     eighty. Weights of zero do not help: through them nothing reaches the encoder (docs/finetuning.md).
     """
     head = model.lm_head
-    if model.recurrent_head is not None:
+    if isinstance(model, Wav2Vec2ForCTC) and model.recurrent_head is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of("recurrent head", seed))
             model.start_afresh(model.recurrent_head)
@@ -158,7 +177,7 @@ def check_data(
     run: FinetuneRun,
     sources: Sources,
     processor: Wav2Vec2Processor,
-    config: Wav2Vec2Config,
+    config: Wav2Vec2Config | SpectrogramCTCConfig,
     main: bool,
     head_tokens: list[str] | None = None,
 ) -> ValidationReport:
@@ -187,9 +206,9 @@ def stages_of(run: FinetuneRun) -> Stages:
     return Stages(run.tuning.freeze_updates, round(run.schedule.warmup * updates), updates)
 
 
-def chunks_of(run: FinetuneRun, config: Wav2Vec2Config) -> DrawnChunks | None:
+def chunks_of(run: FinetuneRun, config: Wav2Vec2Config | SpectrogramCTCConfig) -> DrawnChunks | None:
     """What frames see in each update, where the run says so. What comes behind the Transformer must not see more."""
-    if run.streaming is None:
+    if run.streaming is None or not isinstance(config, Wav2Vec2Config):
         return None
     for name, taken in (("ctc_head", "linear"), ("add_adapter", False)):
         if getattr(config, name) != taken:

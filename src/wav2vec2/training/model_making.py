@@ -17,7 +17,7 @@ from wav2vec2.files.shipped_checkpoints import comes_with_the_package, known_nam
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
-from wav2vec2.training.settings.model_choice import CONFIGS, field_names, preset_config
+from wav2vec2.training.settings.model_choice import CONFIGS, AnyConfig, field_names, meant_for, preset_config
 from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_sections import ModelSection
 
@@ -41,13 +41,21 @@ LAYOUT = (
     "context_skip_connections",
     "context_zero_padding",
     "quantizer",
+    # of networks on log-mel energies
+    "window_length",
+    "hop_length",
+    "lowest_hertz",
+    "highest_hertz",
+    "band_by_band",
+    "piece_step",
+    "layer_strides",
 )
 
 
 def require_checkpoint(model: ModelSection, with_head: bool = True) -> None:
     """A `CheckpointError` if `model.checkpoint` is neither a folder with a model, nor the short name of one that comes
     with the package, nor a name on the Hub, or if `model.config` does not go with it. Of the Hub only the configuration
-    is fetched. Where the run is to put a head on it (`with_head`), it must be of wav2vec 2.0."""
+    is fetched. Where the run is to put a head on it (`with_head`), it must be of a model that has one."""
     if model.checkpoint is None:
         return
     place, said = Path(located(model.checkpoint)), f"model.checkpoint={model.checkpoint}"
@@ -66,18 +74,23 @@ def require_checkpoint(model: ModelSection, with_head: bool = True) -> None:
         raise CheckpointError(
             f"{said}: no such folder, and as a name on the Hub it cannot be loaded: {told}"
         ) from error
-    if with_head and not isinstance(config, Wav2Vec2Config):
+    if with_head and isinstance(config, Wav2VecConfig):
         raise CheckpointError(f"{said}: is a {config.model_type} model, which has no heads and can be pretrained alone")
 
 
-def checkpoint_config(model: ModelSection, **others: Any) -> Wav2Vec2Config | Wav2VecConfig:
+def config_of(model: ModelSection) -> AnyConfig:
+    """The configuration of the model that a run asks for."""
+    return checkpoint_config(model) if model.preset is None else preset_config(model.preset, model.config)
+
+
+def checkpoint_config(model: ModelSection, **others: Any) -> AnyConfig:
     """The configuration of the checkpoint with the section's values, but for those of `LAYOUT`, and with `others`."""
     said, _ = Wav2Vec2Config.get_config_dict(str(model.checkpoint))
     kind = CONFIGS.get(said.get("model_type", ""), Wav2Vec2Config)
-    given = {name: value for name, value in model.config.items() if name not in LAYOUT}
+    given = {name: value for name, value in meant_for(kind, model.config).items() if name not in LAYOUT}
     if foreign := given.keys() - set(field_names(kind)):
         raise CheckpointError(f"{model.checkpoint}: {kind.__name__} has no field {', '.join(sorted(foreign))}")
-    config: Wav2Vec2Config | Wav2VecConfig = kind.from_pretrained(model.checkpoint, **{**given, **others})
+    config: AnyConfig = kind.from_pretrained(model.checkpoint, **{**given, **others})
     config.check()  # Transformers puts in what is given after it has checked the values of the file
     return config
 

@@ -12,13 +12,12 @@ from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_pretraining import Wav2Vec2ForPreTraining
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.batch_loading import TrainingData
-from wav2vec2.training.model_making import checkpoint_config, make_extractor, make_model
+from wav2vec2.training.model_making import config_of, make_extractor, make_model
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.saving.checkpoint_folders import update_of
 from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS, Saveable
-from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.recipes import check_run
-from wav2vec2.training.settings.run_config import ModelSection, PretrainRun
+from wav2vec2.training.settings.run_config import PretrainRun
 from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.future_prediction_task import FuturePredictionTask
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask
@@ -47,11 +46,6 @@ def pretrain(run: PretrainRun, resume: bool = True) -> Path:
         with started(run, accelerator, output, model, task, data, beside, notes) as loop:
             loop.train()
     return Path(run.run.output)
-
-
-def config_of(model: ModelSection) -> Wav2Vec2Config | Wav2VecConfig:
-    """The configuration of the model that a run asks for."""
-    return checkpoint_config(model) if model.preset is None else preset_config(model.preset, model.config)
 
 
 def learn_as_2019(run: PretrainRun) -> Learning:

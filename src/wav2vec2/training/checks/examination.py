@@ -8,6 +8,7 @@ What cannot be seen here: a transcript of another clip of about the same length,
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramCTCConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.training.checks.clips import ClipSource
 from wav2vec2.training.checks.duplicates import duplicate_findings, repeated_findings
@@ -28,7 +29,7 @@ def examine(
     valid: ClipSource | None,
     tokenizer: "Tokenizer",
     feature_extractor: "Wav2Vec2FeatureExtractor",
-    config: Wav2Vec2Config,
+    config: Wav2Vec2Config | SpectrogramCTCConfig,
     *,
     on_unknown: str = "error",
     max_bad_share: float = 0.01,
@@ -68,7 +69,7 @@ def examine(
 def model_findings(
     tokenizer: "Tokenizer",
     feature_extractor: "Wav2Vec2FeatureExtractor",
-    config: Wav2Vec2Config,
+    config: Wav2Vec2Config | SpectrogramCTCConfig,
     saved_tokens: Sequence[str] | None,
 ) -> Iterator[Finding]:
     """What would make the model spell other tokens than the tokenizer means. `saved_tokens` are those of the processor

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramCTCConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import logits_length
 from wav2vec2.training.checks.clips import ClipSource
@@ -30,7 +31,7 @@ _FEWEST = 20
 _LONG_FACTOR, _LONG_SECONDS = 10.0, 20.0
 
 
-def frames_of(seconds: NDArray[np.float64], config: Wav2Vec2Config) -> NDArray[np.int64]:
+def frames_of(seconds: NDArray[np.float64], config: Wav2Vec2Config | SpectrogramCTCConfig) -> NDArray[np.int64]:
     """Frames (n,) that the model makes of clips of these lengths (n,); -1 where the length is not known."""
     frames = np.full(len(seconds), -1, np.int64)
     known = ~np.isnan(seconds)
@@ -39,7 +40,7 @@ def frames_of(seconds: NDArray[np.float64], config: Wav2Vec2Config) -> NDArray[n
 
 
 def length_findings(
-    source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, max_bad_share: float
+    source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config | SpectrogramCTCConfig, max_bad_share: float
 ) -> Iterator[Finding]:
     """Everything that texts and lengths say together, without a look into the audio."""
     yield from _left_out(source, max_bad_share)
@@ -95,7 +96,11 @@ def _named(speed: float) -> str:
 
 
 def _too_long(
-    source: ClipSource, spelled: SpelledTexts, config: Wav2Vec2Config, allowed: float, speed: float
+    source: ClipSource,
+    spelled: SpelledTexts,
+    config: Wav2Vec2Config | SpectrogramCTCConfig,
+    allowed: float,
+    speed: float,
 ) -> Iterator[Finding]:
     """CTC needs a frame for each label, and one for the blank between two equal ones."""
     seconds = source.seconds / speed

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from wav2vec2.processing.text_normalization import CHOICES
+from wav2vec2.training.settings.finetuning_config import FINETUNING_CONFIG
 from wav2vec2.training.settings.run_sections import (
     Count,
     CountOrZero,
@@ -22,28 +23,12 @@ from wav2vec2.training.settings.run_sections import (
 )
 from wav2vec2.training.settings.typed_values import Between, OneOf, Problem
 
-#: Dropouts, masks and LayerDrop of BASE on 10 hours (fairseq base_10h.yaml; mask_prob is the paper's p x 10,
-#: mask_channel_prob the paper's p x 64). The convolutional encoder is never trained: no gradient reaches it.
-_FINETUNING_CONFIG: dict[str, Any] = {
-    "hidden_dropout": 0.0,
-    "attention_dropout": 0.0,
-    "feat_proj_dropout": 0.0,
-    "final_dropout": 0.0,
-    "activation_dropout": 0.1,
-    "layerdrop": 0.05,
-    "mask_time_prob": 0.65,
-    "mask_time_length": 10,
-    "mask_feature_prob": 0.5,
-    "mask_feature_length": 64,
-    "feature_grad_mult": 0.0,
-}
-
 
 @dataclass
 class FinetuneModelSection(ModelSection):
     """Which pretrained model; what `config` does not say is as in the paper's fine-tuning."""
 
-    config: dict[str, Any] = field(default_factory=lambda: dict(_FINETUNING_CONFIG))
+    config: dict[str, Any] = field(default_factory=lambda: dict(FINETUNING_CONFIG))
 
     def problems(self) -> Iterator[Problem]:
         """As in pretraining; and there is a head for the model."""

@@ -124,10 +124,13 @@ class PretrainRun(Run):
             if self.centred_codebooks:
                 yield "centred_codebooks", "goes with a fresh model (model.preset): a checkpoint has its codebooks"
         else:
-            from wav2vec2.training.settings.model_choice import is_ancestor  # Transformers, which no run needs
+            # Transformers, which no run needs
+            from wav2vec2.training.settings.model_choice import is_ancestor, is_spectrogram_model
 
             if is_ancestor(self.model.preset):
                 yield from self.problems_of_ancestor()
+            if is_spectrogram_model(self.model.preset):
+                yield "model.preset", "is a network that learns from transcripts or labels alone: fine-tuning trains it"
 
     def problems_of_ancestor(self) -> Iterator[Problem]:
         """What is asked for that wav2vec of 2019 and vq-wav2vec do not have."""
@@ -162,6 +165,27 @@ class SupervisedRun(Run):
     #: How long, where to, and how the machine is used.
     run: FinetuneRunSection
 
+    def problems(self) -> Iterator[Problem]:
+        """A network on log-mel energies is not asked for what wav2vec 2.0 has."""
+        if self.model.preset is not None:
+            from wav2vec2.training.settings.model_choice import is_spectrogram_model  # Transformers, as above
+
+            if is_spectrogram_model(self.model.preset):
+                yield from self.problems_of_spectrogram_model()
+
+    def problems_of_spectrogram_model(self) -> Iterator[Problem]:
+        """What is asked for that a network on log-mel energies does not have."""
+        for key, asked in (
+            ("tuning.freeze_updates", self.tuning.freeze_updates != 0),
+            ("tuning.method", self.tuning.method != "full"),
+            ("tuning.keep_features", self.tuning.keep_features),
+            ("run.attention", self.run.attention),
+            ("run.compile", self.run.compile),
+            ("run.gradient_checkpointing", self.run.gradient_checkpointing),
+        ):
+            if asked:
+                yield key, "is for wav2vec 2.0 alone: this network has no pretrained body and no Transformer"
+
 
 @dataclass(kw_only=True)
 class FinetuneRun(SupervisedRun):
@@ -174,8 +198,15 @@ class FinetuneRun(SupervisedRun):
     #: Updates that hear as a stream does; null: none.
     streaming: StreamingSection | None = None
 
+    def problems_of_spectrogram_model(self) -> Iterator[Problem]:
+        """Also: there is no attention that could be in chunks."""
+        yield from super().problems_of_spectrogram_model()
+        if self.streaming is not None:
+            yield "streaming", "is for wav2vec 2.0 alone: this network hears whole clips"
+
     def problems(self) -> Iterator[Problem]:
         """Attention in chunks needs one that takes such masks."""
+        yield from super().problems()
         if self.streaming is not None and self.run.attention not in (None, "sdpa", "eager"):
             yield "run.attention", "must be sdpa or eager where there is a streaming section"
 

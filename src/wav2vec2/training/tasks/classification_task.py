@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wav2vec2.baselines import SpectrogramConfig
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.configuration.frame_arithmetic import FrameGrid, conv_output_length, frame_stride, receptive_field
 from wav2vec2.modeling.input_checks import require
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
@@ -35,7 +36,7 @@ class ClipLabelTask(SupervisedTask):
 
     def __init__(
         self,
-        config: Wav2Vec2Config,
+        config: Wav2Vec2Config | SpectrogramConfig,
         feature_extractor: Wav2Vec2FeatureExtractor,
         labels: Sequence[str],
         seed: int,
@@ -127,7 +128,7 @@ class SpeakerTask(ClipLabelTask):
 
     def __init__(
         self,
-        config: Wav2Vec2Config,
+        config: Wav2Vec2Config | SpectrogramConfig,
         feature_extractor: Wav2Vec2FeatureExtractor,
         labels: Sequence[str],
         seed: int,
@@ -211,7 +212,7 @@ def segments_of(text: str) -> list[tuple[float, float, str]]:
     return found
 
 
-def frame_middles(config: Wav2Vec2Config, frames: int) -> Tensor:
+def frame_middles(config: FrameGrid, frames: int) -> Tensor:
     """The second (T,) in the middle of what each frame hears."""
     first = receptive_field(config.conv_kernel, config.conv_stride) / 2
     step = frame_stride(config.conv_stride)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wav2vec2.baselines import SpectrogramModel
+from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramCTCConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import frames_needed, logits_length
 from wav2vec2.evaluation.scoring import error_rates
@@ -50,7 +52,7 @@ class CTCTask(SupervisedTask):
 
     def __init__(
         self,
-        config: Wav2Vec2Config,
+        config: Wav2Vec2Config | SpectrogramCTCConfig,
         feature_extractor: Wav2Vec2FeatureExtractor,
         tokenizer: Wav2Vec2CTCTokenizer,
         seed: int,
@@ -90,10 +92,10 @@ class CTCTask(SupervisedTask):
         """Utterances."""
         return inputs["counted"].sum().float()[None]
 
-    def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
+    def begin(self, model: Wav2Vec2PreTrainedModel | SpectrogramModel, update: int) -> None:
         """The plateau of an evaluation is explained by how many updates are done; and what frames see is drawn."""
         super().begin(model, update)
-        if self.chunks is not None:
+        if self.chunks is not None and isinstance(model, Wav2Vec2PreTrainedModel):
             model.see_in_training(self.chunks(update))
         self._updates_done = update + 1
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from wav2vec2.baselines import SpectrogramConfig, SpectrogramModel
 from wav2vec2.configuration import Wav2Vec2Config
-from wav2vec2.configuration.frame_arithmetic import conv_output_length, frame_stride, receptive_field
+from wav2vec2.configuration.frame_arithmetic import FrameGrid, conv_output_length, frame_stride, receptive_field
 from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
@@ -38,7 +39,7 @@ class SupervisedTask:
 
     def __init__(
         self,
-        config: Wav2Vec2Config,
+        config: Wav2Vec2Config | SpectrogramConfig,
         feature_extractor: Wav2Vec2FeatureExtractor,
         seed: int,
         freeze_updates: int | None = 0,
@@ -48,7 +49,7 @@ class SupervisedTask:
         self.seed = seed
         self.freeze_updates = freeze_updates
 
-    def begin(self, model: Wav2Vec2PreTrainedModel, update: int) -> None:
+    def begin(self, model: Wav2Vec2PreTrainedModel | SpectrogramModel, update: int) -> None:
         """LayerDrop, and whether the encoder is trained yet."""
         model.set_update(update, self.seed)
         model.hold_encoder(self.freeze_updates is None or update < self.freeze_updates)
@@ -63,13 +64,15 @@ class SupervisedTask:
         output = self.forward(model, inputs)
         return PartOutput(output.loss, self.sums(output, inputs))
 
-    def before_step(self, model: Wav2Vec2PreTrainedModel) -> None:
+    def before_step(self, model: Wav2Vec2PreTrainedModel | SpectrogramModel) -> None:
         """Take the zeros from a held encoder: to an optimizer they would be gradients, with moments and decay."""
         for parameter in model.held_parameters():
             parameter.grad = None
 
     def operations(self, samples: Sequence[int], convolved: Sequence[int] | None = None) -> float:
-        """Of the products of the encoder in forward and backward pass."""
+        """Of the products of the encoder, or of the whole of a small network, in forward and backward pass."""
+        if isinstance(self.config, SpectrogramConfig):
+            return sum(3 * self.config.operations(length) for length in samples)
         trained = self.config.feature_grad_mult > 0 and convolved is None
         return update_operations(self.config, samples, trained, convolved=convolved)
 
@@ -82,7 +85,7 @@ class SupervisedTask:
         raise NotImplementedError
 
 
-def encoder_inputs(inputs: Inputs, config: Wav2Vec2Config) -> dict[str, Any]:
+def encoder_inputs(inputs: Inputs, config: FrameGrid) -> dict[str, Any]:
     """What goes through the encoder: waveforms and their mask, or what part of it has made of them."""
     seeds = {"clip_seeds": inputs["clip_seeds"]}
     if _kept_as(inputs):
@@ -90,7 +93,7 @@ def encoder_inputs(inputs: Inputs, config: Wav2Vec2Config) -> dict[str, Any]:
     return seeds | {"input_values": inputs["input_values"], "attention_mask": real_samples(inputs)}
 
 
-def convolved_clips(inputs: Inputs, config: Wav2Vec2Config) -> ConvolvedClips:
+def convolved_clips(inputs: Inputs, config: FrameGrid) -> ConvolvedClips:
     """What was kept, (B, T, C), as a model takes it."""
     kept_as = _kept_as(inputs)
     features = inputs[kept_as]
@@ -106,7 +109,7 @@ def _kept_as(inputs: Inputs) -> str:
     return next((name for name in _KEPT_AS if name in inputs), "")
 
 
-def frames_of(inputs: Inputs, config: Wav2Vec2Config) -> int:
+def frames_of(inputs: Inputs, config: FrameGrid) -> int:
     """T, of a batch of any kind."""
     if kept_as := _kept_as(inputs):
         return inputs[kept_as].shape[1]

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from wav2vec2.baselines.wav2vec.wav2vec_config import Wav2VecConfig
-from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.training.data.audio_clips import ClipFacts, LoadedClip
 from wav2vec2.training.data.micro_batches import Waveforms
+from wav2vec2.training.settings.model_choice import AnyConfig
 
 #: What a model takes, and what figures need. `dropped` (B,) marks clips that cannot be learned from (a target that is
 #: longer than its audio); the loop lists them.
@@ -36,7 +35,7 @@ class Task(Protocol):
     #: The figure of an evaluation that says how good the model is (lower is better); it decides what the best is.
     criterion: str
     #: What the model is.
-    config: Wav2Vec2Config | Wav2VecConfig
+    config: AnyConfig
     #: Codebooks, and the accuracy of guessing; 0 and None where there is nothing to collapse.
     num_groups: int
     chance: float | None

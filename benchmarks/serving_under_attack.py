@@ -6,7 +6,7 @@ A service of the model is started, which is patient for `--patience` seconds, wi
 where much else is at work, and it is taken for one that sends too slowly. Hostile connections speak HTTP, Vosk's
 protocol, OpenAI's realtime protocol, that of the captions page, and Wyoming. What each sends is well formed first, and
 then bytes of it are changed, left out or doubled; some are cut off, some come letter by letter, some are too large, and
-beside them 200 sockets send nothing at all. Meanwhile an honest client asks for one transcript after another, which must
+beside them 200 sockets send nothing at all. Meanwhile an honest client asks for one transcript after another; they must
 all be the same. A row of the table is a tenth of the connections: what the process holds then, after a pause of three
 seconds, and how long the honest client waited. Memory is what the process has for itself (of /proc/PID/smaps_rollup).
 """

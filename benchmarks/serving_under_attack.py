@@ -2,11 +2,12 @@
 
     python benchmarks/serving_under_attack.py MODEL talk.wav --connections 30000
 
-A service of the model is started, which is patient for a second. Hostile connections speak HTTP, Vosk's protocol,
-OpenAI's realtime protocol, that of the captions page, and Wyoming. What each sends is well formed first, and then bytes
-of it are changed, left out or doubled; some are cut off, some come letter by letter, some are too large, and beside
-them 200 sockets send nothing at all. Meanwhile an honest client asks for one transcript after another, which must all
-be the same. A row of the table is a tenth of the connections: what the process holds then, after a pause of three
+A service of the model is started, which is patient for `--patience` seconds, with the honest client as well: too few
+where much else is at work, and it is taken for one that sends too slowly. Hostile connections speak HTTP, Vosk's
+protocol, OpenAI's realtime protocol, that of the captions page, and Wyoming. What each sends is well formed first, and
+then bytes of it are changed, left out or doubled; some are cut off, some come letter by letter, some are too large, and
+beside them 200 sockets send nothing at all. Meanwhile an honest client asks for one transcript after another; they must
+all be the same. A row of the table is a tenth of the connections: what the process holds then, after a pause of three
 seconds, and how long the honest client waited. Memory is what the process has for itself (of /proc/PID/smaps_rollup).
 """
 
@@ -28,8 +29,9 @@ from pathlib import Path
 
 import httpx
 
-#: Seconds after which the service closes what is silent, and connections at a time.
-_PATIENCE, _AT_ONCE = 1.0, 60
+#: Hostile connections at a time, and seconds after its first answer after which one is left without a goodbye.
+_AT_ONCE, _LEAVES_AFTER = 60, 1.0
+#: Bytes of a recording at most.
 _LARGEST = 2**20
 
 
@@ -49,7 +51,7 @@ class Target:
         return own, len(os.listdir(here / "task")), len(os.listdir(here / "fd"))
 
 
-def serve(model: str, told: Connection) -> None:
+def serve(model: str, patience: float, told: Connection) -> None:
     """The process of the service."""
     import logging
 
@@ -64,8 +66,8 @@ def serve(model: str, told: Connection) -> None:
         port=0,
         wyoming_port=0,
         upload_bytes=_LARGEST,
-        upload_seconds=_PATIENCE,
-        idle_seconds=_PATIENCE,
+        upload_seconds=patience,
+        idle_seconds=patience,
     )
     service = Service(Transcriber.from_pretrained(model, "cpu"), settings)
 
@@ -174,7 +176,7 @@ class Attackers:
         port = self._target.wyoming if wyoming else self._target.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await self._spoken(request, draw.random(), reader, writer)
         except ConnectionError:
             return "cut by the service"
@@ -199,7 +201,7 @@ class Attackers:
         await writer.drain()
         answer = await reader.read(4096)
         with suppress(TimeoutError):  # a websocket is left without a goodbye
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_LEAVES_AFTER):
                 await reader.read()
         return answer[:12].decode("latin-1").strip() or "closed without a word"
 
@@ -253,9 +255,10 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("recording", type=Path, help="a short one, of some seconds")
     parser.add_argument("--connections", type=int, default=30_000)
+    parser.add_argument("--patience", type=float, default=3.0)
     options = parser.parse_args()
     sound, began = options.recording.read_bytes(), time.monotonic()
-    with process(serve, options.model) as service:
+    with process(serve, options.model, options.patience) as service:
         target = service.recv()
         with process(ask_on, target, sound) as honest:
             attack(target, sound, options.connections, honest)

@@ -12,14 +12,16 @@ from safetensors.torch import load_file
 from training_audio import RATE
 
 from wav2vec2 import Transcriber, Wav2Vec2FeatureExtractor
-from wav2vec2.baselines import DepthwiseCNNForSequenceClassification, SpectrogramModel
+from wav2vec2.baselines import CRNNConfig, CRNNForCTC, DepthwiseCNNForSequenceClassification, SpectrogramModel
 from wav2vec2.inference.streaming.streaming_recogniser import StreamingRecogniser
+from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.sharing.model_card import CardFacts, card_text
 from wav2vec2.training import starting
 from wav2vec2.training.classification import classify, last_evaluation, read_classification
+from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.settings.recipes import RunConfigError, from_dict, read_run
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
+from wav2vec2.training.settings.run_config import FinetuneRun, ModelSection, PretrainRun, to_dict
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +151,9 @@ def test_what_the_networks_do_not_have_is_refused_before_anything_starts(spoken:
         read_run(FinetuneRun, "ctc_crnn", [*here, "model.config.hidden_dropout=0.2"])
     with pytest.raises(RunConfigError, match="model.preset='crnn' .*: is a network that learns from transcripts"):
         read_run(PretrainRun, None, [*here, "model.preset=crnn"])
+    CRNNForCTC(CRNNConfig(channels=2, hidden_size=4)).save_pretrained(tmp_path / "crnn")
+    with pytest.raises(CheckpointError, match="is a crnn model, which learns from transcripts or labels alone"):
+        require_checkpoint(ModelSection(checkpoint=str(tmp_path / "crnn")), with_head=False)
     run = read_run(FinetuneRun, "ctc_crnn", here)
     assert to_dict(from_dict(FinetuneRun, to_dict(run))) == to_dict(run)
     run = read_run(FinetuneRun, "ctc_crnn", [*here, "model.preset=depthwise_cnn", "data.on_problems=warn"])

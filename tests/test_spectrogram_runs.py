@@ -12,27 +12,32 @@ from safetensors.torch import load_file
 from training_audio import RATE
 
 from wav2vec2 import Transcriber, Wav2Vec2FeatureExtractor
-from wav2vec2.baselines import DepthwiseCNNForSequenceClassification, SpectrogramModel
+from wav2vec2.baselines import CRNNConfig, CRNNForCTC, DepthwiseCNNForSequenceClassification, SpectrogramModel
 from wav2vec2.inference.streaming.streaming_recogniser import StreamingRecogniser
+from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.sharing.model_card import CardFacts, card_text
 from wav2vec2.training import starting
 from wav2vec2.training.classification import classify, last_evaluation, read_classification
+from wav2vec2.training.model_making import require_checkpoint
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.settings.recipes import RunConfigError, from_dict, read_run
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
+from wav2vec2.training.settings.run_config import FinetuneRun, ModelSection, PretrainRun, to_dict
 
 pytestmark = pytest.mark.slow
 
 TEXTS = ["ab cd", "fade", "abba"]
 NETWORKS: dict[str, dict[str, Any]] = {
-    "crnn": {"channels": 8, "hidden_size": 32, "dropout": 0.0},
-    "time_frequency_lstm": {"frequency_size": 8, "hidden_size": 32, "dropout": 0.0},
+    "crnn": {"channels": 6, "hidden_size": 32, "num_layers": 1},
+    "time_frequency_lstm": {"piece_step": 12, "frequency_size": 8, "hidden_size": 32, "num_layers": 1},
 }
 
 
 def network_recipe(folder: Path, audio: Path, kind: str, valid: Path | None = None, **more: Any) -> dict[str, Any]:
     values = labelled_recipe(folder, audio, valid, **more)
-    values["model"] = {"preset": kind, "config": NETWORKS[kind] | {"time_masks": 0, "band_masks": 0}}
+    values["model"] = {
+        "preset": kind,
+        "config": NETWORKS[kind] | {"num_mel_bins": 40, "time_masks": 0, "band_masks": 0},
+    }
     return values
 
 
@@ -45,7 +50,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learned(request: pytest.FixtureRequest, spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three texts of tones, learnt by heart."""
     folder = tmp_path_factory.mktemp("learned") / "run"
-    updates = 40 if request.param == "crnn" else 60
+    updates = 40
     often: dict[str, Any] = {"run__updates": updates, "run__evaluate_every": updates, "run__log_every": 20}
     often |= {"optimizer__learning_rate": 2e-2, "schedule__warmup": 0.1, "optimizer__clip_norm": 1.0}
     train(network_recipe(folder, spoken, request.param, spoken, **often))
@@ -108,7 +113,7 @@ def test_stopped_and_resumed_is_bit_equal(spoken: Path, tmp_path: Path) -> None:
     for name, stops in (("straight", [4]), ("stopped", [2, 4])):
         for updates in stops:
             values = network_recipe(tmp_path / name, spoken, "crnn", **often, run__updates=updates)
-            values["model"]["config"] |= {"time_masks": 2, "dropout": 0.3}
+            values["model"]["config"] |= {"time_masks": 2, "num_layers": 2, "dropout": 0.3}
             train(values)
         weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
     straight, stopped = weights
@@ -149,6 +154,9 @@ def test_what_the_networks_do_not_have_is_refused_before_anything_starts(spoken:
         read_run(FinetuneRun, "ctc_crnn", [*here, "model.config.hidden_dropout=0.2"])
     with pytest.raises(RunConfigError, match="model.preset='crnn' .*: is a network that learns from transcripts"):
         read_run(PretrainRun, None, [*here, "model.preset=crnn"])
+    CRNNForCTC(CRNNConfig(channels=2, hidden_size=4)).save_pretrained(tmp_path / "crnn")
+    with pytest.raises(CheckpointError, match="is a crnn model, which learns from transcripts or labels alone"):
+        require_checkpoint(ModelSection(checkpoint=str(tmp_path / "crnn")), with_head=False)
     run = read_run(FinetuneRun, "ctc_crnn", here)
     assert to_dict(from_dict(FinetuneRun, to_dict(run))) == to_dict(run)
     run = read_run(FinetuneRun, "ctc_crnn", [*here, "model.preset=depthwise_cnn", "data.on_problems=warn"])

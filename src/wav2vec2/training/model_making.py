@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from wav2vec2.baselines import Wav2VecConfig
+from wav2vec2.baselines import SpectrogramConfig, Wav2VecConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.files.shipped_checkpoints import comes_with_the_package, known_names, located
 from wav2vec2.modeling.loading import CheckpointError
@@ -74,6 +74,10 @@ def require_checkpoint(model: ModelSection, with_head: bool = True) -> None:
         raise CheckpointError(
             f"{said}: no such folder, and as a name on the Hub it cannot be loaded: {told}"
         ) from error
+    if not with_head and isinstance(config, SpectrogramConfig):
+        raise CheckpointError(
+            f"{said}: is a {config.model_type} model, which learns from transcripts or labels alone: fine-tune it"
+        )
     if with_head and isinstance(config, Wav2VecConfig):
         raise CheckpointError(f"{said}: is a {config.model_type} model, which has no heads and can be pretrained alone")
 

@@ -5,7 +5,7 @@ all ways in which an utterance may have been said that differ from what was aske
 one that was asked? Every way is a text, its likelihood is the sum over all paths that spell it, and different texts
 share no path. So these are probabilities, whatever frames the model puts a phone into.
 
-Shapes: B utterances, T frames, V tokens, U targets, K tokens that may be said instead, W parts of utterances.
+Shapes: B utterances, T frames, V tokens, U targets, K tokens that may be said instead.
 """
 
 from typing import NamedTuple
@@ -52,13 +52,6 @@ class SpokenInstead(NamedTuple):
         said = torch.stack([self.asked[:, None].expand_as(before), before, behind]).logsumexp(0)
         return said - self._changed()
 
-    def log_odds_of_insertion(self) -> Tensor:
-        """How much more likely (B, U + 1) it is that there was one token more, before each target and behind the last,
-        than that all was as asked, or a neighbour of the place replaced or left out."""
-        changed = F.pad(self._changed(), (1, 1), value=_IMPOSSIBLE)
-        otherwise = torch.logaddexp(changed[:, :-1], changed[:, 1:])
-        return self.inserted.logsumexp(-1) - torch.logaddexp(otherwise, self.asked[:, None])
-
     def _changed(self) -> Tensor:
         """(B, U) with any other token in place of the target, or none."""
         return torch.logaddexp(self.substituted.logsumexp(-1), self.omitted)
@@ -81,17 +74,3 @@ def spoken_instead(sums: PathSums, tokens: Tensor) -> SpokenInstead:
         inserted=inserted,
         is_target=is_target,
     )
-
-
-def left_out(sums: PathSums, spoken: SpokenInstead, first: Tensor, last: Tensor) -> Tensor:
-    """Whether parts of what was asked (B, W), from the targets `first` to before `last`, were not said at all.
-
-    They were not where nothing in their place is likelier than all of them, and than any one of them being replaced or
-    left out. A part of no targets was said.
-    """
-    whole = sums.without(first, last)
-    likeliest = torch.maximum(spoken.substituted.amax(-1), spoken.omitted)  # (B, U)
-    place = torch.arange(likeliest.shape[1], device=whole.device)
-    inside = (place >= first[..., None]) & (place < last[..., None])  # (B, W, U)
-    rivals = likeliest[:, None].masked_fill(~inside, _IMPOSSIBLE).amax(-1)
-    return (whole >= torch.maximum(rivals, spoken.asked[:, None])) & (first < last)

@@ -107,7 +107,7 @@ def test_the_page_fits_a_telephone_and_plays_words(checkpoint: Path, audio: Path
     page = tmp_path / "a.html"
     assert run(checkpoint, audio, "--phones", "həloʊ kæts", "--html", page, "--embed-audio").exit_code == 0
     with browsing(page.as_uri(), tmp_path) as tab:
-        tab.wait("document.readyState === 'complete' && document.querySelector('script')")
+        tab.wait("document.readyState === 'complete' && document.querySelector('script') !== null")
         for width in (1280, 360):
             tab.show(width, 800, mobile=width < 500)
             assert tab.run("document.documentElement.scrollWidth") <= width

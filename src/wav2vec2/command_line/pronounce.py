@@ -35,7 +35,9 @@ TextLanguage = Annotated[
 Json = Annotated[Path | None, typer.Option(help="File for all scores, in Azure's names; - prints them.")]
 Html = Annotated[Path | None, typer.Option(help="File for a page for the one who spoke.")]
 EmbedAudio = Annotated[bool, typer.Option("--embed-audio", help="Put the recording into the page, to play each word.")]
-Threshold = Annotated[float, typer.Option(min=0.0, max=1.0, help="A sound with a lower score is a fault.")]
+Threshold = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="A sound with a lower score is a fault; by default 0.1.")
+]
 Curve = Annotated[
     Path | None, typer.Option(help="Its calibration; by default the one in the model's folder, if there is one.")
 ]
@@ -55,7 +57,7 @@ def pronounce(
     json: Json = None,
     html: Html = None,
     embed_audio: EmbedAudio = False,
-    threshold: Threshold = 0.5,
+    threshold: Threshold = None,
     calibration: Curve = None,
     calibrate: Calibrate = None,
     language: options.Language = None,
@@ -94,11 +96,11 @@ def _assessed(
     text: str | None,
     phones: str | None,
     text_language: str | None,
-    threshold: float,
+    threshold: float | None,
     calibration: Path | None,
 ) -> tuple["Assessment", "AudioInput"]:
     """The assessment, and the recording that it is of."""
-    from wav2vec2.pronunciation.assessing import assess
+    from wav2vec2.pronunciation.assessing import THRESHOLD, assess
 
     if missing_files([audio]):
         raise FileNotFoundError(f"{audio}: no such file")
@@ -114,7 +116,7 @@ def _assessed(
             phones,
             calibration=curve,
             text_language=text_language,
-            threshold=threshold,
+            threshold=THRESHOLD if threshold is None else threshold,
         )
     return found, recording
 

@@ -33,6 +33,10 @@ from wav2vec2.pronunciation.pauses import fluency
 #: Numbers in one table of the sums over paths (128 MiB, of which a few stand at a time): a few minutes of speech.
 _MOST_CELLS = 1 << 24
 
+#: A sound with a lower score is a fault: the odds are nine to one against it. Most sounds are said as asked, and a
+#: false alarm costs a learner more than a fault that is told the next time.
+THRESHOLD = 0.1
+
 
 class Asked(NamedTuple):
     """A recording and what was asked for in it: a text, phones, or both (`asked_for`)."""
@@ -74,7 +78,7 @@ def assess(
     *,
     calibration: Calibration | None = None,
     text_language: str | None = None,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
 ) -> Assessment:
     """How well a text, or phones in IPA, was said in a recording: what `Transcriber.transcribe` takes as one.
 
@@ -101,7 +105,7 @@ def assess_each(
     *,
     calibration: Calibration | None = None,
     text_language: str | None = None,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     progress: Progress | None = None,
 ) -> Iterator[AssessedRecording]:
     """What `assess` gives for each utterance, in order; faults are in their `error`. They share the model's batches."""

@@ -99,3 +99,14 @@ def test_random_texts_with_random_errors() -> None:
             path += told * draw.choice([1, 1, 2]) if len(told) == 1 else told
             path += "." * draw.choice([1, 1, 3])
         assert in_letters(said(path, "".join(asked)), "".join(asked)) == planted, (path, asked)
+
+
+def test_words_are_left_out_as_a_whole() -> None:
+    """The last word begins with what the one before ends with, and takes that for its own where it cannot be left out
+    as one."""
+    path, asked, words = "..a.b.c.d.....", "abcdefgd", [0, 0, 0, 0, 1, 1, 1, 1]
+    numbers = [TOKENS.index(one) for one in asked]
+    found = spoken_text(heard(path), numbers, range(1, len(TOKENS)), 0, words)
+    assert in_letters(found, asked) == ["e>", "f>", "g>", "d>"]
+    found = spoken_text(heard(".a.b.c.d.i.j.k.l."), numbers, range(1, len(TOKENS)), 0, words)
+    assert in_letters(found, asked) == ["e>i", "f>j", "g>k", "d>l"]

@@ -8,8 +8,9 @@ judged beside what was said around it.
 Shapes: T frames, V tokens, U tokens of a text, K tokens that may be said.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -62,9 +63,12 @@ class SpokenText:
     goodness: tuple[float, ...]
 
 
-def spoken_text(log_probs: Tensor, asked: Sequence[int], tokens: Sequence[int], blank: int) -> SpokenText:
+def spoken_text(
+    log_probs: Tensor, asked: Sequence[int], tokens: Sequence[int], blank: int, words: Sequence[int] = ()
+) -> SpokenText:
     """What was said in log_probs (T, V), of which a text was asked. `tokens` are all that may be said, and those of the
-    text are among them. It is computed where the log-probabilities are, in float64.
+    text are among them; `words` holds the number of the word of each token of the text, where there are words: they may
+    be left out as a whole. It is computed where the log-probabilities are, in float64.
 
     >>> frames = torch.full((9, 4), 0.01).scatter_(1, torch.tensor([0, 1, 0, 0, 3, 0, 0, 0, 0])[:, None], 0.97).log()
     >>> [place.slot for place in spoken_text(frames, [1, 2, 1], [1, 2, 3], blank=0).places]
@@ -72,7 +76,7 @@ def spoken_text(log_probs: Tensor, asked: Sequence[int], tokens: Sequence[int], 
     """
     heard = first = _Heard([Slot(place, token) for place, token in enumerate(asked)], log_probs, tokens, blank)
     for _ in range(_ROUNDS):
-        changed = heard.likelier()
+        changed = _tidied(heard.likelier(words), asked)
         if changed == heard.slots:
             break
         after = _Heard(changed, log_probs, tokens, blank)
@@ -82,6 +86,15 @@ def spoken_text(log_probs: Tensor, asked: Sequence[int], tokens: Sequence[int], 
     return SpokenText(tuple(heard.judged(asked)), tuple(first.found.goodness()[0].tolist()))
 
 
+class _Change(NamedTuple):
+    """A text that differs in one place, or lacks a word. The places are 2 u + 1 for token u, and 2 u before it."""
+
+    likelihood: float
+    places: range
+    #: What is said there; None for nothing.
+    token: int | None
+
+
 class _Heard:
     """A text that may have been said, and all that differ from it in one place."""
 
@@ -89,30 +102,19 @@ class _Heard:
         self.slots, self.tokens = slots, tokens
         text = [slot.token for slot in slots if slot.token is not None]
         counts = torch.tensor([len(log_probs)]), torch.tensor([len(text)])
-        sums = path_sums(log_probs[None], torch.tensor([text], dtype=torch.long), *counts, blank)
-        found = spoken_instead(sums, torch.tensor(tokens))
+        self.sums = path_sums(log_probs[None], torch.tensor([text], dtype=torch.long), *counts, blank)
+        found = spoken_instead(self.sums, torch.tensor(tokens))
         self.found = SpokenInstead(*(table.cpu() for table in found))
         self.likelihood = float(found.asked[0])
 
-    def likelier(self) -> list[Slot]:
+    def likelier(self, words: Sequence[int]) -> Iterator[Slot]:
         """The slots with every change that makes the text likelier by itself, but for those beside a better one."""
-        found, count = self.found, self.found.omitted.shape[1]
-        best, token = found.substituted[0].max(-1)  # (U,)
-        gains = torch.empty(2 * count + 1, dtype=best.dtype)  # between tokens, and at tokens
-        gains[1::2] = torch.maximum(best, found.omitted[0])
-        gains[::2], more = found.inserted[0].max(-1)
         chosen: dict[int, int | None] = {}
-        for place in gains.argsort(descending=True, stable=True).tolist():
-            if not gains[place] > self.likelihood:
-                break
-            if all(abs(place - other) >= _APART for other in chosen):
-                at = place // 2
-                said = self.tokens[int(more[at] if place % 2 == 0 else token[at])]
-                chosen[place] = None if place % 2 and found.omitted[0, at] >= best[at] else said
-        return _tidied(self._changed(chosen))
-
-    def _changed(self, chosen: Mapping[int, int | None]) -> Iterator[Slot]:
-        """The slots with what was chosen: 2 u + 1 is the place of the token u, 2 u the one before it."""
+        changes = [change for change in self._changes(words) if change.likelihood > self.likelihood]
+        for change in sorted(changes, key=lambda change: -change.likelihood):
+            near = range(change.places.start - _APART + 1, change.places[-1] + _APART)
+            if not any(place in near for place in chosen):
+                chosen |= dict.fromkeys(change.places, change.token)
         at = 0
         for slot in self.slots:
             if slot.token is None:
@@ -124,6 +126,27 @@ class _Heard:
             at += 1
         if 2 * at in chosen:
             yield Slot(None, chosen[2 * at])
+
+    def _changes(self, words: Sequence[int]) -> Iterator[_Change]:
+        """The best change of each place, and each word of several tokens left out."""
+        others, token = self.found.substituted[0].max(-1)  # (U,)
+        rows = zip(others.tolist(), token.tolist(), self.found.omitted[0].tolist(), strict=True)
+        for at, (best, number, nothing) in enumerate(rows):
+            said = None if nothing >= best else self.tokens[number]
+            yield _Change(max(best, nothing), range(2 * at + 1, 2 * at + 2), said)
+        more, token = self.found.inserted[0].max(-1)  # (U + 1,)
+        for at, (best, number) in enumerate(zip(more.tolist(), token.tolist(), strict=True)):
+            yield _Change(best, range(2 * at, 2 * at + 1), self.tokens[number])
+        text = [slot for slot in self.slots if slot.token is not None]
+        parts: dict[int, list[int]] = {}  # where the tokens of each word are in the text
+        for at, slot in enumerate(text):
+            if words and slot.asked is not None:
+                parts.setdefault(words[slot.asked], []).append(at)
+        spans = [(part[0], part[-1] + 1) for part in parts.values() if len(part) > 1]
+        if spans:
+            first, last = torch.tensor(spans, device=self.sums.labels.device).T[:, None]  # (1, R) each
+            for (begin, end), whole in zip(spans, self.sums.without(first, last)[0].tolist(), strict=True):
+                yield _Change(whole, range(2 * begin + 1, 2 * end, 2), None)
 
     def judged(self, asked: Sequence[int]) -> Iterator[Judged]:
         """Every place, by the texts that differ from this one in it alone."""
@@ -153,20 +176,42 @@ class _Heard:
         return tuple(Candidate(self.tokens[at] if at < len(self.tokens) else None, share) for share, at in rows)
 
 
-def _tidied(slots: Iterable[Slot]) -> list[Slot]:
-    """Slots in which what was put in beside a token that was left out was said in its stead, and nothing else is lost.
+def _tidied(slots: Iterable[Slot], asked: Sequence[int]) -> list[Slot]:
+    """The slots, in which what was put in beside what was left out was said in its stead. What was put in and taken out
+    again is gone.
 
-    >>> _tidied([Slot(None, 4), Slot(0, None), Slot(None, None), Slot(1, 2), Slot(2, None), Slot(None, 5)])
-    [Slot(asked=0, token=4), Slot(asked=1, token=2), Slot(asked=2, token=5)]
+    >>> slots = [Slot(None, 4), Slot(0, None), Slot(None, None), Slot(1, 2), Slot(2, None), Slot(3, 6), Slot(None, 5)]
+    >>> _tidied(slots, [1, 2, 3, 4])
+    [Slot(asked=0, token=4), Slot(asked=1, token=2), Slot(asked=2, token=6), Slot(asked=3, token=5)]
     """
+
+    def as_asked(slot: Slot) -> bool:
+        return slot.asked is not None and slot.token == asked[slot.asked]
+
     kept: list[Slot] = []
-    for slot in slots:
-        if slot == Slot(None, None):  # what was put in, and taken out again
-            continue
-        before = kept[-1] if kept else Slot(None, None)
-        if before.asked is not None and before.token is None and slot.asked is None:
+    for right, run in groupby((slot for slot in slots if slot != Slot(None, None)), as_asked):
+        places = list(run)
+        kept += places if right else _paired(places)
+    return kept
+
+
+def _paired(run: Sequence[Slot]) -> list[Slot]:
+    """Slots of which none is as asked: one for one, if as many tokens were said as were asked for, else those alone
+    that are beside each other.
+
+    >>> _paired([Slot(0, None), Slot(None, 7), Slot(1, None), Slot(2, None)])
+    [Slot(asked=0, token=7), Slot(asked=1, token=None), Slot(asked=2, token=None)]
+    """
+    wanted = [slot.asked for slot in run if slot.asked is not None]
+    said = [slot.token for slot in run if slot.token is not None]
+    if len(wanted) == len(said):
+        return [Slot(place, token) for place, token in zip(wanted, said, strict=True)]
+    kept: list[Slot] = []
+    for slot in run:
+        before = kept[-1] if kept else slot
+        if before.token is None and slot.asked is None:
             kept[-1] = Slot(before.asked, slot.token)
-        elif before.asked is None and before.token is not None and slot.token is None:
+        elif before.asked is None and slot.token is None:
             kept[-1] = Slot(slot.asked, before.token)
         else:
             kept.append(slot)

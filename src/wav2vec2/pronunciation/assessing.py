@@ -61,6 +61,11 @@ class Said(Heard):
         """All tokens that were asked for."""
         return [token for word in self.words for token in word.tokens]
 
+    @property
+    def owners(self) -> list[int]:
+        """The number of the word of each of them."""
+        return [number for number, word in enumerate(self.words) for _ in word.tokens]
+
 
 @dataclass(frozen=True)
 class AssessedRecording:
@@ -182,7 +187,8 @@ def _hear(transcriber: Transcriber, said: Said, log_probs: Tensor) -> None:
     number = tokenizer.tokens.index(delimiter) if delimiter in tokenizer.tokens else None
     heard = log_probs.to(device if device.type == "cuda" else "cpu").double()
     said.log_probs = silence_as_blank(heard, tokenizer.blank_id, number, torch.logaddexp)
-    said.spoken = spoken_text(said.log_probs, asked, list(sayable(tokenizer).values()), tokenizer.blank_id)
+    tokens = list(sayable(tokenizer).values())
+    said.spoken = spoken_text(said.log_probs, asked, tokens, tokenizer.blank_id, said.owners)
 
 
 def _assessed(transcriber: Transcriber, said: Said, calibration: Calibration | None, threshold: float) -> Assessment:
@@ -257,8 +263,8 @@ def _intervals(transcriber: Transcriber, said: Said, duration: float) -> list[In
 
 def _words_of(said: Said, intervals: Sequence[Interval]) -> list[int]:
     """The number of the word of each place; what was put in between two words belongs to the nearer one."""
-    owners = [number for number, word in enumerate(said.words) for _ in word.tokens]
-    own = [None if place.slot.asked is None else owners[place.slot.asked] for place in said.spoken.places]
+    owners, places = said.owners, said.spoken.places
+    own = [None if place.slot.asked is None else owners[place.slot.asked] for place in places]
     found: list[int] = []
     for at, word in enumerate(own):
         if word is None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,11 @@ def test_what_was_put_in_belongs_to_the_nearer_word(phones: Transcriber) -> None
         (at_first, 0, "Leave out t at the beginning."),
     ):
         assert [(found.words.index(one), what) for one, what in advice(found)] == [(word, sentence)]
+
+
+def test_another_word_is_told_as_one(phones: Transcriber) -> None:
+    found = assess(phones, said(". h . ə . l . oʊ .*9 s . oʊ . h . ə ."), "Hello cats", HELLO_CATS)
+    assert [(word.text, what) for word, what in advice(found)] == [("cats", "Heard as “soʊhə”. Say it again.")]
 
 
 def test_letters_are_assessed_by_a_model_of_letters(transcribers: dict[str, Transcriber]) -> None:
@@ -268,6 +274,8 @@ def test_a_calibration_changes_scores_and_is_named(phones: Transcriber, tmp_path
     told = "calibrated on held_out.tsv: 9 recordings of 3 speakers, 120 sounds of which 40 were said otherwise"
     assert told in azure_json(found) and told in learner_page(found) and "not calibrated" not in learner_page(found)
     assert faults(assess(phones, samples, phones=HELLO_CATS, calibration=known, threshold=1e-9)) == []
+    halved = Transcriber(deepcopy(phones.model).bfloat16(), phones.processor)
+    assert head_sha256(halved) == known.model_sha256  # whatever numbers it computes with
     with pytest.raises(ValueError, match="of another model"):
         assess(phones, samples, phones=HELLO_CATS, calibration=curve())
     (tmp_path / "curve.json").write_text("{}")

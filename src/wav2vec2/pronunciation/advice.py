@@ -13,6 +13,8 @@ def advice(assessment: Assessment) -> Iterator[tuple[AssessedWord, str]]:
     for word in assessment.words:
         if word.omitted:
             yield word, "Not heard. Say it."
+        elif all(phone.fault for phone in word.phones):
+            yield word, f"Heard as “{''.join(phone.said for phone in word.phones)}”. Say it again."
         elif word.mispronounced:
             faults = [number for number, phone in enumerate(word.phones) if phone.fault is not None]
             yield word, " ".join(_sentence(word.phones, number) for number in faults)

@@ -117,15 +117,16 @@ def _in_short(assessment: Assessment) -> str:
 
 
 def _word(word: AssessedWord, playable: bool) -> str:
-    kind, state = ("good", "✓ as asked")
+    kind, state, phones = "good", "✓ as asked", [_phone(phone) for phone in word.phones]
     if word.omitted:
         kind, state = "missing", "✕ not heard"
+        phones = [f'<span class="phone left">{escape(phone.text)}</span>' for phone in word.phones]
     elif word.mispronounced:
         kind, state = "change", "✎ to change"
     button = _button(word) if playable and not word.omitted else ""
     return (
         f'<li class="word {kind}"><span class="head"><span class="text">{escape(word.text)}</span>{button}</span>'
-        f'<span class="state">{state}</span><span class="phones">{"".join(map(_phone, word.phones))}</span></li>'
+        f'<span class="state">{state}</span><span class="phones">{"".join(phones)}</span></li>'
     )
 
 

@@ -8,9 +8,10 @@ judged beside what was said around it.
 Shapes: T frames, V tokens, U tokens of a text, K tokens that may be said.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -83,7 +84,24 @@ def spoken_text(
         if not after.likelihood > heard.likelihood:
             break
         heard = after
-    return SpokenText(tuple(heard.judged(asked)), tuple(first.found.goodness()[0].tolist()))
+    places = heard.judged(asked, _odds_of_words(heard, log_probs, asked, blank, words))
+    return SpokenText(tuple(places), tuple(first.found.goodness()[0].tolist()))
+
+
+def _odds_of_words(
+    heard: "_Heard", log_probs: Tensor, asked: Sequence[int], blank: int, words: Sequence[int]
+) -> dict[int, float]:
+    """How much more likely, in nats, the words of which nothing was said were said; by the places of their tokens."""
+    found: dict[int, float] = {}
+    said = {words[slot.asked] for slot in heard.slots if words and slot.asked is not None and slot.token is not None}
+    for word in sorted(set(words) - said):
+        own = [place for place, number in enumerate(words) if number == word]
+        restored = [slot._replace(token=asked[slot.asked]) if slot.asked in own else slot for slot in heard.slots]
+        text = [slot.token for slot in restored if slot.token is not None]
+        counts = torch.tensor([len(log_probs)]), torch.tensor([len(text)])
+        likelihood = path_sums(log_probs[None], torch.tensor([text]), *counts, blank).likelihood()
+        found |= dict.fromkeys(own, float(likelihood[0]) - heard.likelihood)
+    return found
 
 
 class _Change(NamedTuple):
@@ -148,8 +166,9 @@ class _Heard:
             for (begin, end), whole in zip(spans, self.sums.without(first, last)[0].tolist(), strict=True):
                 yield _Change(whole, range(2 * begin + 1, 2 * end, 2), None)
 
-    def judged(self, asked: Sequence[int]) -> Iterator[Judged]:
-        """Every place, by the texts that differ from this one in it alone."""
+    def judged(self, asked: Sequence[int], of_words: Mapping[int, float]) -> Iterator[Judged]:
+        """Every place, by the texts that differ from this one in it alone; those of words that were left out also by
+        the odds of the whole word."""
         found, at = self.found, 0
         number = {token: place for place, token in enumerate(self.tokens)}
         odds = found.log_odds()[0].tolist()
@@ -166,6 +185,8 @@ class _Heard:
             else:
                 others = scores.masked_fill(torch.arange(len(scores)) == meant, -torch.inf).logsumexp(0)
                 sure = float(scores[meant] - others)
+            if slot.asked is not None:
+                sure = min(sure, of_words.get(slot.asked, sure))
             yield Judged(slot, sure, self._candidates(scores))
             at += slot.token is not None
 
@@ -191,28 +212,32 @@ def _tidied(slots: Iterable[Slot], asked: Sequence[int]) -> list[Slot]:
     kept: list[Slot] = []
     for right, run in groupby((slot for slot in slots if slot != Slot(None, None)), as_asked):
         places = list(run)
-        kept += places if right else _paired(places)
+        kept += places if right else _paired(places, asked)
     return kept
 
 
-def _paired(run: Sequence[Slot]) -> list[Slot]:
-    """Slots of which none is as asked: one for one, if as many tokens were said as were asked for, else those alone
-    that are beside each other.
+def _paired(run: Sequence[Slot], asked: Sequence[int]) -> list[Slot]:
+    """Slots of which none is as asked, by a cheapest edit of what was asked for there into what was said there.
 
-    >>> _paired([Slot(0, None), Slot(None, 7), Slot(1, None), Slot(2, None)])
-    [Slot(asked=0, token=7), Slot(asked=1, token=None), Slot(asked=2, token=None)]
+    >>> _paired([Slot(None, 7), Slot(None, 2), Slot(0, None), Slot(1, None), Slot(2, None)], [1, 2, 3])
+    [Slot(asked=0, token=7), Slot(asked=1, token=2), Slot(asked=2, token=None)]
     """
     wanted = [slot.asked for slot in run if slot.asked is not None]
     said = [slot.token for slot in run if slot.token is not None]
-    if len(wanted) == len(said):
-        return [Slot(place, token) for place, token in zip(wanted, said, strict=True)]
-    kept: list[Slot] = []
-    for slot in run:
-        before = kept[-1] if kept else slot
-        if before.token is None and slot.asked is None:
-            kept[-1] = Slot(before.asked, slot.token)
-        elif before.asked is None and slot.token is None:
-            kept[-1] = Slot(slot.asked, before.token)
-        else:
-            kept.append(slot)
-    return kept
+    #: The cost of what comes from each pair of places on, and its slots.
+    rest: dict[tuple[int, int], tuple[int, list[Slot]]] = {(len(wanted), len(said)): (0, [])}
+    for at in range(len(wanted), -1, -1):
+        for told in range(len(said), -1, -1):
+            ways = []
+            if at < len(wanted) and told < len(said):
+                cost, slots = rest[at + 1, told + 1]
+                ways.append((cost + (asked[wanted[at]] != said[told]), [Slot(wanted[at], said[told]), *slots]))
+            if at < len(wanted):
+                cost, slots = rest[at + 1, told]
+                ways.append((cost + 1, [Slot(wanted[at], None), *slots]))
+            if told < len(said):
+                cost, slots = rest[at, told + 1]
+                ways.append((cost + 1, [Slot(None, said[told]), *slots]))
+            if ways:
+                rest[at, told] = min(ways, key=itemgetter(0))
+    return rest[0, 0][1]

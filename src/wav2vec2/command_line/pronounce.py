@@ -36,7 +36,8 @@ Json = Annotated[Path | None, typer.Option(help="File for all scores, in Azure's
 Html = Annotated[Path | None, typer.Option(help="File for a page for the one who spoke.")]
 EmbedAudio = Annotated[bool, typer.Option("--embed-audio", help="Put the recording into the page, to play each word.")]
 Threshold = Annotated[
-    float | None, typer.Option(min=0.0, max=1.0, help="A sound with a lower score is a fault; by default 0.1.")
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="A sound with a lower score is a fault: 0.1, or calibrated 0.5."),
 ]
 Curve = Annotated[
     Path | None, typer.Option(help="Its calibration; by default the one in the model's folder, if there is one.")
@@ -100,7 +101,7 @@ def _assessed(
     calibration: Path | None,
 ) -> tuple["Assessment", "AudioInput"]:
     """The assessment, and the recording that it is of."""
-    from wav2vec2.pronunciation.assessing import THRESHOLD, assess
+    from wav2vec2.pronunciation.assessing import assess
 
     if missing_files([audio]):
         raise FileNotFoundError(f"{audio}: no such file")
@@ -116,7 +117,7 @@ def _assessed(
             phones,
             calibration=curve,
             text_language=text_language,
-            threshold=THRESHOLD if threshold is None else threshold,
+            threshold=threshold,
         )
     return found, recording
 

@@ -33,9 +33,9 @@ from wav2vec2.pronunciation.pauses import fluency
 #: Numbers in one table of the sums over paths (128 MiB, of which a few stand at a time): a few minutes of speech.
 _MOST_CELLS = 1 << 24
 
-#: A sound with a lower score is a fault: the odds are nine to one against it. Most sounds are said as asked, and a
-#: false alarm costs a learner more than a fault that is told the next time.
-THRESHOLD = 0.1
+#: A sound with a lower score is a fault. The model's own odds know nothing of how rarely a sound is said otherwise, so
+#: they must be nine to one against it; a calibrated probability knows.
+_UNCALIBRATED_THRESHOLD, _CALIBRATED_THRESHOLD = 0.1, 0.5
 
 
 class Asked(NamedTuple):
@@ -83,13 +83,14 @@ def assess(
     *,
     calibration: Calibration | None = None,
     text_language: str | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
 ) -> Assessment:
     """How well a text, or phones in IPA, was said in a recording: what `Transcriber.transcribe` takes as one.
 
     With a model of phones a text is said as espeak-ng says it in `text_language` (by default the tokenizer's); `phones`
     say it otherwise, word by word, "həˈloʊ wɜːld". A model of letters assesses letters. A phone whose score is below
-    the `threshold` is a fault. Without a `calibration` scores are what the model believes of itself.
+    the `threshold` is a fault: by default 0.1, and 0.5 with a `calibration`, without which scores are what the model
+    believes of itself.
     """
     each = assess_each(
         transcriber,
@@ -110,11 +111,11 @@ def assess_each(
     *,
     calibration: Calibration | None = None,
     text_language: str | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[AssessedRecording]:
     """What `assess` gives for each utterance, in order; faults are in their `error`. They share the model's batches."""
-    if not 0 < threshold < 1:
+    if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold={threshold}: must be between 0 and 1")
     if calibration is not None and calibration.model_sha256 != head_sha256(transcriber):
         raise ValueError(f"the calibration on {calibration.data} is of another model: calibrate this one")
@@ -191,7 +192,9 @@ def _hear(transcriber: Transcriber, said: Said, log_probs: Tensor) -> None:
     said.spoken = spoken_text(said.log_probs, asked, tokens, tokenizer.blank_id, said.owners)
 
 
-def _assessed(transcriber: Transcriber, said: Said, calibration: Calibration | None, threshold: float) -> Assessment:
+def _assessed(
+    transcriber: Transcriber, said: Said, calibration: Calibration | None, threshold: float | None
+) -> Assessment:
     tokens, rate = transcriber.processor.tokenizer.tokens, transcriber.frame_times.sampling_rate
     duration = said.seconds(rate)
     phones: list[list[AssessedPhone]] = [[] for _ in said.words]
@@ -217,7 +220,7 @@ def _phone(
     interval: Interval,
     tokens: Sequence[str],
     calibration: Calibration | None,
-    threshold: float,
+    threshold: float | None,
 ) -> AssessedPhone | None:
     """A place as a phone; None for what was put in, if that is not sure enough."""
 
@@ -229,10 +232,11 @@ def _phone(
     if asked is None:
         score = logistic(place.log_odds)
         found = AssessedPhone("", *interval, score, Fault.insertion, name(told), None, candidates)
-        return found if score < threshold else None
+        return found if score < (threshold or _UNCALIBRATED_THRESHOLD) else None
     score = logistic(place.log_odds) if calibration is None else calibration.probability(place.log_odds)
     meant, goodness = said.asked[asked], said.spoken.goodness[asked]
-    if score >= threshold:
+    usual = _UNCALIBRATED_THRESHOLD if calibration is None else _CALIBRATED_THRESHOLD
+    if score >= (threshold or usual):
         return AssessedPhone(name(meant), *interval, score, None, name(meant), goodness, candidates)
     if told == meant:  # likelier than any other by itself, not than all others together
         told = next((one.token for one in place.candidates if one.token != meant), None)

@@ -25,8 +25,9 @@ CALIBRATION_FILE = "pronunciation_calibration.json"
 #: Fewer right or wrong phones than that say nothing of a curve.
 FEWEST = 10
 
-#: Odds beyond that, in nats, are as good as certain, and how far beyond says nothing.
-_MOST = 30.0
+#: Odds beyond that, in nats (22,000 to one), are as good as certain: a few that are far beyond, and wrong, would else
+#: bend the curve for all others.
+_MOST = 10.0
 
 
 @dataclass(frozen=True)

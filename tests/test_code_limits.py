@@ -32,6 +32,7 @@ for room, below in (
     ("serving", "all above"),
     ("metrics", ""),  # scripts that `evaluate` copies elsewhere
     ("evaluation", "all above"),
+    ("pronunciation", "all above"),
     ("export", "all above"),
     ("training/settings", "all above"),
     ("training/saving", "all above"),

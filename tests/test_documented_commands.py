@@ -37,6 +37,7 @@ NAMED = [
     "test.tsv",
     "dev.tsv",
     "train.tsv",
+    "held_out.tsv",
     "talk.flac",
     "keys.txt",
     "references.tsv",

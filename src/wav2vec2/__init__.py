@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
     from wav2vec2.processing.vocabulary import UnknownCharactersError as UnknownCharactersError
     from wav2vec2.processing.vocabulary import build_vocabulary as build_vocabulary
     from wav2vec2.processing.waveforms import resample as resample
+    from wav2vec2.pronunciation.assessing import assess as assess
     from wav2vec2.sharing.converters.conversion import convert_checkpoint as convert_checkpoint
     from wav2vec2.training.finetuning import finetune as finetune
     from wav2vec2.training.pretraining import pretrain as pretrain
@@ -86,6 +87,7 @@ _MODULES = {
     "inference.streaming.streaming_recogniser": ("StreamingRecogniser",),
     "inference.transcriber": ("Transcriber",),
     "inference.transcript": ("Transcript",),
+    "pronunciation.assessing": ("assess",),
     "sharing.converters.conversion": ("convert_checkpoint",),
     "training.finetuning": ("finetune",),
     "training.pretraining": ("pretrain",),

@@ -93,7 +93,7 @@ def _page(port: str) -> str:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for tab in httpx.get(f"http://127.0.0.1:{port}/json").json():
-            if tab["type"] == "page" and tab["url"].startswith("http"):
+            if tab["type"] == "page" and tab["url"].startswith(("http", "file")):
                 return str(tab["webSocketDebuggerUrl"])
         time.sleep(0.1)
     raise AssertionError("the browser opens no page")

@@ -48,6 +48,7 @@ NAMED = [
     "outputs/evaluation/evaluation.json",
     "outputs/pretrained/log.jsonl",
     "outputs/mine/model/config.json",
+    "site/models/mine/export.json",
     "dict.ltr.txt",
     "tokenizer.model",
     "labels.txt",

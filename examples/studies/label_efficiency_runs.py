@@ -41,16 +41,13 @@ class CnnRnnShape:
 CNN_RNN = {"cnn-rnn": CnnRnnShape(160, 2e-3), "cnn-rnn-large": CnnRnnShape(768, 1e-3)}
 KINDS = ("pretrained", "scratch", *CNN_RNN)
 
-#: From random weights everything has to be learnt; the learning rate is half of that of a head that learns alone, and
-#: the preset's dropout is on.
+#: From random weights everything has to be learnt; the learning rate is half of that of a head that learns alone.
 _SCRATCH = [
     "optimizer.learning_rate=1e-3",
     "tuning.freeze_updates=0",
     "model.checkpoint=null",
     "model.preset=small",
     "model.config.feature_grad_mult=1",
-    "model.config.hidden_dropout=0.05",
-    "model.config.feat_proj_dropout=0.05",
     "tuning.keep_features=null",
 ]
 

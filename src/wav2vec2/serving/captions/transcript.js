@@ -33,7 +33,9 @@ export class Transcript {
 
   // The newest words are in sight, also once settings, a keyboard or a turned telephone have left less room.
   follow() {
-    if (this.follows) this.shown.scrollTop = this.shown.scrollHeight;
+    if (!this.follows) return;
+    this.shown.scrollTop = this.shown.scrollHeight;
+    this.place = this.shown.scrollTop; // the event comes later, perhaps after somebody has scrolled up
   }
 
   // One answer of the service; its times are `begin` seconds later here.

@@ -7,23 +7,22 @@ Without a mask all is real, and no layer looks for an end.
 Shapes: B batch, S samples, W windows, M bands, T frames, V tokens, U labels, D width.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import initialization as init
-from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import can_return_tuple
 
+from wav2vec2.baselines.baseline_model import BaselineModel
 from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramConfig, SpectrogramCTCConfig
 from wav2vec2.configuration.frame_arithmetic import Length, conv_output_length, one_of_every
 from wav2vec2.modeling.ctc_loss import ctc_loss
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.for_ctc import blank_beyond
 from wav2vec2.modeling.input_checks import check_labels, check_waveforms
-from wav2vec2.modeling.loading import Source, load_checked
 from wav2vec2.modeling.log_mel import LogMelEnergies
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
 from wav2vec2.modeling.precision import in_full_precision
@@ -37,19 +36,14 @@ class Heard(NamedTuple):
     lengths: Tensor | None
 
 
-class SpectrogramModel(PreTrainedModel):
+class SpectrogramModel(BaselineModel):
     """A network on log-mel energies. It takes waveforms, as all models of this package, or as `input_features` what
     `LogMelFeatureExtractor` has made of them."""
 
     config: SpectrogramConfig
     config_class = SpectrogramConfig
     base_model_prefix = "network"
-    main_input_name = "input_values"
-    input_modalities = "audio"
     accepts_loss_kwargs = True  # Trainer: the loss is already divided by num_items_in_batch
-
-    #: Names or prefixes of parameters that a checkpoint need not have; see `wav2vec2.modeling.loading`.
-    fresh_parts: tuple[str, ...] = ()
 
     def __init__(self, config: SpectrogramConfig) -> None:
         super().__init__(config)
@@ -61,20 +55,6 @@ class SpectrogramModel(PreTrainedModel):
             config.highest_hertz,
             config.band_by_band,
         )
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Source, *model_args: Any, **kwargs: Any) -> Any:
-        """As in Transformers; but `CheckpointError` is raised for a damaged file and for a tensor that is missing or
-        misshapen, and the log says what starts afresh and what is not used."""
-        if model_args:
-            raise TypeError("from_pretrained takes keywords after the name")
-        with_info = kwargs.pop("output_loading_info", False)
-        model, info = load_checked(super().from_pretrained, pretrained_model_name_or_path, cls.fresh_parts, **kwargs)
-        return (model, info) if with_info else model
-
-    def get_input_embeddings(self) -> None:
-        """Audio has no embedding table."""
-        return
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

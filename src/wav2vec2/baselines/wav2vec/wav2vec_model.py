@@ -5,15 +5,15 @@ Shapes: B batch, S samples, T frames, C channels, G groups.
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_utils import PreTrainedModel
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
+from wav2vec2.baselines.baseline_model import BaselineModel
 from wav2vec2.baselines.wav2vec.context_network import ContextNetwork
 from wav2vec2.baselines.wav2vec.step_predictions import StepProjection
 from wav2vec2.baselines.wav2vec.wav2vec_config import Wav2VecConfig
@@ -22,35 +22,15 @@ from wav2vec2.configuration.frame_arithmetic import Length, conv_output_length, 
 from wav2vec2.modeling.dropout import Dropout
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.input_checks import check_waveforms
-from wav2vec2.modeling.loading import Source, load_checked
 from wav2vec2.modeling.random_draws import Draws
 
 
-class Wav2VecPreTrainedModel(PreTrainedModel):
+class Wav2VecPreTrainedModel(BaselineModel):
     """What all models of this kind share: loading, initialisation, frame arithmetic, the training clock."""
 
     config: Wav2VecConfig
     config_class = Wav2VecConfig
     base_model_prefix = "wav2vec"
-    main_input_name = "input_values"
-    input_modalities = "audio"
-
-    #: Names or prefixes of parameters that a checkpoint need not have; see `wav2vec2.modeling.loading`.
-    fresh_parts: tuple[str, ...] = ()
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Source, *model_args: Any, **kwargs: Any) -> Any:
-        """As in Transformers; but `CheckpointError` is raised for a damaged file and for a tensor that is missing or
-        misshapen, and the log says what starts afresh and what is not used."""
-        if model_args:
-            raise TypeError("from_pretrained takes keywords after the name")
-        with_info = kwargs.pop("output_loading_info", False)
-        model, info = load_checked(super().from_pretrained, pretrained_model_name_or_path, cls.fresh_parts, **kwargs)
-        return (model, info) if with_info else model
-
-    def get_input_embeddings(self) -> None:
-        """Audio has no embedding table."""
-        return
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -8,7 +8,7 @@ the same audio, with copies at other speeds:
 
     pretrained     the package's small model, fine-tuned by the recipe `ctc_small_minutes`
     scratch        the same shape from random weights, convolutions too
-    cnn-rnn        a CRNN on log-mel energies with as many parameters as the recipe trains (`cnn_rnn_baseline.py`)
+    cnn-rnn        a CRNN on log-mel energies with as many parameters as that recipe trains, by the recipe `ctc_crnn`
     cnn-rnn-large  the same with as many as the whole model
 
 Texts are read off greedily, and with a language model of text that is not in the test, whose weights the development
@@ -27,19 +27,17 @@ from typing import Any
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch's first tensor: large pages for large activations
 
-import cnn_rnn_baseline  # noqa: E402
 import label_efficiency_runs as runs  # noqa: E402
 import torch  # noqa: E402
 from label_efficiency_results import write_results  # noqa: E402
-from labelled_speech import RATE, SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
-from linear_probe import waveform  # noqa: E402
+from labelled_speech import SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
 from perturbed_speech import write_table  # noqa: E402
 from pretraining_study import write_json  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from wav2vec2 import CTCDecoder, NgramLanguageModel, Transcriber, Wav2Vec2CTCTokenizer, build_vocabulary  # noqa: E402
+from wav2vec2 import CTCDecoder, NgramLanguageModel, Transcriber, Wav2Vec2CTCTokenizer  # noqa: E402
+from wav2vec2.evaluation.provenance import hardware  # noqa: E402
 from wav2vec2.evaluation.scoring import error_rates  # noqa: E402
-from wav2vec2.processing.waveforms import at_speed  # noqa: E402
 from wav2vec2.training.finetuning import finetune  # noqa: E402
 
 #: Words that the language model looks at together, and texts that beam search keeps.
@@ -93,7 +91,8 @@ class Study:
             task = self.task(part.task)
             figures = measured(recogniser, task, task.test)
             figures |= {"seconds": round(time.monotonic() - begun), "updates": runs.updates(part.task)}
-            write_json(target, figures | {"parameters": recogniser.parameters})
+            figures |= {"parameters": recogniser.parameters, "hardware": hardware(torch.device("cpu"))}
+            write_json(target, figures)
         finally:
             claim.unlink(missing_ok=True)
 
@@ -109,8 +108,6 @@ class Study:
         train = write_table(self.work / "labelled" / f"{part}.tsv", rows)
         output = self.work / "runs" / str(part)
         run = runs.finetuning_run(part.kind, part.task, part.seed, train, output)
-        if part.kind in runs.CNN_RNN:
-            return _cnn_rnn(part, rows, run.data.speeds)
         if not (output / "model" / "model.safetensors").is_file():
             finetune(run)
         transcriber = Transcriber.from_pretrained(output / "model", device="cpu")
@@ -125,36 +122,6 @@ def _claimed(path: Path) -> bool:
         return False
     path.write_text(str(os.getpid()), encoding="utf-8")
     return True
-
-
-def _cnn_rnn(part: Part, rows: Sequence[Row], speeds: Sequence[float]) -> Recogniser:
-    """The classical network, trained on the same recordings and copies."""
-    tokenizer = Wav2Vec2CTCTokenizer.from_vocabulary(build_vocabulary([row["transcript"] for row in rows]), strict=True)
-    clips = [
-        (
-            torch.from_numpy(at_speed(waveform(Path(row["path"])).numpy(), speed, RATE)),
-            tokenizer(row["transcript"]).input_ids,
-        )
-        for row in rows
-        for speed in (1.0, *speeds)
-    ]
-    shape = runs.CNN_RNN[part.kind]
-    model = cnn_rnn_baseline.train(
-        clips,
-        len(tokenizer),
-        runs.updates(part.task),
-        runs.SECONDS_PER_UPDATE,
-        shape.learning_rate,
-        part.seed,
-        shape.width,
-    )
-
-    @torch.inference_mode()
-    def log_probs(path: str) -> Tensor:
-        energies = cnn_rnn_baseline.normalised(waveform(Path(path)))
-        return cnn_rnn_baseline.scores(model, energies[None])[0].log_softmax(-1)
-
-    return Recogniser(log_probs, tokenizer, sum(one.numel() for one in model.parameters()))
 
 
 def measured(recogniser: Recogniser, task: Recordings, test: Sequence[Row]) -> dict[str, Any]:
@@ -203,7 +170,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("outputs/label_efficiency"))
     parser.add_argument("--tasks", nargs="*", choices=tuple(runs.MINUTES), default=tuple(runs.MINUTES))
-    parser.add_argument("--kinds", nargs="*", choices=runs.KINDS, default=runs.KINDS)
+    parser.add_argument("--kinds", nargs="*", choices=tuple(runs.KINDS), default=tuple(runs.KINDS))
     parser.add_argument("--test", type=Path, help="a manifest of digit strings that the digit models are measured on")
     options = parser.parse_args()
     torch.set_num_threads(1)

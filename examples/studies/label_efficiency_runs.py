@@ -1,6 +1,5 @@
 """The runs of `label_efficiency.py`: budgets, networks, and how each is trained."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,6 @@ def updates(task: str) -> int:
     return 600 if task.startswith("digits") else 800
 
 
-@dataclass(frozen=True)
-class CnnRnnShape:
-    """A size of the classical network."""
-
-    width: int
-    learning_rate: float
-
-
-#: One with as many parameters as the head that is trained above the pretrained body, one with as many as both.
-CNN_RNN = {"cnn-rnn": CnnRnnShape(160, 2e-3), "cnn-rnn-large": CnnRnnShape(768, 1e-3)}
-KINDS = ("pretrained", "scratch", *CNN_RNN)
-
 #: From random weights everything has to be learnt; the learning rate is half of that of a head that learns alone.
 _SCRATCH = [
     "optimizer.learning_rate=1e-3",
@@ -50,10 +37,18 @@ _SCRATCH = [
     "model.config.feature_grad_mult=1",
     "tuning.keep_features=null",
 ]
+#: The recipe of each network, and what is changed in it. Of the classical one there is a size with as many parameters
+#: as the head that is trained above the pretrained body, and one with as many as both.
+KINDS: dict[str, tuple[str, list[str]]] = {
+    "pretrained": ("ctc_small_minutes", []),
+    "scratch": ("ctc_small_minutes", _SCRATCH),
+    "cnn-rnn": ("ctc_crnn", []),
+    "cnn-rnn-large": ("ctc_crnn", ["model.preset=crnn_large", "optimizer.learning_rate=1e-3"]),
+}
 
 
 def finetuning_run(kind: str, task: str, seed: int, train: Path, output: Path) -> FinetuneRun:
-    """Fine-tuning by the recipe, or training from scratch: all else is equal."""
+    """By the recipe of the kind: the same audio in as many updates as the others."""
     settings: dict[str, Any] = {
         "data.train.0.path": train,
         "data.seconds_per_update": SECONDS_PER_UPDATE,
@@ -63,5 +58,5 @@ def finetuning_run(kind: str, task: str, seed: int, train: Path, output: Path) -
         "run.seed": seed,
         "run.report": "false",
     }
-    overrides = [f"{name}={value}" for name, value in settings.items()]
-    return read_run(FinetuneRun, "ctc_small_minutes", overrides + (_SCRATCH if kind == "scratch" else []))
+    recipe, changes = KINDS[kind]
+    return read_run(FinetuneRun, recipe, [f"{name}={value}" for name, value in settings.items()] + changes)

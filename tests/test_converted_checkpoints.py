@@ -274,6 +274,17 @@ def test_what_stands_in_no_file_is_asked_for(origin: str, kind: str, tmp_path: P
     assert not (tmp_path / "ours").exists() and not (tmp_path / "ours.partial").exists()
 
 
+def test_a_setting_that_the_source_says_otherwise_is_told(tmp_path: Path) -> None:
+    config = foreign.save("fairseq", tmp_path / "model.pt", "base", TRUNK)
+    heads = 2 * config.num_attention_heads
+    given = {"num_attention_heads": heads, "conv_stride": list(config.conv_stride)}  # the second as it is
+    done = convert_checkpoint(tmp_path / "model.pt", tmp_path / "ours", config=given)
+    assert [one for one in done.notes if "as given" in one] == [
+        f"num_attention_heads: {heads} as given, where the source or the published model of this size has "
+        f"{config.num_attention_heads}"
+    ]
+
+
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_names_that_are_missing_unknown_or_misshapen_are_listed(origin: str, tmp_path: Path) -> None:
     config = foreign.save(origin, tmp_path / "model.pt", "base", CTC)

@@ -295,6 +295,8 @@ def test_what_cannot_be_asked_for_is_refused_at_once(case: Case, tmp_path: Path)
     (tmp_path / "full" / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ExportError, match="is not empty, and no export"):
         export_model(model, "onnx", tmp_path / "full")
+    with pytest.raises(ExportError, match="thesis.txt: is a file: give a folder"):
+        export_model(model, "onnx", tmp_path / "full" / "thesis.txt" / "exported")
     with pytest.raises(ExportError, match="must be one of onnx, sherpa-onnx"):
         export_model(model, "tflite", tmp_path / "out")
     with pytest.raises(ExportError, match="is a model of one language"):

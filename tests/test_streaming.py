@@ -272,6 +272,11 @@ def test_models_that_write_no_text_are_refused() -> None:
         StreamingRecogniser(StockForCTC(model().config), processor())
     with pytest.raises(ValueError, match="add_adapter=True"):
         StreamingRecogniser(talkative_model_with_adapter(), processor())
+    gaps = Wav2Vec2ForCTC(
+        small_config(vocab_size=len(TOKENS), conv_kernel=(10, 3, 2), conv_stride=(5, 4, 2), conv_dim=(16,) * 3)
+    )
+    with pytest.raises(ValueError, match="a stride that is longer than its kernel leaves samples out"):
+        StreamingRecogniser(gaps, processor())
 
 
 def talkative_model_with_adapter() -> Any:

@@ -90,8 +90,9 @@ def _check_free(place: Path) -> None:
     """Refuse a folder that holds something else than an earlier export, which is replaced."""
     if place.is_dir() and any(place.iterdir()) and not (place / RECORD).is_file():
         raise ExportError(f"{place}: is not empty, and no export: give another output")
-    if place.exists() and not place.is_dir():
-        raise ExportError(f"{place}: is a file: give a folder")
+    for one in (place, *place.parents):
+        if one.exists() and not one.is_dir():
+            raise ExportError(f"{one}: is a file: give a folder")
 
 
 def _written(

@@ -139,5 +139,11 @@ def _side_by_side(windows: Sequence[Window]) -> Tensor:
 
 def stream_encoder(model: Wav2Vec2ForCTC, normalise: bool, sampling_rate: int, look_ahead: LookAhead) -> StreamEncoder:
     """The way through the model that it was trained for."""
+    kernels, strides = model.config.conv_kernel, model.config.conv_stride
+    if any(kernel < stride for kernel, stride in zip(kernels, strides, strict=True)):
+        raise ValueError(
+            f"conv_kernel={list(kernels)}, conv_stride={list(strides)}: a stride that is longer than its kernel leaves "
+            "samples out, which streams are not cut for; transcribe whole recordings with this model"
+        )
     way = CachedEncoder if model.config.hears_in_chunks else WindowedEncoder
     return way(model, normalise, sampling_rate, look_ahead)

@@ -76,6 +76,15 @@ def config_from_shapes(source: object, shape_of: ShapeOf, known: Mapping[str, An
     return made_config(source, found)
 
 
+def published_settings(config: Wav2Vec2Config) -> dict[str, Any]:
+    """Of what stands in no tensor, that which models of these sizes are published with."""
+    heads = HEADS.get((config.num_hidden_layers, config.hidden_size))
+    strides = STRIDES.get(tuple(config.conv_kernel))
+    return ({} if heads is None else {"num_attention_heads": heads}) | (
+        {} if strides is None else {"conv_stride": list(strides)}
+    )
+
+
 def made_config(source: object, fields: Mapping[str, Any]) -> Wav2Vec2Config:
     """A configuration that a model can be built of, or a `CheckpointError`."""
     try:

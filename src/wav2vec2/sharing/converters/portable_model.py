@@ -15,6 +15,7 @@ from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.sharing.converters.architecture import (
     config_from_shapes,
     expected_shapes,
+    published_settings,
     shapes_under,
     under_our_names,
 )
@@ -102,6 +103,7 @@ def assembled(
     model = PortableModel(
         source, architecture, config, under_our_names(source, tensors, names, expected),
         normalize=config.feat_extract_norm == "layer" if given.normalize is None else given.normalize,
+        notes=_overruled(given.config, {**published_settings(config), **known}),
     )  # fmt: skip
     if not has_mask:
         add_mask_embedding(model, own_mask)
@@ -109,6 +111,15 @@ def assembled(
     if architecture == CTC:
         model.vocabulary = _fitting(source, vocabulary(), given, config)
     return model
+
+
+def _overruled(given: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
+    """What the user says that the source, or a published model of this size, says otherwise."""
+    return [
+        f"{name}: {value} as given, where the source or the published model of this size has {stated[name]}"
+        for name, value in given.items()
+        if name in stated and stated[name] != value
+    ]
 
 
 def _naming(origin: str, tensors: Mapping[str, LazyTensor], stated: Mapping[str, Any], trunk: str) -> Naming:

@@ -230,7 +230,7 @@ def test_pretraining_study(corpus: Path, tmp_path: Path, run_script: Any, monkey
 def test_pretraining_ingredients(
     corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a warm start and without; a second start finds both done and writes the same table."""
+    """With a warm start and without; whoever goes on from the published results has both, and writes the same table."""
     import linear_probe
 
     monkeypatch.setattr(linear_probe, "DECAYS", (1e-3,))
@@ -248,15 +248,16 @@ def test_pretraining_ingredients(
         script.replace("WARM_UPDATES, UPDATES = 150, 600", "WARM_UPDATES, UPDATES = 2, 2"), encoding="utf-8"
     )
     monkeypatch.setattr(sys.modules[__name__], "EXAMPLES", tmp_path)
-    places = ["--data", tmp_path / "data", "--work", tmp_path / "work", "--results", tmp_path / "out"]
+    places = ["--data", tmp_path / "data", "--results", tmp_path / "out", "--runs", "all-1", "no warm start-1"]
     tables = []
-    for _ in range(2):
-        run_script("pretraining_ingredients.py", *places, "--runs", "all-1", "no warm start-1")
+    for work in (["work"], ["elsewhere", "--go-on"]):
+        run_script("pretraining_ingredients.py", *places, "--work", tmp_path / work[0], *work[1:])
         tables.append((tmp_path / "out" / "ingredients.md").read_text(encoding="utf-8"))
     assert tables[0] == tables[1]
     assert [row.split(" | ")[0] for row in tables[0].splitlines()[-2:]] == ["| nothing", "| no warm start"]
-    curves = json.loads((tmp_path / "out" / "ingredients.json").read_text(encoding="utf-8"))
-    assert [curves[name][0]["update"] for name in ("all", "no warm start")] == [[2], [2]]
+    runs = json.loads((tmp_path / "out" / "ingredients.json").read_text(encoding="utf-8"))
+    assert [(run["variant"], run["update"]) for run in runs] == [("all", [2]), ("no warm start", [2])]
+    assert not (tmp_path / "elsewhere" / "all-1" / "model").exists()
     found = json.loads((tmp_path / "work" / "all-1" / "result.json").read_text(encoding="utf-8"))
     assert 0.5 < found["log_mel_error"] < 3 and 0 <= found["digits"] <= 1
     assert (tmp_path / "out" / "ingredients.png").stat().st_size > 10_000
@@ -338,3 +339,6 @@ def test_label_efficiency_tables(tmp_path: Path, run_script: Any) -> None:
     assert "| 2 | 40.0 (30.0 to 50.0) | 80.0 (60.0 to 100.0) | 50 % | not run |  | not run | 2 |" in text
     assert "| 2 | 15.0 (10.0 to 20.0) | not run |  | not run |  | not run | 2 |" in text
     assert (tmp_path / "out" / "label_efficiency.png").stat().st_size > 10_000
+    label_efficiency_results.take_up(tmp_path / "out", tmp_path / "elsewhere")
+    label_efficiency_results.write_results(tmp_path / "elsewhere", tmp_path / "again")
+    assert (tmp_path / "again" / "label_efficiency.md").read_text(encoding="utf-8") == text

@@ -29,7 +29,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch's first tenso
 
 import label_efficiency_runs as runs  # noqa: E402
 import torch  # noqa: E402
-from label_efficiency_results import write_results  # noqa: E402
+from label_efficiency_results import take_up, write_results  # noqa: E402
 from labelled_speech import SPEAKERS, Recordings, Row, labelled, manifest_rows, recordings  # noqa: E402
 from perturbed_speech import write_table  # noqa: E402
 from pretraining_study import write_json  # noqa: E402
@@ -172,15 +172,19 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", choices=tuple(runs.MINUTES), default=tuple(runs.MINUTES))
     parser.add_argument("--kinds", nargs="*", choices=tuple(runs.KINDS), default=tuple(runs.KINDS))
     parser.add_argument("--test", type=Path, help="a manifest of digit strings that the digit models are measured on")
+    parser.add_argument("--go-on", action="store_true", help="with the results beside this file: do only what lacks")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    published = Path(__file__).parent / "results"
+    if options.go_on:
+        take_up(published, options.work / "results")
     study = Study(options.data, options.work)
     for part in parts(options.tasks, options.kinds):
         if options.test is None:
             study.part(part)
         elif part.task in SPEAKERS:
             study.tested_by(part, options.test)
-    write_results(options.work / "results", Path(__file__).parent / "results")
+    write_results(options.work / "results", published)
 
 
 if __name__ == "__main__":

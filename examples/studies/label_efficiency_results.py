@@ -8,6 +8,7 @@ from typing import Any
 
 from label_efficiency_runs import MINUTES, updates
 from labelled_speech import SPEAKERS
+from pretraining_study import write_json
 
 KINDS = {"pretrained": "#0072b2", "scratch": "#d55e00", "cnn-rnn": "#777777", "cnn-rnn-large": "#bbbbbb"}
 
@@ -78,6 +79,14 @@ def write_results(results: Path, folder: Path) -> None:
     }
     (folder / "label_efficiency.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     figure(results, folder / "label_efficiency.png")
+
+
+def take_up(folder: Path, results: Path) -> None:
+    """What `write_results` has left in a folder, as the files that it was made of; those that are there stay."""
+    results.mkdir(parents=True, exist_ok=True)
+    for part, figures in json.loads((folder / "label_efficiency.json").read_text(encoding="utf-8")).items():
+        if not (target := results / f"{part}.json").is_file():
+            write_json(target, figures)
 
 
 def row(results: Path, tasks: Sequence[str], minutes: float, rate: str) -> str:

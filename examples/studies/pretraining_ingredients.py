@@ -104,7 +104,7 @@ def heard(speech: Path, folder: Path) -> Path:
 
 def result_of(variant: str, seed: int, data: Path, work: Path) -> None:
     """Train and probe one run, and write down what came out; a finished one returns at once."""
-    folder = work / f"{variant}-{seed}".replace(" ", "_")
+    folder = folder_of(variant, seed, work)
     if (folder / "result.json").is_file():
         return
     torch.set_num_threads(1)
@@ -138,9 +138,20 @@ def write_results(work: Path, target: Path) -> None:
     table = ["# Which ingredients of pretraining matter", "", introduction(found), "", "![Curves](ingredients.png)", ""]
     table += ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     write(target / "ingredients.md", "\n".join(table) + "\n")
-    curves = {name: [curve_of(one) for one in results] for name, results in by_variant.items() if results}
-    write(target / "ingredients.json", json.dumps(curves) + "\n")
-    draw(curves, target / "ingredients.png")
+    write(target / "ingredients.json", json.dumps(found) + "\n")
+    draw({name: results for name, results in by_variant.items() if results}, target / "ingredients.png")
+
+
+def take_up(target: Path, work: Path) -> None:
+    """The runs that `write_results` was made of, as the files that a run leaves; those that are there stay."""
+    for one in json.loads((target / "ingredients.json").read_text(encoding="utf-8")):
+        result = folder_of(one["variant"], one["seed"], work) / "result.json"
+        if not result.is_file():
+            write(result, json.dumps(one, indent=1) + "\n")
+
+
+def folder_of(variant: str, seed: int, work: Path) -> Path:
+    return work / f"{variant}-{seed}".replace(" ", "_")
 
 
 def introduction(found: Sequence[dict[str, Any]]) -> str:
@@ -171,16 +182,12 @@ def spread(values: Sequence[float], pattern: str) -> str:
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
-def curve_of(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: result[name] for name in ("seed", "update", "accuracy", "code_perplexity")}
-
-
-def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def draw(by_variant: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Accuracy and codes in use over the updates, one line for each seed."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for index, (name, runs) in enumerate(curves.items()):
+    for index, (name, runs) in enumerate(by_variant.items()):
         for run in runs:
             codes = [mean(groups) for groups in run["code_perplexity"]]
             label = name if run is runs[0] else None
@@ -206,7 +213,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("outputs/ingredients"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--runs", nargs="*", help='such as all-1 "no warm start-3"; by default all of them')
+    parser.add_argument("--go-on", action="store_true", help="with the results that are there: do only what lacks")
     options = parser.parse_args()
+    if options.go_on:
+        take_up(options.results, options.work)
     for run in options.runs or [f"{variant}-{seed}" for seed in SEEDS for variant in VARIANTS]:
         variant, seed = run.rsplit("-", 1)
         result_of(variant, int(seed), options.data, options.work)

@@ -91,7 +91,7 @@ class LiveSpotter:
         self._recogniser = StreamingRecogniser(
             loaded.model, loaded.processor, None, latency, left_context, endpoint=None
         )
-        self._tokens = loaded.model.config.vocab_size
+        self._tokens = len(loaded.processor.tokenizer.tokens)
         self._streams: dict[Stream, KeywordStream] = {}
 
     @property

@@ -83,6 +83,7 @@ class Task:
         for stretch in stretches(self.clips[part], self.work / "stretches" / part):
             file = self.work / "scores" / part / f"{stretch.path.stem}.json"
             if not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
                 write_json(file, self._computed(stretch.path))
             found.append(_read(stretch, json.loads(file.read_text("utf-8"))))
         return found

@@ -28,6 +28,13 @@ class Peak(NamedTuple):
     score: float
 
 
+class _Told(NamedTuple):
+    """A hit, and the frame that settled it."""
+
+    frame: int
+    peak: Peak
+
+
 class HitPicker:
     """Follows the scores of one stream. It depends on the frames alone, not on the pieces in which they come."""
 
@@ -39,15 +46,15 @@ class HitPicker:
         self._frames = 0
 
     def add(self, scores: Floats, began: Integers) -> list[Peak]:
-        """The hits that the next frames settle, by their ends: scores (T, K) between 0 and 1."""
-        found: list[Peak] = []
+        """The hits that the next frames settle, in the order in which they are settled: scores (T, K) from 0 to 1."""
+        told: list[_Told] = []
         for keyword, threshold in enumerate(self._thresholds):
             for frame in np.flatnonzero(scores[:, keyword] >= threshold):
                 first, last = int(began[frame, keyword]), self._frames + int(frame)
-                found += self._one(Peak(keyword, first, last, float(scores[frame, keyword])))
+                told += self._one(Peak(keyword, first, last, float(scores[frame, keyword])))
         self._frames += len(scores)
-        found += [hit for keyword in list(self._open) for hit in self._settled(keyword, self._frames - 1)]
-        return sorted(found, key=lambda hit: (hit.last, hit.keyword))
+        told += [one for keyword in list(self._open) for one in self._settled(keyword, self._frames - 1)]
+        return [one.peak for one in sorted(told)]
 
     def skip(self, frames: int) -> None:
         """So many frames follow in which no score is at its threshold."""
@@ -59,22 +66,22 @@ class HitPicker:
         self._open = {}
         return found
 
-    def _one(self, peak: Peak) -> Iterator[Peak]:
+    def _one(self, peak: Peak) -> Iterator["_Told"]:
         """A frame at or above the threshold, and the hit that it settles."""
         yield from self._settled(peak.keyword, peak.last)
         opened = self._open.get(peak.keyword)
         if opened is not None and peak.first > opened.last:  # another utterance, right behind it
-            yield self._tell(opened)
+            yield self._tell(opened, peak.last)
             opened = None
         if peak.first >= self._free[peak.keyword] and (opened is None or peak.score > opened.score):
             self._open[peak.keyword] = peak
 
-    def _settled(self, keyword: int, frame: int) -> Iterator[Peak]:
+    def _settled(self, keyword: int, frame: int) -> Iterator["_Told"]:
         opened = self._open.get(keyword)
         if opened is not None and frame - opened.last >= self._patience:
-            yield self._tell(opened)
+            yield self._tell(opened, opened.last + self._patience)
 
-    def _tell(self, peak: Peak) -> Peak:
+    def _tell(self, peak: Peak, frame: int) -> "_Told":
         del self._open[peak.keyword]
         self._free[peak.keyword] = peak.last + 1
-        return peak
+        return _Told(frame, peak)

@@ -2,14 +2,14 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import soundfile
-from click.testing import Result
-from recognition_checkpoints import save_checkpoint, write_noise
-from typer.testing import CliRunner
+from recognition_checkpoints import noise, save_checkpoint, write_noise
+from typer.testing import CliRunner, Result
 
 from wav2vec2.command_line.app import app
 
@@ -95,3 +95,16 @@ def test_what_is_wrong_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
         assert found.exit_code == 1 and told in found.stderr and len(found.stderr.splitlines()) == 1, found.output
     assert spot("-", sound, *model, "-k", "ab").exit_code == 2
     assert spot(sound, "--calibrate", sound, *model, "-k", "ab").exit_code == 2
+
+
+def test_a_microphone_is_heard_until_it_is_stopped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it after the last hits, with 130."""
+
+    def heard(rate: int) -> Iterator[object]:
+        yield noise(2.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wav2vec2.inference.streaming.live_sources.microphone", heard)
+    found = spot("--model", checkpoint, "-k", "ab", "--threshold", "0.2")
+    assert found.exit_code == 130 and all(line.endswith("  ab") for line in found.stdout.splitlines())
+    assert len(found.stdout.splitlines()) > 1

@@ -40,8 +40,9 @@ READERS = ("kathleen", "libri_deepspeaker")
 SYNTHETIC = ("captain", "guitar", "harbour", "newspaper", "thunder", "rabbit")
 REAL = ("alexa", "computer", "jarvis", "smart mirror", "snowboy", "view glass")
 
-#: Synthetic sentences of each half of the background where nothing else is said, and how many of those hold a keyword.
-BACKGROUND_SENTENCES, PLANTED = 640, 1 / 20
+#: Synthetic sentences of each half of the background, and what share of them as many sentences hold each keyword. Five
+#: times as many are drawn, all different, and the grammar has no more than some 2,400.
+BACKGROUND_SENTENCES, PLANTED = 200, 1 / 20
 
 #: Other English speech, how many minutes of each source, and clips of each real keyword.
 BACKGROUND, BACKGROUND_MINUTES, CLIPS = ("pv_intent", "libri_resemblyzer"), 22.0, 50

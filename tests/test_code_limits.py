@@ -33,6 +33,7 @@ for room, below in (
     ("metrics", ""),  # scripts that `evaluate` copies elsewhere
     ("evaluation", "all above"),
     ("pronunciation", "all above"),
+    ("spotting", "all above"),
     ("export", "all above"),
     ("training/settings", "all above"),
     ("training/saving", "all above"),

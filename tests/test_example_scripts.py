@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import runpy
+import string
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,13 @@ from finetuning_runs import write_spoken_tones
 from small_models import small_config
 from training_audio import RATE, encoded, write_parquet
 
-from wav2vec2 import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
+from wav2vec2 import (
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2ForPreTraining,
+    Wav2Vec2Processor,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -281,6 +288,29 @@ def test_joined_speech(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFi
     assert {name: found[name] for name in pauses} == pytest.approx({n: spoken[n] + 0.1 * pauses[n] for n in pauses})
     first, second = (soundfile.read(tmp_path / "joined" / f"a-{order}-0000.wav")[0] for order in (0, 1))
     assert len(first) == len(second) and not np.array_equal(first, second)
+
+
+def test_keyword_spotting(tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic talk, by a model that knows nothing: done once, the page has its figures."""
+    pytest.importorskip("espeakng_loader")
+    import keyword_recordings
+
+    tokens = ["<pad>", "<unk>", "|", *string.ascii_lowercase]
+    tokenizer = Wav2Vec2CTCTokenizer({token: number for number, token in enumerate(tokens)})
+    torch.manual_seed(0)
+    model = Wav2Vec2ForCTC(small_config("large_lv60k", vocab_size=len(tokens), pad_token_id=0))
+    model.save_pretrained(tmp_path / "model")
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(keyword_recordings, "synthetic_model", lambda work, seed: tmp_path / "model")
+    places = ["--data", tmp_path, "--work", tmp_path / "work", "--results", tmp_path]
+    for _ in range(2):
+        run_script("studies/keyword_spotting.py", *places, "--tasks", "synthetic", "--sentences", 20)
+        (figures,) = [json.loads((tmp_path / "keyword_spotting.json").read_text("utf-8"))["synthetic"]]
+        monkeypatch.setattr("wav2vec2.Transcriber.log_probs", None)  # nothing is computed again
+    assert len(figures["spotted"]) == 36 and {row["said"] for row in figures["spotted"]} == {1}
+    for row in figures["spotted"]:
+        assert row["alarms_there"] <= row["per_hour"] * figures["hours"][row["chosen_on"]]
+    assert "| 10 | second half | 0 |" in (tmp_path / "keyword_spotting.md").read_text("utf-8")
 
 
 def test_label_efficiency(corpus: Path, tmp_path: Path, run_script: Any, monkeypatch: pytest.MonkeyPatch) -> None:

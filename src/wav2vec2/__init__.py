@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
     from wav2vec2.processing.waveforms import resample as resample
     from wav2vec2.pronunciation.assessing import assess as assess
     from wav2vec2.sharing.converters.conversion import convert_checkpoint as convert_checkpoint
+    from wav2vec2.spotting.keyword_spotter import KeywordSpotter as KeywordSpotter
+    from wav2vec2.spotting.live_spotter import LiveSpotter as LiveSpotter
     from wav2vec2.training.finetuning import finetune as finetune
     from wav2vec2.training.pretraining import pretrain as pretrain
     from wav2vec2.training.settings.recipes import read_run as read_run
@@ -88,6 +90,8 @@ _MODULES = {
     "inference.transcriber": ("Transcriber",),
     "inference.transcript": ("Transcript",),
     "pronunciation.assessing": ("assess",),
+    "spotting.keyword_spotter": ("KeywordSpotter",),
+    "spotting.live_spotter": ("LiveSpotter",),
     "sharing.converters.conversion": ("convert_checkpoint",),
     "training.finetuning": ("finetune",),
     "training.pretraining": ("pretrain",),

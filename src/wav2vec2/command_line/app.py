@@ -20,6 +20,7 @@ from wav2vec2.command_line.quickstart import quickstart
 from wav2vec2.command_line.report import report
 from wav2vec2.command_line.score import score
 from wav2vec2.command_line.serve import serve
+from wav2vec2.command_line.spot import spot
 from wav2vec2.command_line.training import finetune, pretrain
 from wav2vec2.command_line.transcribe import transcribe
 from wav2vec2.command_line.tune import tune
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 COMMANDS = (
-    *(transcribe, listen, serve, align, pronounce, build_lm, tune, evaluate, score),
+    *(transcribe, listen, spot, serve, align, pronounce, build_lm, tune, evaluate, score),
     *(pretrain, finetune, average, report, card, push, convert, export, quickstart),
 )
 for command in COMMANDS:

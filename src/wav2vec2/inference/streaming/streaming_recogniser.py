@@ -156,8 +156,11 @@ class StreamingRecogniser:
         """What stands between words in a text."""
         return separator_of(self.processor.tokenizer, self._greedy.speller)
 
-    def open(self, hotwords: Hotwords | None = None, language: str | None = None) -> Stream:
-        """A new stream; there may be any number at once. `language` must be the one that the model was loaded for."""
+    def open(
+        self, hotwords: Hotwords | None = None, language: str | None = None, text: OpenText | None = None
+    ) -> Stream:
+        """A new stream; there may be any number at once. `language` must be the one that the model was loaded for;
+        `text` takes what is final in place of the decoder."""
         spoken = self._encoder.model.target_lang
         if language not in (None, spoken):
             knows = "is a model of one language" if spoken is None else f"was loaded for {spoken!r}"
@@ -165,7 +168,8 @@ class StreamingRecogniser:
         times, detector = self.frame_times, None
         if self.endpoint is not None:
             detector = EndpointDetector(self.endpoint, times.stride / times.sampling_rate, self._tokens)
-        audio, text = IncomingAudio(self._encoder.hearing), self._open_text(hotwords)
+        audio = IncomingAudio(self._encoder.hearing)
+        text = self._open_text(hotwords) if text is None else text
         keys = self._encoder.no_keys()
         stream = Stream(self, StreamState(self.look_ahead, times, audio, text, detector, keys))
         self._streams[stream] = None

@@ -1,0 +1,1 @@
+"""Keywords in recordings and live audio, found with any CTC model as it is."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
     from wav2vec2.modeling import Wav2Vec2ForCTC as Wav2Vec2ForCTC
     from wav2vec2.modeling import Wav2Vec2ForPreTraining as Wav2Vec2ForPreTraining
     from wav2vec2.modeling import Wav2Vec2ForSequenceClassification as Wav2Vec2ForSequenceClassification
+    from wav2vec2.modeling import Wav2Vec2ForSlots as Wav2Vec2ForSlots
     from wav2vec2.modeling import Wav2Vec2ForXVector as Wav2Vec2ForXVector
     from wav2vec2.modeling import Wav2Vec2Model as Wav2Vec2Model
     from wav2vec2.processing.audio_files import audio_blocks as audio_blocks
@@ -63,6 +64,7 @@ _MODULES = {
         "Wav2Vec2ForCTC",
         "Wav2Vec2ForPreTraining",
         "Wav2Vec2ForSequenceClassification",
+        "Wav2Vec2ForSlots",
         "Wav2Vec2ForXVector",
         "Wav2Vec2Model",
     ),

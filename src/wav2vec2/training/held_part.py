@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
-from wav2vec2.training.settings.run_config import FinetuneRun, Run
+from wav2vec2.training.settings.run_config import FinetuneRun, Run, SupervisedRun
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ def reason_against_convolutions(model: Wav2Vec2PreTrainedModel) -> str | None:
 
 def reason_against_encoder(run: Run, config: Wav2Vec2Config) -> str | None:
     """Why the Transformer's output of a clip is not always the same, or not all that a head hears of; None if it is."""
-    if not isinstance(run, FinetuneRun) or run.tuning.freeze_updates is not None or run.tuning.method != "full":
+    if not isinstance(run, SupervisedRun) or run.tuning.freeze_updates is not None or run.tuning.method != "full":
         return "it is trained"
-    if run.streaming is not None:
+    if config.use_weighted_layer_sum:
+        return "a head hears every layer (model.config.use_weighted_layer_sum=true)"
+    if isinstance(run, FinetuneRun) and run.streaming is not None:
         return "its attention is in chunks that are drawn (streaming)"
     if config.add_adapter:
         return "the convolutional adapter is behind it (model.config.add_adapter=true)"

@@ -8,7 +8,7 @@ the interval for other speakers; it is the wider one.
 Shapes: N groups (utterances or speakers), R resamples.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,14 @@ def interval(errors: Numbers, lengths: Numbers, how: Resampling) -> Interval | N
     return _percentiles(_resampled_rates([errors], lengths, how)[0], how.level)
 
 
+def interval_of(
+    counts: Numbers, figure: Callable[[Numbers], NDArray[np.float64]], how: Resampling
+) -> Interval | None:
+    """The interval of any figure of sums: `counts` (N, C) of each group, `figure` of sums (R, C) over resamples gives
+    (R,). None for fewer than two groups."""
+    return None if len(counts) < 2 else _percentiles(figure(_resampled_sums(counts.T, how).T), how.level)
+
+
 def improvement(first: Numbers, second: Numbers, lengths: Numbers, how: Resampling) -> Improvement | None:
     """Is the second system better? Errors (N,) of both in the same groups, drawn together; None for fewer than two."""
     if len(first) < 2:
@@ -90,13 +98,17 @@ def _percentiles(values: NDArray[np.float64], level: float) -> Interval:
 
 def _resampled_rates(errors: Sequence[Numbers], lengths: Numbers, how: Resampling) -> NDArray[np.float64]:
     """(systems, R): the rate of each system in each resample, the same groups drawn for all."""
-    columns = np.stack([*errors, lengths]).astype(np.int64)  # (systems + 1, N)
+    sums = _resampled_sums(np.stack([*errors, lengths]).astype(np.int64), how)
+    rates: NDArray[np.float64] = sums[:-1] / np.maximum(sums[-1], 1)
+    return rates
+
+
+def _resampled_sums(columns: Numbers, how: Resampling) -> Numbers:
+    """(C, N) -> (C, R): the sum of each column in each resample, the same groups drawn for all."""
     generator, groups = np.random.default_rng(how.seed), columns.shape[1]
     size = max(_AT_ONCE // groups, 1)
     pieces = []
     for start in range(0, how.resamples, size):
         drawn = generator.integers(groups, size=(min(size, how.resamples - start), groups))
         pieces.append(np.stack([column[drawn].sum(1) for column in columns]))
-    sums = np.concatenate(pieces, axis=1)
-    rates: NDArray[np.float64] = sums[:-1] / np.maximum(sums[-1], 1)
-    return rates
+    return np.concatenate(pieces, axis=1)

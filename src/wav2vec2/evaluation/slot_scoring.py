@@ -13,13 +13,13 @@ Values are compared as they are given, but for white space.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.evaluation.bootstrap import Interval, Resampling, interval_of
+from wav2vec2.evaluation.bootstrap import Interval, Numbers, Resampling, interval_of
 from wav2vec2.evaluation.scoring import error_rates
 
 #: The values of each slot of one clip.
@@ -75,7 +75,7 @@ def slot_scores(said: Sequence[Slots], heard: Sequence[Slots], how: Resampling |
     counts = np.array([_counts(names, *pair) for pair in zip(said, heard, strict=True)], np.int64)
     slots = len(names)
 
-    def figure(value: object) -> Figure:
+    def figure(value: Callable[[Numbers], NDArray[np.float64]]) -> Figure:
         whole = value(counts.sum(0)[None])[0]
         return Figure(float(whole), interval_of(counts, value, how))
 
@@ -92,3 +92,40 @@ def slot_scores(said: Sequence[Slots], heard: Sequence[Slots], how: Resampling |
         slot_value_cer=figure(lambda sums: sums[:, -3] / np.maximum(sums[:, -2], 1)),
         whole=figure(lambda sums: sums[:, -5] / sums[:, -1]),
     )
+
+
+def _counts(names: Sequence[str], said: Slots, heard: Slots) -> list[int]:
+    """What sums over clips are made of: for each slot how often it is right, said, heard; then whether all is right,
+    the slot-type F1, edits, characters, and 1."""
+    said, heard = _plain(said), _plain(heard)
+    right = [sum((Counter(said.get(name, [])) & Counter(heard.get(name, []))).values()) for name in names]
+    asked, got = ([len(slots.get(name, [])) for name in names] for slots in (said, heard))
+    edits = sum(_edits(value, heard.get(name, [])) for name, values in said.items() for value in values)
+    characters = sum(len(value) for values in said.values() for value in values)
+    types = len(said) + len(heard)
+    type_f1 = 2 * len(said.keys() & heard.keys()) / types if types else 1.0
+    whole = sum(right) == sum(asked) == sum(got)
+    return [*right, *asked, *got, int(whole), round(type_f1 * _PARTS), edits, characters, 1]
+
+
+def _plain(slots: Slots) -> dict[str, list[str]]:
+    """The slots that have a value, with single spaces."""
+    values = {name: [" ".join(one.split()) for one in found] for name, found in slots.items()}
+    return {name: found for name, found in values.items() if found}
+
+
+def _edits(value: str, heard: Sequence[str]) -> int:
+    """Of a value into the nearest of those that were heard; all of it where there is none."""
+    found = [error_rates([value], [one]).characters.errors for one in heard]
+    return min(found, default=len(value))
+
+
+def _by_slot(sums: Numbers, slots: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Right, said and heard (R, slots) out of sums of counts (R, C)."""
+    return sums[:, :slots], sums[:, slots : 2 * slots], sums[:, 2 * slots : 3 * slots]
+
+
+def _f1(right: Numbers, said: Numbers, heard: Numbers) -> NDArray[np.float64]:
+    """1 where nothing was said and nothing heard."""
+    both = said + heard
+    return np.where(both > 0, 2 * right / np.maximum(both, 1), 1.0)

@@ -19,6 +19,7 @@ from wav2vec2.modeling.for_xvector import Wav2Vec2ForXVector
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.label_thresholds import save_rule
 from wav2vec2.training.labels_of_clips import choose_columns, labels_of
 from wav2vec2.training.model_making import config_of, make_extractor, make_model, start_afresh
 from wav2vec2.training.progress.training_log import read_log
@@ -66,6 +67,8 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
         notes = [*about_input, *about_model]
         with started(run, accelerator, output, model, task, data, [extractor, *beside], notes) as loop:
             loop.train()
+    if run.task in OF_CLIPS and accelerator.is_main_process:
+        save_rule(run)
     return Path(run.run.output)
 
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.evaluation.bootstrap import Interval, Numbers, Resampling, interval_of
+from wav2vec2.evaluation.bootstrap import Resampling, percentiles, resampled_sums
+from wav2vec2.evaluation.label_scoring import Figure
 from wav2vec2.evaluation.scoring import error_rates
 
 #: The values of each slot of one clip.
@@ -28,13 +29,8 @@ Slots = Mapping[str, Sequence[str]]
 #: A clip's slot-type F1 is a fraction, and what is drawn again are whole numbers.
 _PARTS = 10**6
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A share (0.9 for 90 %), and where it lies when clips are drawn again; None for fewer than two."""
-
-    value: float
-    interval: Interval | None
+#: Counts of clips, or their sums in resamples.
+Sums = NDArray[np.int64] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -75,9 +71,10 @@ def slot_scores(said: Sequence[Slots], heard: Sequence[Slots], how: Resampling |
     counts = np.array([_counts(names, *pair) for pair in zip(said, heard, strict=True)], np.int64)
     slots = len(names)
 
-    def figure(value: Callable[[Numbers], NDArray[np.float64]]) -> Figure:
+    def figure(value: Callable[[Sums], NDArray[np.float64]]) -> Figure:
         whole = value(counts.sum(0)[None])[0]
-        return Figure(float(whole), interval_of(counts, value, how))
+        drawn = None if len(counts) < 2 else percentiles(value(resampled_sums(counts.T, how).T), how.level)
+        return Figure(float(whole), drawn, None)
 
     each = _f1(*_by_slot(counts.sum(0)[None], slots))[0]
     totals = counts.sum(0)
@@ -120,12 +117,12 @@ def _edits(value: str, heard: Sequence[str]) -> int:
     return min(found, default=len(value))
 
 
-def _by_slot(sums: Numbers, slots: int) -> tuple[Numbers, Numbers, Numbers]:
+def _by_slot(sums: Sums, slots: int) -> tuple[Sums, Sums, Sums]:
     """Right, said and heard (R, slots) out of sums of counts (R, C)."""
     return sums[:, :slots], sums[:, slots : 2 * slots], sums[:, 2 * slots : 3 * slots]
 
 
-def _f1(right: Numbers, said: Numbers, heard: Numbers) -> NDArray[np.float64]:
+def _f1(right: Sums, said: Sums, heard: Sums) -> NDArray[np.float64]:
     """1 where nothing was said and nothing heard."""
     both = said + heard
     return np.where(both > 0, 2 * right / np.maximum(both, 1), 1.0)

@@ -64,17 +64,8 @@ PARTS = {
     "arabic": Part("arabic_commands", 1.0, (340, 80, 148), 300),
     "voices": Part("voices", 0.0, (160, 40, 56), 200),
 }
-#: The recipe of each network, and what is changed in it.
-NETWORKS = {
-    "wav2vec 2.0, small": [],
-    "depthwise CNN": [
-        "model.checkpoint=null",
-        "model.preset=depthwise_cnn",
-        "tuning.freeze_updates=0",
-        "tuning.keep_features=null",
-        "run.precision=fp32",
-    ],
-}
+#: The recipe of each network.
+NETWORKS = {"wav2vec 2.0, small": "labels_small_minutes", "depthwise CNN": "labels_depthwise_cnn"}
 COMMANDS = ("lights on", "lights off", "play music", "stop", "volume up", "volume down", "open the door", "call home")
 #: Synthetic voices, each with a throat of its own: those of quickstart.
 VOICES = (*TRAINING_VOICES[:26], *DEVELOPMENT_VOICES, *TEST_VOICES)
@@ -161,7 +152,7 @@ def measured(name: str, network: str, seed: int, paths: dict[str, Path], work: P
         "run.report": "false",
     }
     given = [f"{key}={value}" for key, value in settings.items()]
-    classify(read_run(ClassificationRun, "labels_small_minutes", [*given, *NETWORKS[network]]))
+    classify(read_run(ClassificationRun, NETWORKS[network], given))
     labeller = Labeller.from_pretrained(output / "model")
     model = evaluated_model(str(output / "model"), labeller)
     found = evaluate_labels_of(labeller, model, paths["test"], DataNames(name), Resampling()).evaluation

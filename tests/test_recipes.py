@@ -15,6 +15,7 @@ from wav2vec2.training.settings.recipe_files import find_recipe, listing, shippe
 from wav2vec2.training.settings.recipes import RunConfigError, read_run, resolve
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, to_dict
 from wav2vec2.training.settings.strict_yaml import read_file
+from wav2vec2.training.slots import SlotsRun
 
 PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]
 PRETRAINING += ["small_minutes", "small_cpu", "wav2vec_2019", "vq_wav2vec"]
@@ -29,14 +30,18 @@ FINETUNING = [
     "ctc_tiny_cpu",
     "ctc_small_minutes",
     "ctc_streaming",
+    "superb_sf",
 ]
 LABELS = ["superb_ks", "labels_small_minutes", "labels_depthwise_cnn"]
-ALL = PRETRAINING + FINETUNING + LABELS
+SLOTS = ["superb_ic", "slots_small_minutes"]
+ALL = PRETRAINING + FINETUNING + LABELS + SLOTS
 #: What every recipe leaves to its user.
 OWN = {"ctc_mms_new_language": ["tuning.language=fao"]}
 
 
 def kind_of(name: str) -> Any:
+    if name in SLOTS:
+        return SlotsRun
     return PretrainRun if name in PRETRAINING else ClassificationRun if name in LABELS else FinetuneRun
 
 

@@ -68,12 +68,10 @@ def evaluate_slots_of(
     said = {name: said_slots(one, manifest, reader.names) for name, one in recordings.items()}
     inputs = (AudioInput(str(one.path), one.path) for one in recordings.values())
     found = []
-    for recording, one in zip(
-        recordings.values(), reader.read_each(inputs, None if report is None else report.advance), strict=True
-    ):
+    for one in reader.read_each(inputs, None if report is None else report.advance):
         found.append(one)
         if report is not None:
-            report.finished(recording.path)
+            report.finished(one.path)
     failures = [
         Failure(name, without_paths(one.error, name, recordings[name].path, manifest))
         for name, one in zip(recordings, found, strict=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wav2vec2.baselines import CRNNForSlots, DepthwiseCNNForSlots
 from wav2vec2.configuration.frame_arithmetic import logits_length
-from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
+from wav2vec2.inference.audio_inputs import AudioInput
 from wav2vec2.inference.checkpoint_check import reach
 from wav2vec2.inference.labeller import Labelled, Labeller
 from wav2vec2.inference.model_kinds import MARKED_TEXT, SLOTS, kind_of_model
@@ -88,7 +88,9 @@ class SlotReader(Labeller):
                 f"{name_or_path}: fills no slots: `wav2vec2 finetune RECIPE --task slots` makes a model that does"
             )
         if kind == MARKED_TEXT and threshold is not None:
-            raise ValueError(f"{name_or_path}: writes text with slots, which has no probabilities: leave out --threshold")
+            raise ValueError(
+                f"{name_or_path}: writes text with slots, which has no probabilities: leave out --threshold"
+            )
         path = find_file(name_or_path, CONFIG_FILE, hub)
         network = {} if path is None else read_json(path)
         model_class = _NETWORKS.get(network.get("model_type", ""), Wav2Vec2ForSlots)
@@ -111,7 +113,9 @@ class SlotReader(Labeller):
     @property
     def names(self) -> list[str]:
         """The slots that there are."""
-        return slots_of_vocabulary(self.tokenizer.encoder) if self.writes else [*slot_values_of(self.model.config).slots]
+        return (
+            slots_of_vocabulary(self.tokenizer.encoder) if self.writes else [*slot_values_of(self.model.config).slots]
+        )
 
     def read(self, audio: object, sampling_rate: int | None = None) -> Filled | list[Filled]:
         """The slots of one recording, or of a list or folder of them. One recording alone that cannot be used is a
@@ -126,7 +130,7 @@ class SlotReader(Labeller):
 
     def _batch(self, read: list[tuple[AudioInput, NDArray[np.float32] | str]]) -> Iterator[Labelled]:
         clips = [samples for _, samples in read if not isinstance(samples, str)]
-        logits = iter(self._logits(clips) if clips else [])
+        logits: Iterator[Tensor] = iter(self._logits(clips) if clips else [])
         for audio, samples in read:
             if isinstance(samples, str):
                 yield Filled(audio.name, error=samples)

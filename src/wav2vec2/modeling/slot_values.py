@@ -1,4 +1,4 @@
-"""Slots and their values among the labels of a model: `size=eight ounce`, and `size=` where nothing is said of the size.
+"""Slots and their values among the labels of a model: `size=small`, and `size=` where nothing is said of the size.
 
 A model that fills slots gives one logit for each value of each slot, and their names are its configuration's labels, so
 that whatever reads labels reads slots. The values of one slot stand together, the empty one first.

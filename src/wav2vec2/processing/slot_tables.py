@@ -8,7 +8,6 @@ Inside the package it is one text, the object in JSON. Runs of white space are o
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from wav2vec2.processing.manifests import Recording
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from wav2vec2.processing.slot_marks import MARK, check_name, from_superb
 from wav2vec2.processing.texts_and_paths import Piece
 
+
 @dataclass(frozen=True)
 class SaidSlot:
     """A slot, its value as it was said, and in a path the frames of it, `end` exclusive."""

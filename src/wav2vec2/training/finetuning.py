@@ -32,8 +32,8 @@ from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
-from wav2vec2.training.tasks.slot_text_task import SlotTextTask
 from wav2vec2.training.tasks.drawn_chunks import DrawnChunks
+from wav2vec2.training.tasks.slot_text_task import SlotTextTask
 from wav2vec2.training.tuning_methods import apply_tuning
 
 #: The parts of a head for CTC, by their names among the modules.

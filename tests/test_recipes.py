@@ -261,6 +261,30 @@ def test_keywords_are_learnt_as_superb_has_it() -> None:
     assert run.tuning.freeze_updates is None
 
 
+def test_slots_are_learnt_as_superb_has_them() -> None:
+    """S3PRL: the intents as keywords, judged every 4,000 updates; the slots of sentences with CTC over characters and
+    marks, two recurrent layers of 1024 in each direction, Adam 1e-4, 200,000 updates, judged every 2,000."""
+    intents, keywords, sentences = read("superb_ic"), read("superb_ks"), read("superb_sf")
+    assert (intents.task, intents.model, intents.optimizer) == ("slots", keywords.model, keywords.optimizer)
+    assert (intents.run.updates, intents.run.evaluate_every) == (200_000, 4000)
+    assert intents.data.seconds_per_update == pytest.approx(32 * 14.7 * 3600 / 23_132, abs=0.3)
+    config = sentences.model.config
+    names = ("ctc_head", "ctc_head_size", "ctc_head_layers", "ctc_head_dropout", "ctc_head_stride")
+    assert [config[name] for name in names] == ["recurrent", 1024, 2, 0.2, 1]
+    assert (sentences.text.slots, sentences.text.judged_by) == (True, "slot_error")
+    assert (sentences.optimizer.learning_rate, sentences.optimizer.clip_norm) == (1e-4, 1.0)
+    assert (sentences.run.updates, sentences.run.evaluate_every) == (200_000, 2000)
+    assert intents.tuning.freeze_updates is sentences.tuning.freeze_updates is None
+
+
+def test_few_labelled_slots_keep_what_the_small_model_hears() -> None:
+    run = read("slots_small_minutes")
+    folder = located(run.model.checkpoint)
+    assert run.data.normalize == Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize
+    assert reason_against_encoder(run, Wav2Vec2Config.from_pretrained(folder, **run.model.config)) is None
+    assert (run.task, run.tuning.keep_features) == ("slots", "memory")
+
+
 def test_minutes_of_labels_keep_all_layers_of_the_small_model() -> None:
     """Nothing is drawn below the head, so that what is held is computed once."""
     run = read("labels_small_minutes")

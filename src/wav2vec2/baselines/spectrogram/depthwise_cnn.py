@@ -119,7 +119,7 @@ class DepthwiseCNNForSequenceClassification(SpectrogramModel):
         self.post_init()
 
     def frames(self, energies: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Energies (B, W, M), their real windows (B,) -> the mean over bands (B, W, C), and the same of what is left."""
+        """Energies (B, W, M), their real windows (B,) -> means over bands (B, W, C), and the same of what is left."""
         x = energies[:, None]
         for layer in self.layers:
             x, lengths = layer(x, lengths)

@@ -49,6 +49,7 @@ def text_in(recording: Recording, column: str | None) -> str | None:
     """The text that a recording has in a column of its manifest, by default `transcript`; None if there is no such
     column. Several columns, with commas between them, are a slot each: their text is that of `text_of_slots`.
 
+    >>> from pathlib import Path
     >>> text_in(Recording(Path("1.wav"), others={"action": "deactivate", "object": "lamp"}), "action,object")
     '{"action": "deactivate", "object": "lamp"}'
     """

@@ -9,6 +9,7 @@ vq-wav2vec.
 
 from wav2vec2.baselines.spectrogram.crnn import CRNNConfig, CRNNForCTC
 from wav2vec2.baselines.spectrogram.depthwise_cnn import DepthwiseCNNConfig, DepthwiseCNNForSequenceClassification
+from wav2vec2.baselines.spectrogram.for_slots import CRNNForSlots, DepthwiseCNNForSlots
 from wav2vec2.baselines.spectrogram.log_mel_feature_extractor import LogMelFeatureExtractor
 from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramConfig
 from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramModel
@@ -30,8 +31,10 @@ __all__ = [
     "SPECTROGRAM_MODELS",
     "CRNNConfig",
     "CRNNForCTC",
+    "CRNNForSlots",
     "DepthwiseCNNConfig",
     "DepthwiseCNNForSequenceClassification",
+    "DepthwiseCNNForSlots",
     "LogMelFeatureExtractor",
     "SpectrogramConfig",
     "SpectrogramModel",

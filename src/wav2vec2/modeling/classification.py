@@ -3,6 +3,7 @@
 Shapes: B batch, T frames, H hidden size, N labels.
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.modeling.layer_drop import join_with_zero_gradient
 from wav2vec2.modeling.precision import full_precision
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.modeling.wav2vec2_model import Clips, Wav2Vec2Model
@@ -50,22 +52,26 @@ class Wav2Vec2Classifier(Wav2Vec2PreTrainedModel):
         output_attentions: bool | None,
         clip_seeds: Tensor | None,
     ) -> Heard:
-        """Run the model and take its last layer, or the learned mean of all its layers."""
+        """Run the model, without gradient where it is held, and take its last layer, or the learned mean of all its
+        layers."""
         weighted = self.config.use_weighted_layer_sum
-        outputs = self.wav2vec2(
-            input_values,
-            attention_mask=attention_mask,
-            output_hidden_states=True if weighted else output_hidden_states,
-            output_attentions=output_attentions,
-            clip_seeds=clip_seeds,
-            return_dict=True,
-        )
+        with torch.no_grad() if self.encoder_held else nullcontext():
+            outputs = self.wav2vec2(
+                input_values,
+                attention_mask=attention_mask,
+                output_hidden_states=True if weighted else output_hidden_states,
+                output_attentions=output_attentions,
+                clip_seeds=clip_seeds,
+                return_dict=True,
+            )
         features, layers = outputs.last_hidden_state, outputs.hidden_states
         if weighted:
             weights = self.layer_weights.softmax(-1)
             features = weights[0] * layers[0]
             for weight, layer in zip(weights[1:], layers[1:], strict=True):
                 features = features + weight * layer
+        if self.encoder_held:
+            features = join_with_zero_gradient(features, *self.held_parameters())
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         shown = {"hidden_states": layers if wanted else None, "attentions": outputs.attentions}
         return Heard(features, self.frame_lengths(input_values, attention_mask), shown)

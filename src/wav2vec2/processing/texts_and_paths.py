@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, ClassVar, NamedTuple
 
+from wav2vec2.processing.slot_marks import beside_words, from_superb
 from wav2vec2.processing.token_table import TokenTable
 from wav2vec2.processing.vocabulary import UnknownCharactersError, unknown_characters
 
@@ -33,17 +34,20 @@ class OneIdPerLogitTokenizer(TokenTable):
     as_transcript = False
 
     def normalize(self, text: str) -> str:
-        """The text as it is cut into tokens. Special and added tokens that are written out stay as they are."""
+        """The text as it is cut into tokens. Special and added tokens that are written out stay as they are, and so do
+        marks of slots, which stand beside their words."""
         if not isinstance(text, str):
             raise ValueError(f"text must be a string, it is {type(text).__name__}")
-        kept = dict.fromkeys((*self.all_special_tokens, *self._added_tokens_encoder))
+        marks = self.marks
+        text = from_superb(text) if marks else text
+        kept = dict.fromkeys((*self.all_special_tokens, *self._added_tokens_encoder, *marks))
         written = [token for token in kept if len(token) > 1 and token in text]
         for code, token in zip(_PLACEHOLDERS, written, strict=False):
             text = text.replace(token, chr(code))
         text = self._normalized(text)
         for code, token in zip(_PLACEHOLDERS, written, strict=False):
             text = text.replace(chr(code), token)
-        return text
+        return beside_words(text) if marks else text
 
     def _normalized(self, text: str) -> str:
         return self.normalization(text)

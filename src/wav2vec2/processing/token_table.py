@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from transformers import AddedToken
 
 from wav2vec2.processing.saved_as_stock import SavedAsStock
+from wav2vec2.processing.slot_marks import marks_of, slots_of_vocabulary
 from wav2vec2.processing.text_normalization import TextNormalization, shorten
 from wav2vec2.processing.tokenizer_files import read_json
 from wav2vec2.processing.vocabulary import (
@@ -116,6 +117,8 @@ class TokenTable(SavedAsStock):
             if len(token) > 1:
                 by_first.setdefault(token[0], set()).add(len(token))
         self._long_tokens = {first: sorted(lengths, reverse=True) for first, lengths in by_first.items()}
+        #: Those that mark where a slot begins and ends.
+        self.marks = marks_of(slots_of_vocabulary(self._ids))
 
     def _special_tokens_of_vocabulary(self) -> dict[str, str | None]:
         """CTC needs no special token but the blank, and none is added unasked. A vocabulary without its blank is

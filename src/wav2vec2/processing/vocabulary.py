@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wav2vec2.processing.slot_marks import marks_of, slot_names, without_marks
 from wav2vec2.processing.text_normalization import TextNormalization, is_digit, normal_form, shorten
 
 
@@ -87,11 +88,13 @@ def build_vocabulary(
     blank: str = "<pad>",
     unknown: str | None = "<unk>",
     word_delimiter: str | None = "|",
+    slots: bool = False,
 ) -> Vocabulary:
     """A vocabulary of the characters in `texts` under the named choices of `TextNormalization`.
 
     `word_delimiter=None` is for scripts without spaces: white space is then removed. The result goes to
-    `Wav2Vec2CTCTokenizer.from_vocabulary`, which saves the choices with the tokenizer.
+    `Wav2Vec2CTCTokenizer.from_vocabulary`, which saves the choices with the tokenizer. With `slots`, the marks of slots
+    in the texts (`<size>small</size>`, as `slot_texts` has them) are a token each, behind the characters.
 
     >>> vocabulary = build_vocabulary(["Hello, Bob!", "hello"])
     >>> list(vocabulary.tokens)
@@ -101,6 +104,11 @@ def build_vocabulary(
     """
     if isinstance(texts, str):
         raise ValueError("texts must be several texts, as a list of strings; this is one string")
+    marks: list[str] = []
+    if slots:
+        texts = list(texts)
+        marks = marks_of(slot_names(texts))
+        texts = map(without_marks, texts)
     spaces = "remove" if word_delimiter is None else "single"
     normalization = TextNormalization(apostrophes, unicode_form, punctuation, digits, case, spaces)
     counts, dropped, number, empty = _count(texts, normalization)
@@ -112,7 +120,7 @@ def build_vocabulary(
     left_out = {c: n for c, n in sorted(counts.items()) if n < min_count}
     rare = {c: n for c, n in characters.items() if n < VocabularyReport.RARE}
     report = VocabularyReport(number, empty, characters, dict(dropped), rare, left_out)
-    tokens = {token: index for index, token in enumerate([*specials, *characters])}
+    tokens = {token: index for index, token in enumerate([*specials, *characters, *marks])}
     return Vocabulary(tokens, normalization, blank, unknown, word_delimiter, report)
 
 

@@ -134,6 +134,7 @@ def vocabulary_of(texts: ClipSource, text: TextSection) -> Vocabulary:
         apostrophes=text.apostrophes,
         min_count=text.min_count,
         word_delimiter=text.word_delimiter,
+        slots=text.slots,
     )
 
 

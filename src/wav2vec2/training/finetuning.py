@@ -33,6 +33,7 @@ from wav2vec2.training.settings.run_config import FinetuneRun
 from wav2vec2.training.starting import opened, started
 from wav2vec2.training.tasks.ctc_task import CTCTask, Stages
 from wav2vec2.training.tasks.drawn_chunks import DrawnChunks
+from wav2vec2.training.tasks.slot_text_task import SlotTextTask
 from wav2vec2.training.tuning_methods import apply_tuning
 
 #: The parts of a head for CTC, by their names among the modules.
@@ -105,7 +106,8 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
     chunks = chunks_of(run, model.config)
     if chunks is not None:
         chunks.tell(model.config)
-    task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run), chunks)
+    kind = SlotTextTask if run.text.slots else CTCTask
+    task = kind(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run), chunks)
     task.criterion = run.text.judged_by
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)

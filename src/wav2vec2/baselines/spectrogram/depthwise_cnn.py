@@ -118,6 +118,13 @@ class DepthwiseCNNForSequenceClassification(SpectrogramModel):
         self.classifier = nn.Linear(width, config.num_labels)
         self.post_init()
 
+    def frames(self, energies: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Energies (B, W, M), their real windows (B,) -> means over bands (B, W, C), and the same of what is left."""
+        x = energies[:, None]
+        for layer in self.layers:
+            x, lengths = layer(x, lengths)
+        return x.mean(3).transpose(1, 2), lengths
+
     @can_return_tuple
     def forward(
         self,
@@ -129,11 +136,7 @@ class DepthwiseCNNForSequenceClassification(SpectrogramModel):
         input_features: Tensor | None = None,
     ) -> SequenceClassifierOutput:
         """`labels` (B,) are label numbers; `config.problem_type` allows for other tasks."""
-        energies, lengths = self.hear(input_values, attention_mask, input_features, clip_seeds)
-        x = energies[:, None]
-        for layer in self.layers:
-            x, lengths = layer(x, lengths)
-        over_bands = x.mean(3).transpose(1, 2)  # (B, W, C)
+        over_bands, lengths = self.frames(*self.hear(input_values, attention_mask, input_features, clip_seeds))
         clips = over_bands.mean(1) if lengths is None else mean_over_frames(over_bands, lengths)
         logits = self.classifier(self.dropout(clips))
         loss = None

@@ -17,6 +17,7 @@ import numpy as np
 
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
+from wav2vec2.processing.slot_tables import text_in
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable
 from wav2vec2.training.data.durations import DurationCache, measure
@@ -142,10 +143,7 @@ def _relative(path: Path, folder: Path) -> str:
 def _transcripts(source: "Source", recordings: list[Recording], *, with_text: bool) -> list[str | None] | None:
     """The transcripts in a manifest, None if there is not one."""
     column = source.text_column
-    if column is None or column == "transcript":
-        texts = [one.transcript for one in recordings]
-    else:
-        texts = [one.others.get(column) for one in recordings]
+    texts = [text_in(one, column) for one in recordings]
     if all(text is None for text in texts):
         if (with_text or column is not None) and recordings:
             raise TrainingDataError(

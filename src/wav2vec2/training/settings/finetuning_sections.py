@@ -115,13 +115,21 @@ class TextSection:
     apostrophes: Annotated[str, OneOf(*CHOICES["apostrophes"])] = "straight"
     #: Token between words; null for scripts without spaces.
     word_delimiter: str | None = "|"
+    #: The transcripts mark slots, as `a <size>small</size> latte` (docs/slots.md): each mark is one token.
+    slots: bool = False
     #: Characters seen less often get no token.
     min_count: Count = 1
     #: A transcript with a character that has no token: an "error" before the first update, "skip" and list the clip,
     #: or the token for "unknown". Clips of an evaluation are not skipped: such characters are errors there.
     on_unknown: Annotated[str, OneOf("error", "skip", "unknown")] = "error"
-    #: The error rate by which one model of the run is better than another; "cer" where nearly every word is wrong.
-    judged_by: Annotated[str, OneOf("wer", "cer")] = "wer"
+    #: The error rate by which one model of the run is better than another; "cer" where nearly every word is wrong;
+    #: "slot_error", of marked slots, 1 less the F1 of their values.
+    judged_by: Annotated[str, OneOf("wer", "cer", "slot_error")] = "wer"
+
+    def problems(self) -> Iterator[Problem]:
+        """Slots have errors where there are some."""
+        if self.judged_by == "slot_error" and not self.slots:
+            yield "judged_by", "is of marked slots: text.slots=true, or wer or cer"
 
 
 @dataclass

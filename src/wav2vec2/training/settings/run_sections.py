@@ -37,7 +37,7 @@ class Source:
     hours: Positive | None = None
     #: Column that holds the audio.
     audio_column: str = "audio"
-    #: Column that holds the transcript.
+    #: Column that holds the transcript; of slots, `a,b,c` are three columns.
     text_column: str | None = None
     #: Revision of a data set on the Hub: a commit, tag or branch.
     revision: str | None = None

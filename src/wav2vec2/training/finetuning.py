@@ -15,6 +15,7 @@ from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramForCTC
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.espeak import check_language
 from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
 from wav2vec2.training.checks.clips import ClipSource, clip_sources
 from wav2vec2.training.checks.examination import examine
@@ -76,6 +77,8 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
     """
     check_run(run)
     require_scorer(run)
+    if run.text.phonemes is not None:
+        check_language(run.text.phonemes)
     with opened(run, resume, lambda output: prepare_finetuning(run, output)) as (accelerator, output, ready):
         beside = [ready.processor, *ready.saved_beside]
         with started(run, accelerator, output, ready.model, ready.task, ready.data, beside, ready.notes) as loop:
@@ -106,7 +109,8 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
     if chunks is not None:
         chunks.tell(model.config)
     task = CTCTask(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run), chunks)
-    task.criterion = run.text.judged_by
+    if not task.of_phones:
+        task.criterion = run.text.judged_by
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
 

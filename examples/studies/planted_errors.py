@@ -1,0 +1,162 @@
+"""Are planted errors found? espeak-ng says sentences with a phone replaced, left out or put in, in voices that a model of
+phones never heard; `assess` says what is wrong.
+
+    python examples/studies/planted_errors.py DATA WORK
+
+DATA is a folder with `speech/train-*.parquet`, of which the texts of one reader are taken, none of the audio; WORK is
+where audio, the model and what was found go. What is done already is not done again.
+
+The model is trained by the recipe `ctc_phonemes` from `small` on 44 voices, a third of whose sentences are as espeak says
+them; in the others phones were exchanged at random, or the model would guess from the words what was not said.
+Development voices choose the checkpoint and calibrate the scores, four others are the test.
+"""
+
+import json
+import random
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from perturbed_speech import table, write_table
+from planted_results import write_results
+from planted_speech import Planted, Speaker, in_manifest, nonsense, plain, planted, sentences, spoken, written
+
+from wav2vec2.inference.transcriber import Transcriber
+from wav2vec2.pronunciation.assessing import Asked, assess_each
+from wav2vec2.pronunciation.calibrating import calibrate
+from wav2vec2.quickstart.spoken_corpus import DEVELOPMENT_VOICES, TEST_VOICES, TRAINING_VOICES, Voice
+from wav2vec2.training.finetuning import finetune
+from wav2vec2.training.settings.recipes import read_run
+from wav2vec2.training.settings.run_config import FinetuneRun
+
+READER, SEED = "kathleen", 1
+#: Sentences of each test voice, of each development voice to calibrate and to choose by, and clips of a training voice.
+TEST, CALIBRATION, CHOICE, TRAINING = 40, 40, 20, 12
+KINDS = ("untouched", "substitution", "omission", "insertion")
+#: The share of phones that are exchanged in two of three training clips.
+NONSENSE = 0.4
+
+#: What the recipe is changed in: so many voices need no other speeds, and there is more to learn than from five minutes.
+SETTINGS = ["text.phonemes=en-us", "text.phonemes_given=true", "data.speeds=[]", "run.report=false"]
+#: Settings of the runs that were tried, by their names.
+RUNS = {"recipe": [], "longer": ["run.updates=2400"]}
+
+Row = dict[str, str]
+
+
+def american(voice: Voice) -> Voice:
+    """The voice with the phones of American English, whatever its accent."""
+    return replace(voice, accent="en-US")
+
+
+def corpus(data: Path, work: Path) -> None:
+    """All audio with its manifests, once."""
+    if (work / "test.tsv").is_file():
+        return
+    texts = list(sentences(data / "speech", READER, 4, 8))
+    held = TEST * len(TEST_VOICES), CALIBRATION * len(DEVELOPMENT_VOICES), CHOICE * len(DEVELOPMENT_VOICES)
+    cuts = [sum(held[:number]) for number in range(4)]
+    test, calibration, choice = (texts[cuts[number] : cuts[number + 1]] for number in range(3))
+    speaker = Speaker(american(TEST_VOICES[0]).espeak_name)
+    write_table(work / "train.tsv", list(_training(speaker, texts[cuts[3] :], work)))
+    for name, voices, parts, kinds in (
+        ("choice", DEVELOPMENT_VOICES, choice, KINDS[:1]),
+        ("calibration", DEVELOPMENT_VOICES, calibration, KINDS),
+        ("test", TEST_VOICES, test, KINDS),
+    ):
+        each = len(parts) // len(voices)
+        rows: list[Row] = []
+        for number, voice in enumerate(map(american, voices)):
+            own = parts[number * each : (number + 1) * each]
+            rows += _planted_rows(speaker, voice, own, kinds, work / name)
+        write_table(work / f"{name}.tsv", rows)
+
+
+def _training(speaker: Speaker, texts: list[str], work: Path) -> Iterator[Row]:
+    for number, voice in enumerate(map(american, TRAINING_VOICES)):
+        chance = random.Random(1000 * SEED + number)
+        said = []
+        for clip in range(TRAINING):
+            letters = speaker.letters(chance.choice(texts))
+            said.append(letters if clip % 3 == 0 else nonsense(letters, NONSENSE, chance))
+        files = spoken(voice, [f"[[{written(one)}]]" for one in said], work / "train", number)
+        for (path, seconds), letters in zip(files, said, strict=True):
+            phones = " ".join(plain(speaker.ipa(letters)))
+            yield {"path": str(path), "duration": f"{seconds:.4f}", "speaker": voice.name, "transcript": phones}
+
+
+def _planted_rows(speaker: Speaker, voice: Voice, texts: list[str], kinds: tuple[str, ...], folder: Path) -> list[Row]:
+    """Each sentence in each kind. The manifest also has what `wav2vec2 pronounce --calibrate` reads."""
+    chance = random.Random(zlib.crc32(f"{folder.name} {voice.name}".encode()))
+    found: list[Planted] = []
+    for text in texts:
+        ways = [planted(speaker, text, kind, chance) for kind in kinds]
+        found += [way for way in ways if way is not None]
+    files = spoken(voice, [one.text for one in found], folder, zlib.crc32(folder.name.encode()))
+    return [
+        {
+            "path": str(path),
+            "duration": f"{seconds:.4f}",
+            "speaker": voice.name,
+            "transcript": " ".join(plain(one.said)) if folder.name == "choice" else "",
+            "phones": in_manifest(one.asked),
+            "said": in_manifest(one.said),
+            "kind": one.kind,
+            "place": str(one.place),
+            "instead": one.instead,
+        }
+        for one, (path, seconds) in zip(found, files, strict=True)
+    ]
+
+
+def trained(work: Path, name: str) -> Path:
+    """The folder of the model of a run; a run that was stopped goes on."""
+    output = work / name
+    given = {
+        "data.train.0.path": work / "train.tsv",
+        "data.valid.0.path": work / "choice.tsv",
+        "run.output": output,
+        "run.seed": SEED,
+    }
+    settings = [f"{key}={value}" for key, value in given.items()] + SETTINGS + RUNS[name]
+    if not (output / "model").is_dir():
+        finetune(read_run(FinetuneRun, "ctc_phonemes", settings))
+    return output / "model"
+
+
+def assessed(work: Path, model: Path) -> Path:
+    """What `assess` finds in every test recording, with the default threshold and calibrated, one line each."""
+    target = model.parent / "assessed.jsonl"
+    if target.is_file():
+        return target
+    transcriber = Transcriber.from_pretrained(str(model))
+    calibration = calibrate(transcriber, work / "calibration.tsv")
+    calibration.save(model / "pronunciation_calibration.json")
+    rows = table(work / "test.tsv")
+    lines = []
+    asked = [Asked(Path(row["path"]), phones=row["phones"]) for row in rows]
+    for curve in (None, calibration):
+        found = assess_each(transcriber, asked, calibration=curve)
+        for row, one in zip(rows, found, strict=True):
+            if one.assessment is None:
+                raise SystemExit(f"{row['path']}: {one.error}")
+            words = [[asdict(phone) | {"candidates": None} for phone in word.phones] for word in one.assessment.words]
+            kept = {key: row[key] for key in ("speaker", "kind", "place", "instead", "duration", "phones")}
+            lines.append(json.dumps(kept | {"calibrated": curve is not None, "words": words}, ensure_ascii=False))
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target
+
+
+def main() -> None:
+    """All of it, for each run."""
+    data, work = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    names = sys.argv[3:] or list(RUNS)
+    corpus(data, work)
+    models = {name: trained(work, name) for name in names}
+    write_results(work, {name: assessed(work, model) for name, model in models.items()})
+
+
+if __name__ == "__main__":
+    main()

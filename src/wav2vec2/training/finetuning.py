@@ -232,12 +232,18 @@ def require_scorer(run: FinetuneRun) -> None:
 def refuse_other_tokens(output: Path, before: Wav2Vec2CTCTokenizer, now: Wav2Vec2CTCTokenizer) -> None:
     """A run that is resumed spells as it did: after a change of text or choices, a head's logits would get other
     meanings without a word."""
-    if (before.tokens, before.normalization) != (now.tokens, now.normalization):
+    if said_with(before) != said_with(now):
         raise StartError(
             f"run.output={output} holds a run with another vocabulary ({len(before)} tokens, now {len(now)}) or other "
             "choices under text: the training text or text.* have changed since. Put them back, or choose another "
             "output"
         )
+
+
+def said_with(tokenizer: Wav2Vec2CTCTokenizer) -> tuple[object, ...]:
+    """All on which the labels of a text depend."""
+    language = getattr(tokenizer, "phonemizer_lang", None), getattr(tokenizer, "do_phonemize", None)
+    return tokenizer.tokens, tokenizer.normalization, *language
 
 
 def spelling_of(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer) -> Wav2Vec2CTCTokenizer:

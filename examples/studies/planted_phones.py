@@ -1,8 +1,8 @@
 """Speech by espeak-ng in which a phone was replaced, left out or put in, with the phones that it says.
 
 A sentence becomes phones in espeak's own letters ("t_'i:_tS_3"), one of them is changed, and espeak says them as they
-then are (`[[t'i:S3]]`) and tells in IPA what it says, after its own rules: a t between vowels is flapped, whoever put it
-there. A change after which the IPA does not differ in just that phone is not heard, and another is drawn. What may
+then are (`[[t'i:S3]]`) and tells in IPA what it says, after its own rules: a t between vowels is flapped, whoever put
+it there. A change after which the IPA does not differ in just that phone is not heard, and another is drawn. What may
 replace what was listed before anything was measured: pairs of phones of English that learners confuse.
 """
 

@@ -26,6 +26,7 @@ FINETUNING = [
     "ctc_overfit_10",
     "ctc_tiny_cpu",
     "ctc_small_minutes",
+    "ctc_phonemes",
     "ctc_streaming",
 ]
 #: What every recipe leaves to its user.

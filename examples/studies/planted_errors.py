@@ -37,8 +37,9 @@ from wav2vec2.training.settings.run_config import FinetuneRun
 
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
 READER, SEED = "kathleen", 1
-#: Sentences of each test voice, of each development voice to calibrate and to choose by, and clips of a training voice.
-TEST, CALIBRATION, CHOICE, TRAINING = 40, 40, 20, 12
+#: Sentences that are kept apart for each test voice, and for each development voice to calibrate and to choose by; how
+#: many of them a voice says; and clips of a training voice.
+TEST, CALIBRATION, CHOICE, SAID, TRAINING = 40, 40, 20, 15, 12
 KINDS = ("untouched", "substitution", "omission", "insertion")
 #: The share of phones that are exchanged in two of three training clips.
 NONSENSE = 0.4
@@ -74,7 +75,7 @@ def corpus(data: Path, work: Path) -> None:
         each = len(parts) // len(voices)
         rows: list[Row] = []
         for number, voice in enumerate(map(american, voices)):
-            own = parts[number * each : (number + 1) * each]
+            own = parts[number * each : (number + 1) * each][: SAID if len(kinds) > 1 else each]
             rows += _planted_rows(speaker, voice, own, kinds, work / name)
         write_table(work / f"{name}.tsv", rows)
 
@@ -158,11 +159,11 @@ def _kept(phone: AssessedPhone) -> dict[str, object]:
 
 
 def seconds_of(work: Path, model: Path) -> list[float]:
-    """The seconds that `assess` takes for each of twenty utterances of 2.5 to 3.5 s, on two threads, files read and
-    all: the fastest of five, since other programs may run beside."""
+    """The seconds that `assess` takes for each of ten utterances of 2.5 to 3.5 s, on two threads, files read and all:
+    the fastest of five, since other programs may run beside."""
     torch.set_num_threads(2)
     transcriber = Transcriber.from_pretrained(str(model))
-    rows = [row for row in table(work / "test.tsv") if 2.5 <= float(row["duration"]) <= 3.5][:20]
+    rows = [row for row in table(work / "test.tsv") if 2.5 <= float(row["duration"]) <= 3.5][:10]
     found = []
     for row in rows:
         times = []

@@ -16,6 +16,9 @@ _RESAMPLES = 500
 #: Below which a sound is a fault: the model's own odds, and calibrated ones (`pronunciation/assessing.py`).
 _DEFAULT, _CALIBRATED = 0.1, 0.5
 
+#: Others, to see what a stricter or a laxer one would find.
+_THRESHOLDS = (0.5, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001)
+
 Line = dict[str, Any]
 
 
@@ -49,6 +52,7 @@ def figures(found: Path, calibration: Calibration) -> dict[str, Any]:
         "right words flagged": _interval(untouched, _words_flagged(by_default)),
         "right words flagged, calibrated": _interval(untouched, _words_flagged(surely)),
         "calibration": calibration.in_words(),
+        "by threshold": {str(limit): _at(limit, replaced, left_out, untouched) for limit in _THRESHOLDS},
         "substitutions by pair": _by_pair(replaced, by_default),
     }
 
@@ -95,12 +99,29 @@ def _share(holds: Callable[[Line], bool]) -> Callable[[Sequence[Line]], float]:
     return lambda lines: sum(map(holds, lines)) / max(len(lines), 1)
 
 
-def _words_flagged(is_fault: Callable[[float], bool]) -> Callable[[Sequence[Line]], float]:
-    """The share of words with a fault; a phone that was put in, which is not calibrated, is one where it is told."""
+def _at(limit: float, replaced: list[Line], left_out: list[Line], untouched: list[Line]) -> list[float]:
+    """With another threshold: the shares of what was planted that are told rightly, and of right words that are not."""
+
+    def below(score: float) -> bool:
+        return score < limit
+
+    named = _share(lambda line: _named(line, below))
+    return [named(replaced), named(left_out), _words_flagged(below, below)(untouched)]
+
+
+def _words_flagged(
+    is_fault: Callable[[float], bool], put_in: Callable[[float], bool] | None = None
+) -> Callable[[Sequence[Line]], float]:
+    """The share of words with a fault. A phone that was put in is one where `assess` tells it, or by `put_in`."""
+
+    def wrong(phone: dict[str, Any]) -> bool:
+        if phone["text"]:
+            return is_fault(phone["score"])
+        return put_in is None or put_in(phone["score"])
 
     def share(lines: Sequence[Line]) -> float:
         words = [word for line in lines for word in line["words"]]
-        return sum(any(not p["text"] or is_fault(p["score"]) for p in word) for word in words) / max(len(words), 1)
+        return sum(any(map(wrong, word)) for word in words) / max(len(words), 1)
 
     return share
 
@@ -137,6 +158,9 @@ def write_results(results: dict[str, Any], path: Path) -> None:
         seconds = sorted(of_run["seconds"])
         rows.append(f"| seconds of `assess`, utterances of about 3 s | {seconds[len(seconds) // 2]:.3f} (median) | |")
         rows += ["", f"{of_run['utterances']} utterances, {of_run['phones']} phones; {of_run['calibration']}."]
+        rows += ["", "| threshold | substitutions named | omissions named | right words flagged |", "|---|---|---|---|"]
+        for limit, values in of_run["by threshold"].items():
+            rows.append(f"| {limit} | {' | '.join(f'{value:.3f}' for value in values)} |")
         rows += ["", "| pair | planted | flagged | named |", "|---|---|---|---|"]
         rows += [f"| {pair} | {' | '.join(map(str, row))} |" for pair, row in of_run["substitutions by pair"].items()]
     path.with_suffix(".md").write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -46,8 +46,13 @@ NONSENSE = 0.4
 
 #: What the recipe is changed in: so many voices need no other speeds.
 SETTINGS = ["text.phonemes=en-us", "text.phonemes_given=true", "data.speeds=[]", "run.report=false"]
-#: Settings of the runs that were tried, by their names.
-RUNS = {"recipe": [], "longer": ["run.updates=2400"]}
+#: What can be tried, by name: more updates, labels on frames of 20 ms and not 40, and all weights trained.
+RUNS = {
+    "recipe": [],
+    "longer": ["run.updates=2400"],
+    "short-frames": ["model.config.ctc_head_stride=1"],
+    "whole": ["tuning.freeze_updates=0", "tuning.keep_features=null", "optimizer.learning_rate=5e-4"],
+}
 
 Row = dict[str, str]
 

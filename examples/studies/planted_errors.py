@@ -143,7 +143,8 @@ def assessed(work: Path, model: Path) -> Path:
     if target.is_file():
         return target
     transcriber = Transcriber.from_pretrained(str(model))
-    calibrate(transcriber, work / "calibration.tsv").save(model / CALIBRATION_FILE)
+    if not (model / CALIBRATION_FILE).is_file():
+        calibrate(transcriber, work / "calibration.tsv").save(model / CALIBRATION_FILE)
     rows = table(work / "test.tsv")
     lines = []
     asked = [Asked(Path(row["path"]), phones=row["phones"]) for row in rows]

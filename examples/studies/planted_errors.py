@@ -185,12 +185,11 @@ def main() -> None:
     """All of it, for each run that is named, or the first."""
     data, work = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     corpus(data, work)
-    results = {}
     for name in sys.argv[3:] or list(RUNS)[:1]:
         model = trained(work, name)
-        results[name] = figures(assessed(work, model), read_calibration(model / CALIBRATION_FILE))
-        results[name]["seconds"] = seconds_of(work, model)
-    write_results(results, RESULTS)
+        found = figures(assessed(work, model), read_calibration(model / CALIBRATION_FILE))
+        write_results({name: found}, RESULTS)
+        write_results({name: found | {"seconds": seconds_of(work, model)}}, RESULTS)
 
 
 if __name__ == "__main__":

@@ -155,8 +155,9 @@ def write_results(results: dict[str, Any], path: Path) -> None:
         for figure, value in of_run.items():
             if isinstance(value, list) and figure != "seconds":
                 rows.append(f"| {figure} | {value[0]:.4f} | {value[1]:.4f} to {value[2]:.4f} |")
-        seconds = sorted(of_run["seconds"])
-        rows.append(f"| seconds of `assess`, utterances of about 3 s | {seconds[len(seconds) // 2]:.3f} (median) | |")
+        if seconds := sorted(of_run.get("seconds", [])):
+            median = seconds[len(seconds) // 2]
+            rows.append(f"| seconds of `assess`, utterances of about 3 s | {median:.3f} (median) | |")
         rows += ["", f"{of_run['utterances']} utterances, {of_run['phones']} phones; {of_run['calibration']}."]
         rows += ["", "| threshold | substitutions named | omissions named | right words flagged |", "|---|---|---|---|"]
         for limit, values in of_run["by threshold"].items():

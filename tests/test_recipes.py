@@ -29,6 +29,7 @@ FINETUNING = [
     "ctc_overfit_10",
     "ctc_tiny_cpu",
     "ctc_small_minutes",
+    "ctc_phonemes",
     "ctc_streaming",
     "superb_sf",
 ]

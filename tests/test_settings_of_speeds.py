@@ -14,7 +14,7 @@ from wav2vec2.sharing.model_card import CardFacts, training_section
 from wav2vec2.training.checks.clips import clip_sources
 from wav2vec2.training.checks.examination import examine
 from wav2vec2.training.checks.report import Finding, ValidationReport
-from wav2vec2.training.ctc_tokenizers import vocabulary_of
+from wav2vec2.training.ctc_tokenizers import tokenizer_for
 from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.settings.recipes import RunConfigError, read_run
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun, TextSection, changes, write_run
@@ -82,10 +82,10 @@ def test_texts_are_counted_once_and_those_of_copies_alone_too(tmp_path: Path) ->
     text = TextSection(min_count=2)
     for speeds, known in (([], {"a"}), ([1.2], {"a"}), ([1.05], {"a"})):
         source, _ = clip_sources(TrainingData(section(path, speeds=speeds, max_seconds=1.0), 1, with_text=True))
-        assert set(vocabulary_of(source, text).tokens) - {"<pad>", "<unk>", "|", "<s>", "</s>"} == known
+        assert set(tokenizer_for(source, text)[0].tokens) - {"<pad>", "<unk>", "|", "<s>", "</s>"} == known
     for speeds, letters_of in (([], "abc"), ([1.2], "abcd"), ([1.05], "abc")):
         source, _ = clip_sources(TrainingData(section(path, speeds=speeds, max_seconds=1.0), 1, with_text=True))
-        assert set(letters_of) == {token for token in vocabulary_of(source, TextSection()).tokens if token.isalpha()}
+        assert set(letters_of) == {token for token in tokenizer_for(source, TextSection())[0].tokens if token.isalpha()}
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

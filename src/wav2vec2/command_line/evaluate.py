@@ -120,8 +120,7 @@ def _lines(found: "Evaluation") -> str:
     treated = f"normaliser {found.normalizer} ({found.normalizer_steps})"
     lines = [f"{found.utterances} utterances, {length(found.hours)}, {treated}"]
     for one in found.decodings:
-        lines.append(rate_line(f"{one.name} WER", one.wer, "words"))
-        lines.append(rate_line(f"{one.name} CER", one.cer, "characters"))
+        lines += [rate_line(f"{one.name} {unit}", getattr(one, field), of) for field, unit, of in found.rates]
         lines.append(
             f"{one.name} {times_as_fast(one.real_time_factor)} times as fast as speech: {one.seconds:.1f} s for "
             f"{one.audio_seconds:.1f} s of audio"

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from wav2vec2.evaluation.bootstrap import Improvement, Interval, Resampling, by_group, improvement, interval
+from wav2vec2.evaluation.normalisers import PHONES
 from wav2vec2.evaluation.scoring import Counts, UtteranceScore, total
 from wav2vec2.files.strict_records import record_from_json, record_to_json
 
@@ -14,6 +15,9 @@ from wav2vec2.files.strict_records import record_from_json, record_to_json
 FORMAT = 1
 
 Setting = str | int | float | bool | None
+
+#: The rates of a model of letters.
+_RATES = (("wer", "WER", "words"), ("cer", "CER", "characters"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Decoding:
     name: str
     #: All that the search depends on, by name.
     settings: dict[str, Setting]
-    #: Errors in words.
+    #: Errors in words; of a model of phones (`normalizer` is "phones") in phones.
     wer: ErrorRate
     #: Errors in characters.
     cer: ErrorRate
@@ -170,6 +174,12 @@ class Evaluation:
             raise ValueError(f"format={self.format}: this version reads {FORMAT}")
         if not self.decodings:
             raise ValueError("decodings is empty: nothing was measured")
+
+    @property
+    def rates(self) -> tuple[tuple[str, str, str], ...]:
+        """The rates of each decoding: the name of the field, what it is called, and its units. Words of a model of
+        phones are phones, whose characters say nothing."""
+        return (("wer", "PER", "phones"),) if self.normalizer == PHONES else _RATES
 
     @property
     def best(self) -> Decoding:

@@ -90,7 +90,8 @@ def _summary(evaluation: Evaluation) -> str:
         f"<code>{escape(evaluation.normalizer)}</code>: {escape(evaluation.normalizer_steps)}.{failed}</p>"
     )
     ways = evaluation.decodings
-    measured = [(f"{one.name} {unit}", rate) for one in ways for unit, rate in (("WER", one.wer), ("CER", one.cer))]
+    named = evaluation.rates
+    measured = [(f"{one.name} {unit}", getattr(one, field)) for one in ways for field, unit, _ in named]
     level = f"{evaluation.resampling.level:.0%}".replace("%", " %")
     rates = table(
         [[name, percent(one.rate), _interval(one.interval), _interval(one.speaker_interval)] for name, one in measured],

@@ -28,7 +28,7 @@ from wav2vec2.evaluation.evaluation import (
     compare,
     error_rate,
 )
-from wav2vec2.evaluation.normalisers import MODEL, Normaliser, normaliser_of
+from wav2vec2.evaluation.normalisers import MODEL, Normaliser, normaliser_of, spoken_references
 from wav2vec2.evaluation.provenance import hardware, sha256_of, versions, weight_files
 from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
 from wav2vec2.evaluation.text_tables import check_once
@@ -97,7 +97,7 @@ class EvaluatedUtterance:
     speaker: str | None
     #: How long it is.
     seconds: float
-    #: What was said, as the manifest has it.
+    #: What was said, as the manifest has it; for a model of phones, its phones.
     reference: str
     #: What was recognised, by the name of the decoding.
     hypotheses: dict[str, str]
@@ -150,7 +150,8 @@ def evaluate_manifest(
     if not kept:
         first = next(iter(reasons.values()), "it has no lines")
         raise ValueError(f"{manifest}: none of its {len(recordings)} recordings could be evaluated: {first}")
-    utterances, names, how = _scored(kept, passes, treat), setup.names, setup.resampling
+    said = spoken_references([one.transcript or "" for one in kept.values()], transcriber.processor.tokenizer)
+    utterances, names, how = _scored(kept, said, passes, treat), setup.names, setup.resampling
     known = [one.speaker for one in utterances if one.speaker is not None]
     speakers = known if len(known) == len(utterances) else None
     settings = {"greedy": _GREEDY, "beam": beam_settings(transcriber.decoder, setup.language_model)}
@@ -265,8 +266,9 @@ def _transcribed(
     return _Pass(texts, durations, reasons, time.perf_counter() - started)
 
 
-def _scored(kept: Mapping[str, Recording], passes: Mapping[str, _Pass], treat: Normaliser) -> list[EvaluatedUtterance]:
-    references = [one.transcript or "" for one in kept.values()]
+def _scored(
+    kept: Mapping[str, Recording], references: Sequence[str], passes: Mapping[str, _Pass], treat: Normaliser
+) -> list[EvaluatedUtterance]:
     scores = {
         way: score_utterances(references, [one.texts[name] for name in kept], treat) for way, one in passes.items()
     }

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 #: The name of the treatment that is saved with the model's tokenizer.
 MODEL = "model"
 
+#: The names of the treatments of references for a model of phones: words are phones where it writes nothing between
+#: words, else they are spelled in phones.
+PHONES, SPOKEN_WORDS = "phones", "spoken words"
+
 #: Characters that a warning names.
 _SHOWN = 10
 
@@ -78,8 +82,10 @@ def normaliser(name: str) -> Normaliser:
 def normaliser_of(name: str, tokenizer: "Tokenizer") -> Normaliser:
     """The normaliser of that name, where `model` stands for the text choices of this tokenizer.
 
-    A tokenizer that changes nothing of a text gives `none`.
+    A tokenizer that changes nothing of a text gives `none`; for one of phones there is `phones` alone.
     """
+    if hasattr(tokenizer, "phonemizer_lang"):
+        return _of_phones(name, tokenizer)
     if name != MODEL:
         if name not in NORMALISERS:
             raise ValueError(f"normalizer={name!r}: must be one of {', '.join((MODEL, *NORMALISERS))}")
@@ -100,6 +106,8 @@ def unwritable(references: Sequence[str], treat: Normaliser, tokenizer: "Tokeniz
 
     Each such character is an error that no training could avoid. Where another normaliser leaves fewer, it is named.
     """
+    if treat.name in (PHONES, SPOKEN_WORDS):
+        return _unsayable(references, tokenizer)
     counts = {name: _unknown(references, normaliser_of(name, tokenizer), tokenizer) for name in (MODEL, *NORMALISERS)}
     found = _unknown(references, treat, tokenizer)
     if not found:
@@ -113,6 +121,43 @@ def unwritable(references: Sequence[str], treat: Normaliser, tokenizer: "Tokeniz
     return (
         f"{concerned} of {len(references)} references hold characters that this model has no token for, so that even a "
         f"perfect model would have errors there: {named}{more}{advice}"
+    )
+
+
+def _of_phones(name: str, tokenizer: "Wav2Vec2PhonemeCTCTokenizer") -> Normaliser:
+    """The one treatment for a model of phones."""
+    if name not in (MODEL, PHONES):
+        raise ValueError(f"normalizer={name!r}: this model writes phones, of which there is one form: leave it out")
+    said = f"as espeak-ng says them, {tokenizer.phonemizer_lang}" if tokenizer.do_phonemize else "which are phones"
+    if tokenizer.word_delimiter_token is not None:
+        return Normaliser(SPOKEN_WORDS, f"the references, {said}; words are spelled in phones", str)
+    return Normaliser(PHONES, f"the references, {said}; errors are counted in phones", str)
+
+
+def spoken_references(references: Sequence[str], tokenizer: "Tokenizer") -> list[str]:
+    """What a perfect model would write for these references: for a model of phones their phones, one after the other or
+    as words, else themselves."""
+    if not hasattr(tokenizer, "phonemizer_lang"):
+        return list(references)
+    delimiter = tokenizer.word_delimiter_token
+    rows = [tokenizer._cut(text) for text in references]
+    if delimiter is None:
+        return [" ".join(row) for row in rows]
+    return [" ".join("".join(" " if phone == delimiter else phone for phone in row).split()) for row in rows]
+
+
+def _unsayable(references: Sequence[str], tokenizer: "Tokenizer") -> str | None:
+    """Which phones of these references the model does not have."""
+    rows = [tokenizer._cut(text) for text in references]
+    found = Counter(phone for row in rows for phone in row if phone not in tokenizer.encoder)
+    if not found:
+        return None
+    concerned = sum(any(phone in found for phone in row) for row in rows)
+    named = ", ".join(f"{phone} x{n}" for phone, n in found.most_common(_SHOWN))
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (
+        f"{concerned} of {len(references)} references have phones that this model has no token for, so that even a "
+        f"perfect model would have errors there: {named}{more}"
     )
 
 

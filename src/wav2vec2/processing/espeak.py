@@ -11,7 +11,7 @@ import functools
 import re
 import threading
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 _LOCK = threading.Lock()
 _SYNCHRONOUS, _UTF8 = 2, 1
@@ -39,6 +39,13 @@ class _Voice(ctypes.Structure):
     )
 
 
+class _Language(NamedTuple):
+    """The first voice of a language: espeak's identifier, and what it is called, as "English (America)"."""
+
+    identifier: bytes
+    name: str
+
+
 @functools.cache
 def _library() -> Any:
     """The library, ready to speak to, loaded when first needed."""
@@ -60,28 +67,42 @@ def _library() -> Any:
 
 
 @functools.cache
-def _voices() -> dict[str, bytes]:
-    """The identifier of the first voice of each language."""
-    voices: dict[str, bytes] = {}
+def _languages() -> dict[str, _Language]:
+    """The languages by their codes."""
+    found: dict[str, _Language] = {}
     listed = _library().espeak_ListVoices(None)
     index = 0
     while listed[index]:
         voice = listed[index].contents
         language = ctypes.string_at(voice.languages + 1).decode()  # a priority byte, then the code
         if not (voice.identifier.startswith(b"mb/") or language == "variant"):
-            voices.setdefault(language, voice.identifier)
+            found.setdefault(language, _Language(voice.identifier, voice.name.decode()))
         index += 1
-    return voices
+    return found
+
+
+def check_language(language: str) -> None:
+    """A ValueError if espeak has no such language, with those that may be meant, by code or by name."""
+    with _LOCK:
+        known = _languages()
+    if language in known:
+        return
+    asked = language.lower().replace("_", "-")
+    near = [code for code in known if asked.startswith(code.partition("-")[0] + "-") or code.startswith(f"{asked}-")]
+    near += [code for code, one in known.items() if asked and one.name.lower().startswith(asked)]
+    near += get_close_matches(asked, known, 5, 0.8)
+    shown = ", ".join(f"{code} ({known[code].name})" for code in dict.fromkeys(near))
+    there = f"closest: {shown}" if near else f"it has {', '.join(sorted(known))}"
+    raise ValueError(f"espeak has no language {language!r} (of {len(known)}); {there}")
 
 
 def phonemize(text: str, language: str) -> list[list[str]]:
     """The phonemes of each word. Punctuation is no phoneme; a word of another language is said in that one."""
+    check_language(language)
     text = _MARKS.sub(" ", text.replace("\0", " ")).strip()
     with _LOCK:
-        voice = _voices().get(language)
-        if voice is None or _library().espeak_SetVoiceByName(voice) != 0:
-            close = ", ".join(get_close_matches(language, _voices(), 5, 0.3))
-            raise ValueError(f"espeak has no language {language!r} (of {len(_voices())}); closest: {close or 'none'}")
+        if _library().espeak_SetVoiceByName(_languages()[language].identifier) != 0:
+            raise OSError(f"espeak cannot speak {language!r}, though it lists it; install espeakng-loader again")
         clauses = _clauses(text)
     line = re.sub("_+", "_", " ".join(clauses).replace("\n", " "))
     line = _STRESS.sub("", _LANGUAGE_FLAGS.sub("", line))

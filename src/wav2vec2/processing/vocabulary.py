@@ -41,11 +41,13 @@ class VocabularyReport:
     rare: dict[str, int]
     #: Seen less than `min_count` times: not in the vocabulary, refused by a strict tokenizer.
     left_out: dict[str, int]
+    #: What the tokens are.
+    unit: str = "characters"
 
     RARE = 10
 
     def __str__(self) -> str:
-        head = f"{self.texts} texts ({self.empty} empty), {sum(self.characters.values())} characters"
+        head = f"{self.texts} texts ({self.empty} empty), {sum(self.characters.values())} {self.unit}"
         rows = [("in the vocabulary", self.characters), ("of these rare", self.rare)]
         rows += [("dropped", self.dropped), ("left out (min_count)", self.left_out)]
         return "\n".join([head, *(f"  {name}: {len(counts)}  {_listing(counts)}" for name, counts in rows)])

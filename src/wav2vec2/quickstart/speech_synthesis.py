@@ -30,7 +30,9 @@ MISSING = (
     "making speech needs espeak-ng, which comes with the extra: pip install 'wav2vec2[quickstart]' (espeakng-loader)"
 )
 
-_SYNCHRONOUS, _CHARACTERS, _UTF8, _OK = 2, 1, 1, 0
+_SYNCHRONOUS, _CHARACTERS, _OK = 2, 1, 0
+#: Texts are UTF-8, and [[...]] in them are phones in espeak's own letters.
+_TEXT = 0x1 | 0x100
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -85,7 +87,7 @@ class Synthesiser:
         spoken = text.encode() + b"\0"
         self._pieces.clear()
         size = ctypes.c_size_t(len(spoken))
-        if library.espeak_Synth(spoken, size, 0, _CHARACTERS, 0, _UTF8, None, None) != _OK:
+        if library.espeak_Synth(spoken, size, 0, _CHARACTERS, 0, _TEXT, None, None) != _OK:
             raise OSError(f"espeak could not say {text!r}")
         return resample(np.frombuffer(b"".join(self._pieces), np.int16), self.rate, SAMPLING_RATE)
 

@@ -15,7 +15,6 @@ from wav2vec2.evaluation.provenance import sha256_of
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-_RATES = (("wer", "WER", "words"), ("cer", "CER", "characters"))
 _SPEED = "times as fast as speech"
 
 
@@ -33,13 +32,13 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
             dataset_config=data.config,
             dataset_split=data.split,
             dataset_revision=data.revision,
-            metric_type=metric,
+            metric_type=name.lower(),
             metric_name=f"{name}, {_way(decoding)}",
             metric_value=round(100 * getattr(decoding, metric).rate, 4),
             metric_args={"normalizer": evaluation.normalizer, "decoder": _settings(decoding)},
         )
         for decoding in evaluation.decodings
-        for metric, name, _ in _RATES
+        for metric, name, _ in evaluation.rates
     ]
 
 
@@ -72,16 +71,18 @@ def _data_sentence(evaluation: Evaluation) -> str:
 
 def _rates_table(evaluation: Evaluation) -> str:
     level = f"{100 * evaluation.resampling.level:g} %"
-    columns = ("decoder", "WER %", f"{level}, other utterances", f"{level}, other speakers", "CER %", level, _SPEED)
-    rows = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|---|---|"]
+    (_, name, _), *others = evaluation.rates
+    more = [column for _, other, _ in others for column in (f"{other} %", level)]
+    columns = ("decoder", f"{name} %", f"{level}, other utterances", f"{level}, other speakers", *more, _SPEED)
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for one in evaluation.decodings:
         cells = [
             _way(one),
             f"**{100 * one.wer.rate:.2f}**",
             _interval(one.wer.interval),
             _interval(one.wer.speaker_interval),
-            f"{100 * one.cer.rate:.2f}",
-            _interval(one.cer.interval),
+            *(f"{100 * one.cer.rate:.2f}" for _ in others),
+            *(_interval(one.cer.interval) for _ in others),
             times_as_fast(one.real_time_factor) if one.audio_seconds else "not measured",
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -94,7 +95,7 @@ def _errors_table(evaluation: Evaluation) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for one in evaluation.decodings:
-        for metric, _, unit in _RATES:
+        for metric, _, unit in evaluation.rates:
             rate: ErrorRate = getattr(one, metric)
             counts = (rate.reference, rate.hits, rate.substitutions, rate.deletions, rate.insertions)
             rows.append(f"| {_way(one)} | {unit} | {' | '.join(map(str, counts))} |")
@@ -117,8 +118,8 @@ def _how(evaluation: Evaluation) -> str:
         found = evaluation.comparison.by_utterance
         lines.append(
             f"- {evaluation.comparison.better} beside {evaluation.comparison.than}: "
-            f"{100 * found.difference:+.2f} points of WER, interval {_interval(found.interval)}; fewer errors in "
-            f"{100 * found.probability:.1f} % of the resamples."
+            f"{100 * found.difference:+.2f} points of {evaluation.rates[0][1]}, interval "
+            f"{_interval(found.interval)}; fewer errors in {100 * found.probability:.1f} % of the resamples."
         )
     return "\n".join(lines)
 

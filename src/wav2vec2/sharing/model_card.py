@@ -223,7 +223,7 @@ def _metadata(facts: CardFacts, evaluation: Evaluation | None, architecture: str
         tags=list(dict.fromkeys(["wav2vec2", "speech", "audio", *facts.tags])),
         datasets=list(facts.datasets) or None,
         base_model=facts.base_model,
-        metrics=["wer", "cer"] if evaluation else None,
+        metrics=[name.lower() for _, name, _ in evaluation.rates] if evaluation else None,
         model_name=title if evaluation else None,
         eval_results=eval_results(evaluation) if evaluation else None,
     )

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.phone_vocabulary import phone_tokenizer
+from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.processing.processor import load_tokenizer
 from wav2vec2.processing.text_normalization import TextNormalization
 from wav2vec2.processing.texts_and_paths import OneIdPerLogitTokenizer
 from wav2vec2.processing.tokenizer_files import TokenizerFileError
-from wav2vec2.processing.vocabulary import Vocabulary, VocabularyError, build_vocabulary, letter_case
+from wav2vec2.processing.vocabulary import VocabularyError, VocabularyReport, build_vocabulary, letter_case
 from wav2vec2.training.checks.clips import ClipSource
 from wav2vec2.training.checks.texts import spell
 from wav2vec2.training.data.audio_clips import TrainingDataError
@@ -34,8 +36,13 @@ class ChosenTokenizer:
 
 def choose_tokenizer(run: FinetuneRun, texts: ClipSource) -> ChosenTokenizer:
     """In this order: `text.vocabulary`; the checkpoint's own, if it has a head for tokens that spell all of the
-    training text (`texts`); a vocabulary of the characters in that text."""
+    training text (`texts`); a vocabulary of the characters in that text, or of its phones."""
     saved, why_not = tokenizer_of_head(run.model, run.tuning.language)
+    if saved is not None and run.text.phonemes is not None:
+        if isinstance(saved, Wav2Vec2PhonemeCTCTokenizer):
+            saved = saying(saved, run.text)
+        else:
+            saved, why_not = None, "the checkpoint's tokens are no phones, so head and vocabulary are new"
     if run.text.vocabulary is not None:
         given, notes = with_choices(tokenizer_at(run.text.vocabulary, run.text), run.text)
         same = saved is not None and (saved.tokens, saved.blank) == (given.tokens, given.blank)
@@ -49,9 +56,9 @@ def choose_tokenizer(run: FinetuneRun, texts: ClipSource) -> ChosenTokenizer:
         if not lacking:
             return ChosenTokenizer(saved, [f"vocabulary: the checkpoint's {len(saved)} tokens", *notes], kept)
         why_not = f"the checkpoint's vocabulary cannot spell {lacking}, so head and vocabulary are new"
-    built = vocabulary_of(texts, run.text)
-    lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {built.report}".splitlines()]
-    return ChosenTokenizer(Wav2Vec2CTCTokenizer.from_vocabulary(built, strict=True), lines, None)
+    built, report = tokenizer_for(texts, run.text)
+    lines = [*([why_not] if why_not else []), *f"vocabulary of the training text: {report}".splitlines()]
+    return ChosenTokenizer(built, lines, None)
 
 
 def tokenizer_of_head(model: FinetuneModelSection, language: str | None) -> tuple[OneIdPerLogitTokenizer | None, str]:
@@ -78,12 +85,28 @@ def tokenizer_at(path: str, text: TextSection) -> OneIdPerLogitTokenizer:
         raise TokenizerFileError(f"text.vocabulary={path}: no such file or folder")
     if not Path(path).is_file():
         try:
-            return load_tokenizer(path, strict=True)
+            found = load_tokenizer(path, strict=True)
         except (TokenizerFileError, VocabularyError) as error:
             raise type(error)(f"text.vocabulary={path}: {str(error).removeprefix(f'{path}: ')}") from error
+        if text.phonemes is None:
+            return found
+        if not isinstance(found, Wav2Vec2PhonemeCTCTokenizer):
+            raise TokenizerFileError(
+                f"text.vocabulary={path}: its tokens are no phones, and text.phonemes asks for some"
+            )
+        return saying(found, text)
+    if text.phonemes is not None:
+        return saying(Wav2Vec2PhonemeCTCTokenizer(path, strict=True), text)
     return Wav2Vec2CTCTokenizer(
         path, word_delimiter_token=text.word_delimiter, normalization=normalization_of(text), strict=True
     )
+
+
+def saying(tokenizer: Wav2Vec2PhonemeCTCTokenizer, text: TextSection) -> Wav2Vec2PhonemeCTCTokenizer:
+    """A copy that says texts in the language of the run, or takes them as phones."""
+    other = copy.copy(tokenizer)
+    other.phonemizer_lang, other.do_phonemize = str(text.phonemes), not text.phonemes_given
+    return other
 
 
 def normalization_of(text: TextSection) -> TextNormalization:
@@ -118,15 +141,18 @@ def characters_without_token(texts: ClipSource, tokenizer: OneIdPerLogitTokenize
     return " ".join(repr(character) for character, _ in spell(texts, tokenizer).unknown.most_common(10))
 
 
-def vocabulary_of(texts: ClipSource, text: TextSection) -> Vocabulary:
-    """The vocabulary of the training texts under the choices of the run."""
+def tokenizer_for(texts: ClipSource, text: TextSection) -> tuple[OneIdPerLogitTokenizer, VocabularyReport]:
+    """A tokenizer for the training texts under the choices of the run, and what was counted in them."""
     if not texts.complete:
         raise TrainingDataError(
             "data.train: the vocabulary cannot be built from a stream, whose text is not known before it is read; give "
             "text.vocabulary, a vocab.json or a folder with a tokenizer"
         )
-    return build_vocabulary(
-        (texts.transcripts[index] or "" for index in texts.usable()),
+    transcripts = (texts.transcripts[index] or "" for index in texts.usable())
+    if text.phonemes is not None:
+        return phone_tokenizer(transcripts, text.phonemes, given=text.phonemes_given, min_count=text.min_count)
+    built = build_vocabulary(
+        transcripts,
         unicode_form=text.unicode_form,
         case=text.case,
         punctuation=text.punctuation,
@@ -136,6 +162,7 @@ def vocabulary_of(texts: ClipSource, text: TextSection) -> Vocabulary:
         word_delimiter=text.word_delimiter,
         slots=text.slots,
     )
+    return Wav2Vec2CTCTokenizer.from_vocabulary(built, strict=True), built.report
 
 
 @dataclass(frozen=True)

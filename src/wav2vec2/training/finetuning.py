@@ -15,6 +15,7 @@ from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramForCTC
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.for_ctc import Wav2Vec2ForCTC
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
+from wav2vec2.processing.espeak import check_language
 from wav2vec2.processing.processor import Wav2Vec2Processor, load_tokenizer
 from wav2vec2.training.checks.clips import ClipSource, clip_sources
 from wav2vec2.training.checks.examination import examine
@@ -77,6 +78,8 @@ def finetune(run: FinetuneRun, resume: bool = True) -> Path:
     """
     check_run(run)
     require_scorer(run)
+    if run.text.phonemes is not None:
+        check_language(run.text.phonemes)
     with opened(run, resume, lambda output: prepare_finetuning(run, output)) as (accelerator, output, ready):
         beside = [ready.processor, *ready.saved_beside]
         with started(run, accelerator, output, ready.model, ready.task, ready.data, beside, ready.notes) as loop:
@@ -108,7 +111,8 @@ def prepare_finetuning(run: FinetuneRun, output: RunOutput | None = None) -> Pre
         chunks.tell(model.config)
     kind = SlotTextTask if run.text.slots else CTCTask
     task = kind(model.config, copy.copy(extractor), spelling, run.run.seed, stages_of(run), chunks)
-    task.criterion = run.text.judged_by
+    if not task.of_phones:
+        task.criterion = run.text.judged_by
     notes = [*about_model, *about_input, *chosen.notes, *report.lines()]
     return Prepared(data, processor, model, task, saved_beside, notes)
 
@@ -230,12 +234,18 @@ def require_scorer(run: FinetuneRun) -> None:
 def refuse_other_tokens(output: Path, before: Wav2Vec2CTCTokenizer, now: Wav2Vec2CTCTokenizer) -> None:
     """A run that is resumed spells as it did: after a change of text or choices, a head's logits would get other
     meanings without a word."""
-    if (before.tokens, before.normalization) != (now.tokens, now.normalization):
+    if said_with(before) != said_with(now):
         raise StartError(
             f"run.output={output} holds a run with another vocabulary ({len(before)} tokens, now {len(now)}) or other "
             "choices under text: the training text or text.* have changed since. Put them back, or choose another "
             "output"
         )
+
+
+def said_with(tokenizer: Wav2Vec2CTCTokenizer) -> tuple[object, ...]:
+    """All on which the labels of a text depend."""
+    language = getattr(tokenizer, "phonemizer_lang", None), getattr(tokenizer, "do_phonemize", None)
+    return tokenizer.tokens, tokenizer.normalization, *language
 
 
 def spelling_of(run: FinetuneRun, tokenizer: Wav2Vec2CTCTokenizer) -> Wav2Vec2CTCTokenizer:

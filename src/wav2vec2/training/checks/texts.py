@@ -94,7 +94,7 @@ def text_findings(
         yield source.finding(
             "empty_target",
             by_share(len(empty), usable, max_bad_share),
-            "transcripts have no character left that the vocabulary knows: the targets are empty",
+            f"transcripts have no {tokens_of(tokenizer)[:-1]} left that the vocabulary knows: the targets are empty",
             empty,
             usable,
             "texts with words, or choices under `text` that keep them",
@@ -111,6 +111,11 @@ def text_findings(
     if spelled.unknown:
         yield from _unknown(source, spelled, tokenizer, on_unknown)
     yield from _special_tokens(source, spelled, tokenizer)
+
+
+def tokens_of(tokenizer: "Tokenizer") -> str:
+    """What the tokens are: "characters" or "phones"."""
+    return "phones" if hasattr(tokenizer, "phonemizer_lang") else "characters"
 
 
 def unused_tokens(spelled: SpelledTexts, tokenizer: "Tokenizer") -> Iterator[Finding]:
@@ -147,12 +152,12 @@ def _unknown(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer", 
     finding = source.finding(
         kind,
         severity,
-        f"transcripts have characters that are not in the vocabulary of {len(tokenizer)} tokens{cause}"
+        f"transcripts have {tokens_of(tokenizer)} that are not in the vocabulary of {len(tokenizer)} tokens{cause}"
         f"{done.get(on_unknown, '')}: {', '.join(names)}{more}",
         shown,
         len(spelled.clips),
         "; ".join(right for _, right in causes)
-        or "a vocabulary with these characters (text.vocabulary=null builds one), or texts without them",
+        or f"a vocabulary with these {tokens_of(tokenizer)} (text.vocabulary=null builds one), or texts without them",
         lambda index: f"has {' '.join(map(repr, shown[index][:_OF_ONE]))}",
     )
     yield replace(finding, count=len(spelled.with_unknown))
@@ -162,7 +167,9 @@ def _causes(source: ClipSource, spelled: SpelledTexts, tokenizer: "Tokenizer") -
     """(kind of finding, [(why characters are unknown, what would be right), ...]), the most telling first."""
     unknown, known = spelled.unknown, tokenizer.encoder
     causes: list[tuple[str, str]] = []
-    kind = "unknown_characters"
+    kind = f"unknown_{tokens_of(tokenizer)}"
+    if tokens_of(tokenizer) == "phones":
+        return kind, causes
     other = {c for c in unknown if any(o != c and o in known for o in (c.lower(), c.upper()))}
     if other:
         kind, right = "wrong_case", letter_case(known)

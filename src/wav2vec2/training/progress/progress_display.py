@@ -22,6 +22,7 @@ _SHOWN = {
     "code_perplexity": "codes {}",
     "wer": "WER {:.1%}",
     "cer": "CER {:.1%}",
+    "per": "PER {:.1%}",
     "left_out": "({:,} clips left out)",
     "blank_share": "blank {:.1%}",
     "gradient_norm": "gradient {:.3g}",

@@ -47,6 +47,7 @@ _EVALUATED = {
     "accuracy": "{:.2%}",
     "wer": "{:.2%}",
     "cer": "{:.2%}",
+    "per": "{:.2%}",
     "left_out": "{:,}",
     "blank_share": "{:.1%}",
     "positive_negative_share": "{:.1%}",
@@ -105,6 +106,7 @@ def key_figures(run: RunHistory) -> list[tuple[str, str]]:
     candidates = (
         ("word error rate", run.last("wer", "evaluation"), "{:.1%}"),
         ("character error rate", run.last("cer", "evaluation"), "{:.1%}"),
+        ("phone error rate", run.last("per", "evaluation"), "{:.1%}"),
         ("accuracy", _newest(run, "accuracy"), "{:.1%}"),
         ("contrastive loss", _newest(run, "bits"), "{:.2f} bits"),
         ("loss", None if run.is_pretraining else _newest(run, "loss"), "{:.3f}"),

@@ -260,6 +260,7 @@ PANELS = (
         has("wer", "cer"),
         curves("wer", "cer", labels=("WER", "CER"), percent=True),
     ),
+    Panel("Errors", "Phone error rate of the evaluations.", has("per"), curves("per", percent=True)),
     Panel(
         "Blank share",
         "Share of frames whose likeliest label is the blank; near 100 % at first, then falling.",

@@ -103,6 +103,11 @@ class TextSection:
     #: A vocabulary that is there already: `vocab.json`, or a folder with a tokenizer. By default it is built from the
     #: training transcripts under the choices below.
     vocabulary: str | None = None
+    #: espeak-ng's code of a language, as "en-us": the targets are the phones with which espeak says the transcripts,
+    #: not their letters, and what is chosen below for letters has no say.
+    phonemes: str | None = None
+    #: The transcripts are phones already, in espeak's IPA with blanks between them: people wrote down what was said.
+    phonemes_given: bool = False
     #: Form of the Unicode standard in which accents are written.
     unicode_form: Annotated[str, OneOf(*CHOICES["unicode_form"])] = "NFC"
     #: Letters in one case halve what there is to learn.
@@ -123,13 +128,24 @@ class TextSection:
     #: or the token for "unknown". Clips of an evaluation are not skipped: such characters are errors there.
     on_unknown: Annotated[str, OneOf("error", "skip", "unknown")] = "error"
     #: The error rate by which one model of the run is better than another; "cer" where nearly every word is wrong;
-    #: "slot_error", of marked slots, 1 less the F1 of their values.
+    #: "slot_error", of marked slots, 1 less the F1 of their values. A model of phones has one alone, that of phones.
     judged_by: Annotated[str, OneOf("wer", "cer", "slot_error")] = "wer"
 
     def problems(self) -> Iterator[Problem]:
-        """Slots have errors where there are some."""
+        """What is chosen for letters has no meaning for phones; slots have errors where there are some."""
         if self.judged_by == "slot_error" and not self.slots:
             yield "judged_by", "is of marked slots: text.slots=true, or wer or cer"
+        if self.phonemes is None:
+            if self.phonemes_given:
+                yield "phonemes_given", "goes with text.phonemes, which names the language"
+            return
+        if self.slots:
+            yield "slots", "are marked in texts of letters: leave out text.phonemes"
+        if not self.phonemes.strip():
+            yield "phonemes", "must be espeak-ng's code of a language, as en-us; null for letters"
+        for name in ("unicode_form", "case", "punctuation", "digits", "apostrophes"):
+            if getattr(self, name) != getattr(TextSection, name):
+                yield name, "is for letters: with text.phonemes, espeak-ng reads the text as it is written"
 
 
 @dataclass

@@ -24,12 +24,16 @@ from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.ctc_tokenizer import Wav2Vec2CTCTokenizer
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
+from wav2vec2.processing.phoneme_tokenizer import Wav2Vec2PhonemeCTCTokenizer
 from wav2vec2.training.data.audio_clips import ClipFacts
 from wav2vec2.training.tasks.supervised_task import NO_LABEL, SupervisedTask
 from wav2vec2.training.tasks.task import Inputs, Sums, exact
 
 #: Decoded samples of an evaluation that are shown.
 _SAMPLES = 3
+
+#: So many transcripts are remembered with their labels: those of most runs, a few dozen MB.
+_REMEMBERED = 1 << 16
 
 #: Stands in a reference for a character without a token. No hypothesis has it, so it counts as the error that it is.
 _UNKNOWN = "\ufffd"
@@ -66,12 +70,17 @@ class CTCTask(SupervisedTask):
         self.chunks = chunks
         #: Tokens that are never written, such as "<s>": no path goes through them.
         self.unwritten = sorted({int(index) for index in tokenizer.all_special_ids} - {tokenizer.blank_id})
+        #: Words of phones are phones, so that their error rate is that of phones, and the only one.
+        self.of_phones = isinstance(tokenizer, Wav2Vec2PhonemeCTCTokenizer)
+        if self.of_phones:
+            self.criterion = "per"
+        self._labels: dict[str, list[int]] = {}
         self._updates_done = 0
         self._samples: list[dict[str, str]] = []
 
     def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
         """With the labels of their transcripts. A row without a clip: an utterance of no frame and no label."""
-        spelled = [list(self.tokenizer(clip.transcript or "").input_ids) for clip in clips]
+        spelled = [self._labels_of(clip.transcript or "") for clip in clips]
         rows, longest = len(waveforms["sample_lengths"]), max([1, *map(len, spelled)])
         labels = torch.full((rows, longest), NO_LABEL)
         for row, ids in zip(labels, spelled, strict=False):
@@ -87,6 +96,14 @@ class CTCTask(SupervisedTask):
             "counted": counted,
             "clips": torch.tensor(len(clips)),
         }
+
+    def _labels_of(self, transcript: str) -> list[int]:
+        """The labels of a transcript. They are made once: espeak-ng takes half a millisecond for a sentence."""
+        if transcript not in self._labels:
+            if len(self._labels) == _REMEMBERED:
+                self._labels.clear()
+            self._labels[transcript] = list(self.tokenizer(transcript).input_ids)
+        return self._labels[transcript]
 
     def counts(self, inputs: Inputs) -> Tensor:
         """Utterances."""
@@ -167,12 +184,11 @@ class CTCTask(SupervisedTask):
             freeze_updates=self.stages.freeze_updates,
             total_updates=self.stages.total_updates,
         )
-        return figures | {
-            "wer": sums["word_errors"] / max(sums["word_reference"], 1.0),
-            "cer": sums["character_errors"] / max(sums["character_reference"], 1.0),
-            "samples": samples,
-            "plateau": plateau,
-        }
+        of_words, of_characters = (
+            sums[f"{unit}_errors"] / max(sums[f"{unit}_reference"], 1.0) for unit in ("word", "character")
+        )
+        rates = {"per": of_words} if self.of_phones else {"wer": of_words, "cer": of_characters}
+        return figures | rates | {"samples": samples, "plateau": plateau}
 
 
 def describe_plateau(

@@ -110,7 +110,10 @@ class Dialogue:
             yield "start", f"is no question{suggestion(self.start, names)}"
         for key, answer in self._answers_by_key():
             if answer.to not in {*names, *ends}:
-                yield f"{key}.to", f"{answer.to!r} is no question and no destination{suggestion(answer.to, [*names, *ends])}"
+                yield (
+                    f"{key}.to",
+                    f"{answer.to!r} is no question and no destination{suggestion(answer.to, [*names, *ends])}",
+                )
         if "{phrase}" not in self.confirmation.say:
             yield "confirmation.say", "must have {phrase} where the answer stands"
         yield from self._what_is_said_twice()
@@ -142,7 +145,10 @@ class Dialogue:
                     yield key, "has no phrase"
                 for phrase in phrases:
                     if leads.setdefault(phrase, to) != to:
-                        yield key, f"{phrase!r} leads to {leads[phrase]!r} and to {to!r}: a phrase must lead to one place"
+                        yield (
+                            key,
+                            f"{phrase!r} leads to {leads[phrase]!r} and to {to!r}: a phrase must lead to one place",
+                        )
 
     def _thresholds(self) -> Iterator[Problem]:
         for number, question in enumerate(self.questions):
@@ -160,7 +166,10 @@ class Dialogue:
             if name not in reached:
                 yield f"questions.{number}", f"no answer leads to {name!r}"
             if name not in leaves:
-                yield f"questions.{number}.answers", f"{name!r} cannot be left: no answers lead from it to a destination"
+                yield (
+                    f"questions.{number}.answers",
+                    f"{name!r} cannot be left: no answers lead from it to a destination",
+                )
         for place in self.destinations:
             if place not in reached:
                 yield "destinations", f"no answer leads to {place!r}"
@@ -194,7 +203,10 @@ def read_dialogue(path: Path, letters: Iterable[str] = "abcdefghijklmnopqrstuvwx
 
 
 def _unspellable(dialogue: Dialogue, letters: set[str]) -> Iterator[Complaint]:
-    both = [("confirmation.agreed", dialogue.confirmation.agreed), ("confirmation.denied", dialogue.confirmation.denied)]
+    both = [
+        ("confirmation.agreed", dialogue.confirmation.agreed),
+        ("confirmation.denied", dialogue.confirmation.denied),
+    ]
     every = [*((f"{key}.phrases", answer.phrases) for key, answer in dialogue._answers_by_key()), *both]
     for key, phrases in every:
         for place, phrase in enumerate(phrases):

@@ -62,7 +62,9 @@ def main() -> None:
         voices = list(islice(people(throats), count))
         texts = texts_of_everybody(phrases, count, random.Random(seed), seed)
         utterances = []
-        for number, (voice, said, clips) in enumerate(zip(voices, texts, spoken(list(zip(voices, texts))), strict=True)):
+        for number, (voice, said, clips) in enumerate(
+            zip(voices, texts, spoken(list(zip(voices, texts))), strict=True)
+        ):
             for place, (text, clip) in enumerate(zip(said, clips, strict=True)):
                 path = asked.folder / "audio" / f"{part}_{number:02d}_{voice.name}" / f"{place:02d}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)

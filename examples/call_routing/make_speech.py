@@ -63,7 +63,7 @@ def main() -> None:
         texts = texts_of_everybody(phrases, count, random.Random(seed), seed)
         utterances = []
         for number, (voice, said, clips) in enumerate(
-            zip(voices, texts, spoken(list(zip(voices, texts))), strict=True)
+            zip(voices, texts, spoken(list(zip(voices, texts, strict=True))), strict=True)
         ):
             for place, (text, clip) in enumerate(zip(said, clips, strict=True)):
                 path = asked.folder / "audio" / f"{part}_{number:02d}_{voice.name}" / f"{place:02d}.wav"

@@ -5,6 +5,7 @@ Each opens an ear for one answer: packets of sound in (8 kHz, 16 bits), words ou
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,12 +74,13 @@ class VoskEar:
 
     def __init__(self, address: str, phrases: Sequence[str], seconds: float) -> None:
         self.has_words = False
-        self._seconds = seconds
+        self._seconds, self._opened = seconds, ExitStack()
         config = {"sample_rate": RATE, "words": True, "phrase_list": [*phrases, UNKNOWN]}
         try:
-            self._socket = connect(address, open_timeout=seconds, close_timeout=1)
+            self._socket = self._opened.enter_context(connect(address, open_timeout=seconds, close_timeout=1))
             self._socket.send(json.dumps({"config": config}))
-        except (OSError, WebSocketException) as error:
+        except (OSError, ValueError, WebSocketException) as error:
+            self.close()
             raise RecogniserLostError(f"{address}: {error}") from error
 
     def hear(self, packet: bytes) -> list[HeardWord] | None:
@@ -94,7 +96,7 @@ class VoskEar:
 
     def close(self) -> None:
         """See `Ear`."""
-        self._socket.close()
+        self._opened.close()
 
     def _answer(self, message: bytes | str) -> dict[str, Any]:
         try:

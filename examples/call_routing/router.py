@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from dialogue import Answer, Dialogue, DialogueError, Listening, Question, read_dialogue
+from dialogue import Answer, Dialogue, Listening, Question, read_dialogue
 from recognisers import HeardWord, Model, Recogniser, RecogniserLostError, VoskService
 from telephone import RATE, from_mu_law
 
@@ -82,8 +82,8 @@ class Call:
     turns: list[Turn] = field(default_factory=list)
 
 
-class CallEnded(Exception):  # noqa: N818: an end is no error
-    """The call is over: how, and where."""
+class CallOverError(Exception):
+    """The call has ended; its record says how."""
 
 
 class Router:
@@ -101,7 +101,7 @@ class Router:
                 place = self._ask(self._dialogue.question(place), line, call)
             asked_for = place == self._dialogue.operator
             self._end(call, "operator" if asked_for else "arrived", place, "the caller's choice")
-        except CallEnded:
+        except CallOverError:
             pass
         except RecogniserLostError as error:
             call.ended, call.at, call.why = "operator", self._dialogue.operator, f"recogniser lost: {error}"
@@ -128,7 +128,7 @@ class Router:
         self._end(
             call, "operator", self._dialogue.operator, f"{question.name}: not understood {1 + rules.repeats} times"
         )
-        raise CallEnded
+        raise CallOverError
 
     def _confirm(
         self, question: Question, answer: Answer, turn: Turn, line: Line, call: Call, rules: Listening
@@ -159,7 +159,7 @@ class Router:
         """Say something, and hear an answer to it."""
         if len(call.turns) >= self._dialogue.most_turns:
             self._end(call, "operator", self._dialogue.operator, f"more than {self._dialogue.most_turns} questions")
-            raise CallEnded
+            raise CallOverError
         line.say(said)
         heard = self._listen(line, [phrase for answer in answers for phrase in answer.phrases], rules)
         answer, _, confidence = matched(heard.words, answers)
@@ -168,7 +168,7 @@ class Router:
         call.turns.append(turn)
         if heard.ended_by == "hanging up":
             self._end(call, "hung up", None, f"{name}: the caller hung up")
-            raise CallEnded
+            raise CallOverError
         return turn, answer
 
     def _listen(self, line: Line, phrases: Sequence[str], rules: Listening) -> Heard:
@@ -290,7 +290,8 @@ def main() -> int:
         letters, recogniser = None, None
         if asked.model is not None:
             loaded = StreamingRecogniser.from_pretrained(asked.model, device="cpu")
-            letters, recogniser = "".join(loaded.processor.tokenizer.tokens).lower(), Model(loaded)
+            letters = [token.lower() for token in loaded.processor.tokenizer.tokens if len(token) == 1]
+            recogniser = Model(loaded)
         elif asked.service is not None:
             recogniser = VoskService(asked.service)
         dialogue = read_dialogue(asked.dialogue, *([letters] if letters else []))

@@ -16,7 +16,7 @@ _BIAS, _LARGEST = 0x84, 0x7FFF - 0x84
 
 
 def to_mu_law(samples: NDArray[np.int16]) -> bytes:
-    """16 bit samples (S,) as a byte each: sign, position of the highest bit, and the four bits behind that, inverted."""
+    """16 bit samples (S,) as a byte each: sign, place of the highest bit, the four bits behind it, inverted."""
     loud = np.minimum(np.abs(samples.astype(np.int32)), _LARGEST) + _BIAS
     exponent = np.log2(loud).astype(np.int32) - 7
     mantissa = (loud >> (exponent + 3)) & 0x0F
@@ -32,17 +32,23 @@ def from_mu_law(sound: bytes) -> NDArray[np.int16]:
 
 
 def over_the_line(
-    speech: NDArray[np.float32], rate: int, snr: float | None, chance: np.random.Generator
+    speech: NDArray[np.float32],
+    rate: int,
+    snr: float | None,
+    chance: np.random.Generator,
+    silence: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.int16]:
     """What arrives at the other end of a line: samples (S,) at 8 kHz. `snr` is in dB, None for a line without noise.
 
-    The noise is that of a line, equally loud in all of the band; its level goes by the speech where it is spoken, not
-    by its pauses.
+    The noise is equally loud in all of the band; its level goes by the louder half of the speech, not by its pauses.
+    `silence` is what comes before and behind the speech, in seconds; the noise is there as well.
     """
     narrow = _in_band(resample(speech, rate, RATE))
+    spoken = _spoken_level(narrow)
+    narrow = np.pad(narrow, [round(seconds * RATE) for seconds in silence])
     if snr is not None:
         hiss = _in_band(chance.normal(size=len(narrow)))
-        narrow = narrow + hiss * (_spoken_level(narrow) / max(_level(hiss), 1e-9) * 10 ** (-snr / 20))
+        narrow = narrow + hiss * (spoken / max(_level(hiss), 1e-9) * 10 ** (-snr / 20))
     samples = (np.clip(narrow, -1.0, 1.0) * 0x7FFF).astype(np.int16)
     return from_mu_law(to_mu_law(samples))
 

@@ -45,8 +45,8 @@ class CTCDecoder:
 
     `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is
     for texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams`
-    and `score_boundary`.) `unknown_word` is written for every word that neither lexicon, language model nor hotwords know;
-    by default its letters are.
+    and `score_boundary`.) `unknown_word` is written for every word that neither lexicon, language model nor
+    hotwords know; by default its letters are.
 
     `beam` texts are kept a frame. A frame extends them by its `candidates` best letters within `token_threshold` of its
     best token (natural log).

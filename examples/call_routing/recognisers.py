@@ -37,8 +37,9 @@ class HeardWord:
 class Ear(Protocol):
     """Hears one answer."""
 
-    #: Whether it has heard words by now, final or not.
-    has_words: bool
+    @property
+    def has_words(self) -> bool:
+        """Whether it has heard words by now, final or not."""
 
     def hear(self, packet: bytes) -> list[HeardWord] | None:
         """The words of the answer if it has ended, None as long as it has not."""

@@ -287,7 +287,8 @@ def main() -> int:
     if not asked.check and (asked.service is None) == (asked.model is None):
         parser.error("give --service or --model, or --check")
     try:
-        letters, recogniser = None, None
+        letters: list[str] | None = None
+        recogniser: Recogniser | None = None
         if asked.model is not None:
             loaded = StreamingRecogniser.from_pretrained(asked.model, device="cpu")
             letters = [token.lower() for token in loaded.processor.tokenizer.tokens if len(token) == 1]

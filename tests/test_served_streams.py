@@ -110,7 +110,11 @@ def test_vosks_settings(running: Served, sound: bytes) -> None:
     assert result({"words": 0}) == {"text": full["text"]}
     (one,) = result({"max_alternatives": 3})["alternatives"]
     assert (one["text"], [row["word"] for row in one["result"]]) == (full["text"], full["text"].split())
-    assert result({"phrase_list": ["one two", "[unk]"]})["text"] != ""
+    assert {*result({"phrase_list": ["ace bad", "cab"]})["text"].split()} <= {"ace", "bad", "cab"}  # no other words
+    unexpected = result({"phrase_list": ["ace", "[unk]"]})["text"]
+    assert unexpected != full["text"] and {*unexpected.split()} <= {"ace", "[unk]"}
+    assert result({"phrase_list": ["one two", "[unk]"]}) == full  # nothing that can be spelled: as if not said
+    assert result({"hotwords": ["ace"]})["text"] != ""
     assert result({}, end='{"reset" : 1}') == full
     assert result({}, end='{"eof":1}') == full
     with socket(running, "/") as client:  # nothing was said
@@ -144,6 +148,8 @@ def test_sound_at_any_rate(running: Served, transcriber: Transcriber) -> None:
         ("/", '{"config" : {"sample_rate" : 1e999}}', 1007),
         ("/", '{"config" : []}', 1007),
         ("/", '{"config" : {"phrase_list" : 7}}', 1007),
+        ("/", '{"config" : {"phrase_list" : "one two"}}', 1007),
+        ("/", json.dumps({"config": {"phrase_list": [" ".join(map(str, range(2001)))]}}), 1007),
         ("/", bytes(2**21 + 2), 1009),
         ("/captions/live?rate=16000", "stop", 1007),
         ("/captions/live?rate=no", b"", 1007),

@@ -45,7 +45,8 @@ class CTCDecoder:
 
     `known_words` are those that count as known among the language model's, by default all; `score_boundary=False` is
     for texts that are no whole sentences, whose beginning and end the model does not judge. (pyctcdecode's `unigrams`
-    and `score_boundary`.)
+    and `score_boundary`.) `unknown_word` is written for every word that neither lexicon, language model nor
+    hotwords know; by default its letters are.
 
     `beam` texts are kept a frame. A frame extends them by its `candidates` best letters within `token_threshold` of its
     best token (natural log).
@@ -76,6 +77,7 @@ class CTCDecoder:
         special_tokens: Iterable[str] | None = None,
         known_words: Iterable[str] | None = None,
         score_boundary: bool = True,
+        unknown_word: str | None = None,
     ) -> None:
         if beam < 1 or candidates < 1 or token_threshold <= 0:
             raise ValueError(
@@ -91,7 +93,8 @@ class CTCDecoder:
         self.language_model, self.score_boundary = language_model, score_boundary
         self.known_words = None if known_words is None else list(known_words)
         asked = language_model if score_boundary else _without_boundary(language_model)
-        self.knowledge = WordKnowledge(self.speller, asked, self.lexicon, self.hotwords, self.known_words)
+        self.unknown_word = unknown_word
+        self.knowledge = WordKnowledge(self.speller, asked, self.lexicon, self.hotwords, self.known_words, unknown_word)
         self.beam, self.candidates, self.token_threshold = beam, candidates, token_threshold
         self.frame_times = frame_times or FrameTimes()
         self.calibration = calibration or Calibration()
@@ -193,6 +196,7 @@ class CTCDecoder:
             "special_tokens": self.speller.special_tokens,
             "known_words": self.known_words,
             "score_boundary": self.score_boundary,
+            "unknown_word": self.unknown_word,
         }
 
     def save_pretrained(self, folder: str | Path) -> None:

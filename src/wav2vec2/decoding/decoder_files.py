@@ -30,7 +30,7 @@ _FIELDS = {
     "candidates", "token_threshold", "frame_times", "calibration", "language_model",
 }  # fmt: skip
 #: What files of earlier versions lack; the defaults of `CTCDecoder` hold for it.
-_LATER_FIELDS = {"special_tokens", "known_words", "score_boundary"}
+_LATER_FIELDS = {"special_tokens", "known_words", "score_boundary", "unknown_word"}
 
 Decoder = TypeVar("Decoder")
 
@@ -55,6 +55,8 @@ def save_decoder(settings: Mapping[str, Any], folder: Path) -> None:
         "calibration": asdict(settings["calibration"]),
         "language_model": None if model is None else MODEL_FILE,
     }
+    if content["unknown_word"] is None:  # earlier versions read no such field
+        del content["unknown_word"]
     text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
     with replaced_file(folder / DECODER_FILE) as stream:
         stream.write(f"{text}\n".encode())

@@ -139,7 +139,7 @@ def spelling_tables(
     if unknown is None:
         bonus[following == outside] = IMPOSSIBLE
     bonus[:, delimiter] = IMPOSSIBLE
-    end_bonus = np.full(outside + 1, unknown.end if unknown else IMPOSSIBLE)
+    end_bonus = np.full(outside + 1, unknown.end if unknown else IMPOSSIBLE, dtype=np.float64)
     end_bonus[trie.node_of] = ends
     end_bonus[0] = IMPOSSIBLE
     number = np.full(outside + 1, unknown.number if unknown else 0, dtype=np.int64)

@@ -38,6 +38,7 @@ class WordKnowledge:
         lexicon: Iterable[str] | Mapping[str, Iterable[str]] | None,
         hotwords: Mapping[str, float],
         known_words: Iterable[str] | None = None,
+        unknown_word: str | None = None,
     ) -> None:
         """Of the words that `language_model` has, only those among `known_words` count as known, if they are given."""
         self.speller, self.language_model, self.closed = speller, language_model, lexicon is not None
@@ -52,10 +53,14 @@ class WordKnowledge:
         self.hotwords: HotwordTables | None = None
         if phrases:
             self.hotwords = hotword_tables(phrases, len(speller.vocabulary), speller.delimiter or 0)
+        #: What is written for spellings, and for every other one; None: as it is spelled.
+        self.written, self.unknown_word = self.names, unknown_word
         self.trie: Trie | None = None
         if self.closed or language_model is not None:
             spellings = dict(self.names) if self.closed else self._spellings_of_model()
             self._enter(spellings, favoured)
+            if unknown_word is not None:
+                self.written = favoured | spellings
 
     def _phrase(self, phrase: str) -> Spelling:
         """The tokens of a phrase, with a delimiter between its words."""
@@ -110,7 +115,7 @@ class WordKnowledge:
 
     def name(self, spelling: Spelling) -> str:
         """The word that tokens spell."""
-        return self.names.get(spelling) or self.speller.join(spelling)
+        return self.written.get(spelling) or self.unknown_word or self.speller.join(spelling)
 
     def space(self, weights: Weights) -> SearchSpace:
         """The space of a search with these weights."""

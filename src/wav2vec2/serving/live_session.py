@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,9 +30,11 @@ class GoodbyeError(Exception):
 class LiveSession:
     """The sound that a client sends, from its rate and its bytes to utterances."""
 
-    def __init__(self, worker: LiveWorker, rate: int, hotwords: Any = None) -> None:
-        self._worker, self._rate, self._hotwords = worker, rate, hotwords
-        self._stream = _opened(worker, hotwords)
+    def __init__(
+        self, worker: LiveWorker, rate: int, hotwords: Any = None, phrases: Sequence[str] | None = None
+    ) -> None:
+        self._worker, self._rate, self._hotwords, self._phrases = worker, rate, hotwords, phrases
+        self._stream = _opened(worker, hotwords, phrases)
         self._sound = ArrivingSound(rate, self._stream.sampling_rate)
         self.said = Utterances(self._stream.separator)
         #: Whether there was sound since it began, or began again.
@@ -58,7 +60,7 @@ class LiveSession:
         self.said.end(self._seconds)
         self.close()
         self.heard = False
-        self._stream = _opened(self._worker, self._hotwords)
+        self._stream = _opened(self._worker, self._hotwords, self._phrases)
         self._sound = ArrivingSound(self._rate, self._stream.sampling_rate)
 
     def close(self) -> None:
@@ -66,9 +68,9 @@ class LiveSession:
         self._stream.close()
 
 
-def _opened(worker: LiveWorker, hotwords: Any) -> LiveStream:
+def _opened(worker: LiveWorker, hotwords: Any, phrases: Sequence[str] | None) -> LiveStream:
     try:
-        return worker.open(hotwords)
+        return worker.open(hotwords, phrases)
     except TooManyStreamsError as error:
         raise GoodbyeError(TRY_LATER, str(error)) from error
 

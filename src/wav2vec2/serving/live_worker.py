@@ -4,7 +4,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,11 +75,11 @@ class LiveWorker:
         self._inbox.put(None)
         self._thread.join()
 
-    def open(self, hotwords: Any = None) -> "LiveStream":
+    def open(self, hotwords: Any = None, phrases: Sequence[str] | None = None) -> "LiveStream":
         """A new stream, which has to be closed."""
         if self.streams >= self.places:
             raise TooManyStreamsError(f"{self.places} streams are open; try again later")
-        stream = self.recogniser.open(hotwords)
+        stream = self.recogniser.open(hotwords, phrases=phrases)
         self.streams += 1
         return LiveStream(self, stream)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
+from wav2vec2.language_models.phrase_bigrams import MOST_WORDS
 from wav2vec2.processing.waveforms import check_rate
 from wav2vec2.serving.live_session import WRONG_DATA, GoodbyeError, LiveSession, conversation, received
 from wav2vec2.serving.live_worker import LiveWorker
@@ -22,7 +23,7 @@ logger = logging.getLogger("wav2vec2")
 
 #: Vosk's own defaults.
 _RATE = 8000
-#: Phrases at most that a client may favour.
+#: Phrases, and words in all of them, at most that a client may expect, or favour.
 _PHRASES = 500
 
 _END, _RESET = '{"eof" : 1}', '{"reset" : 1}'
@@ -35,7 +36,10 @@ class _Config:
     rate: int = _RATE
     words: bool = True
     alternatives: int = 0
+    #: What can be said at all.
     phrases: tuple[str, ...] = ()
+    #: What is favoured: an addition to Vosk's messages.
+    hotwords: tuple[str, ...] = ()
 
     def read(self, message: str) -> None:
         """Take in a message with a config. What it must not be is a `GoodbyeError`."""
@@ -44,12 +48,20 @@ class _Config:
             self.rate = check_rate(float(asked.get("sample_rate", self.rate)), "sample_rate")  # type: ignore[arg-type]
             self.words = bool(asked.get("words", self.words))
             self.alternatives = int(asked.get("max_alternatives", self.alternatives))
-            phrases = [str(one) for one in asked.get("phrase_list") or () if one != "[unk]"]
-            if len(phrases) > _PHRASES:
-                raise ValueError(f"a phrase_list may have {_PHRASES} phrases")
-            self.phrases = tuple(phrases)
+            self.phrases, self.hotwords = _phrases(asked, "phrase_list"), _phrases(asked, "hotwords")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise GoodbyeError(WRONG_DATA, f"config: {error}") from error
+
+
+def _phrases(asked: dict[str, Any], name: str) -> tuple[str, ...]:
+    """The phrases under this name; too many of them, or of their words, are a ValueError."""
+    given = asked.get(name) or ()
+    if isinstance(given, str):
+        raise ValueError(f"{name} must be a list of phrases")
+    found = tuple(str(one) for one in given)
+    if len(found) > _PHRASES or len({word for phrase in found for word in phrase.split()}) > MOST_WORDS:
+        raise ValueError(f"{name} may have {_PHRASES} phrases of {MOST_WORDS} different words")
+    return found
 
 
 class VoskSocket:
@@ -75,9 +87,9 @@ class VoskSocket:
 
     def _session(self, config: _Config) -> LiveSession:
         try:
-            return LiveSession(self._worker, config.rate, config.phrases or None)
+            return LiveSession(self._worker, config.rate, config.hotwords or None, config.phrases or None)
         except ValueError as error:  # as Vosk does where a model knows no phrases
-            logger.warning("a Vosk client's phrase_list has no effect: %s", error)
+            logger.warning("a Vosk client's phrase_list and hotwords have no effect: %s", error)
             return LiveSession(self._worker, config.rate)
 
 

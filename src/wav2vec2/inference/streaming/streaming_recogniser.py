@@ -20,6 +20,7 @@ import torch
 from wav2vec2.alignment.frame_times import FrameTimes
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.decoding.ctc_decoder import CTCDecoder
+from wav2vec2.decoding.expected_phrases import expecting
 from wav2vec2.inference.decoder_choice import Hotwords, Lexicon
 from wav2vec2.inference.listener import seconds_in_a_batch
 from wav2vec2.inference.streaming.beam_text import BeamText
@@ -157,10 +158,17 @@ class StreamingRecogniser:
         return separator_of(self.processor.tokenizer, self._greedy.speller)
 
     def open(
-        self, hotwords: Hotwords | None = None, language: str | None = None, text: OpenText | None = None
+        self,
+        hotwords: Hotwords | None = None,
+        language: str | None = None,
+        phrases: Sequence[str] | None = None,
+        text: OpenText | None = None,
     ) -> Stream:
-        """A new stream; there may be any number at once. `language` must be the one that the model was loaded for;
-        `text` takes what is final in place of the decoder."""
+        """A new stream; there may be any number at once. `language` must be the one that the model was loaded for.
+
+        With `phrases` no other words are heard in it; "[unk]" among them stands for any other word (`expecting`).
+        `text` takes what is final in place of the decoder.
+        """
         spoken = self._encoder.model.target_lang
         if language not in (None, spoken):
             knows = "is a model of one language" if spoken is None else f"was loaded for {spoken!r}"
@@ -169,17 +177,19 @@ class StreamingRecogniser:
         if self.endpoint is not None:
             detector = EndpointDetector(self.endpoint, times.stride / times.sampling_rate, self._tokens)
         audio = IncomingAudio(self._encoder.hearing)
-        text = self._open_text(hotwords) if text is None else text
+        text = self._open_text(hotwords, phrases) if text is None else text
         keys = self._encoder.no_keys()
         stream = Stream(self, StreamState(self.look_ahead, times, audio, text, detector, keys))
         self._streams[stream] = None
         return stream
 
-    def _open_text(self, hotwords: Hotwords | None) -> OpenText:
+    def _open_text(self, hotwords: Hotwords | None, phrases: Sequence[str] | None) -> OpenText:
         tokenizer, decoder = self.processor.tokenizer, self.decoder
         writing = Writing(self.separator, getattr(tokenizer, "do_lower_case", False))
         if hotwords:
             decoder = CTCDecoder(**(decoder or self._greedy).settings() | {"hotwords": hotwords})
+        if phrases:
+            decoder = expecting(decoder or self._greedy, phrases)
         return GreedyText(self._greedy, self._tokens, writing) if decoder is None else BeamText(decoder, writing)
 
     def step(self) -> list[tuple[Stream, StreamUpdate]]:

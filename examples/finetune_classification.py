@@ -4,8 +4,8 @@
         model.checkpoint=facebook/wav2vec2-base run.output=outputs/commands
 
 A manifest has the columns `path` and `label` (or `transcript`; data.train.0.text_column names another). Any field of
-`wav2vec2.training.classification.ClassificationRun` can be given. On several processes: `accelerate launch` instead of
-`python`. Afterwards:
+`ClassificationRun` (`wav2vec2.training.settings.classification_run`) can be given. On several processes:
+`accelerate launch` instead of `python`. Afterwards:
 
     pipeline("audio-classification", model="outputs/commands/model")("clip.wav")
 """

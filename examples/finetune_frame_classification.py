@@ -18,9 +18,9 @@ from wav2vec2.training.classification import (
     classify,
     confusion_lines,
     last_evaluation,
-    manifest_with_segments,
     read_classification,
 )
+from wav2vec2.training.labels_of_clips import manifest_with_segments
 from wav2vec2.training.saving.interruption import exit_code
 
 #: What is given on the command line comes after, and wins.

@@ -27,12 +27,11 @@ from wav2vec2 import (
 from wav2vec2.training.classification import (
     classify,
     confusion_lines,
-    labels_of,
     last_evaluation,
-    manifest_with_segments,
     read_classification,
 )
 from wav2vec2.training.data.audio_clips import EVALUATION, LoadedClip, TrainingDataError, clip_seed
+from wav2vec2.training.labels_of_clips import labels_of, manifest_with_segments
 from wav2vec2.training.tasks.classification_task import (
     ClipLabelTask,
     FrameLabelTask,

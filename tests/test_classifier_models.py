@@ -10,6 +10,7 @@ from small_models import small_config
 from wav2vec2 import Wav2Vec2ForCTC, Wav2Vec2ForSequenceClassification, Wav2Vec2ForXVector
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.training import classification
+from wav2vec2.training.settings.classification_run import ClassificationRun
 from wav2vec2.training.settings.run_config import FinetuneDataSection, FinetuneModelSection, FinetuneRunSection
 
 ANIMALS = ["owl", "cat", "dog"]
@@ -36,7 +37,7 @@ def make_classifier(
     task: str, section: FinetuneModelSection, labels: list[str], seed: int, head: str = "auto"
 ) -> tuple[Any, list[str]]:
     """The model of a run."""
-    run = classification.ClassificationRun(
+    run = ClassificationRun(
         task=task, head=head, model=section, data=FinetuneDataSection(), run=FinetuneRunSection(seed=seed)
     )
     return classification.make_classifier(run, labels)

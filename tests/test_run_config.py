@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wav2vec2 import finetune, pretrain
-from wav2vec2.training.classification import ClassificationRun, classify
+from wav2vec2.training.classification import classify
+from wav2vec2.training.settings.classification_run import ClassificationRun
 from wav2vec2.training.settings.recipe_files import listing, merged, scalar
 from wav2vec2.training.settings.recipes import (
     RunConfigError,

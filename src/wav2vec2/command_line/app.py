@@ -14,6 +14,7 @@ from wav2vec2.command_line.convert import convert
 from wav2vec2.command_line.evaluate import evaluate
 from wav2vec2.command_line.export import export
 from wav2vec2.command_line.listen import listen
+from wav2vec2.command_line.predict import predict
 from wav2vec2.command_line.pronounce import pronounce
 from wav2vec2.command_line.push import push
 from wav2vec2.command_line.quickstart import quickstart
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 COMMANDS = (
-    *(transcribe, listen, serve, align, pronounce, build_lm, tune, evaluate, score),
+    *(transcribe, listen, serve, align, predict, pronounce, build_lm, tune, evaluate, score),
     *(pretrain, finetune, average, report, card, push, convert, export, quickstart),
 )
 for command in COMMANDS:

@@ -1,11 +1,14 @@
 """`wav2vec2 evaluate`: how many errors does this model make on this data?"""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wav2vec2.command_line import recogniser as options
+from wav2vec2.command_line.evaluate_labels import evaluate_labels
+from wav2vec2.command_line.evaluation_request import Request, Shown
 from wav2vec2.command_line.progress import progress_report
 from wav2vec2.command_line.recogniser import Recogniser
 from wav2vec2.command_line.score import rate_line
@@ -46,27 +49,45 @@ def evaluate(
     dataset_revision: Annotated[str | None, typer.Option(help="Its revision.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print evaluation.json.")] = False,
 ) -> None:
-    """Word and character error rates of a model, greedy and with a language model side by side.
+    """Word and character error rates of a model, greedy and with a language model side by side; of one that gives
+    labels, how many are right (its manifest has the column label).
 
     Recordings that cannot be read are listed, left out of the rates, and make the exit code 1.
     """
     from wav2vec2.evaluation.bootstrap import Resampling
-    from wav2vec2.evaluation.evaluation_files import save_evaluation
     from wav2vec2.evaluation.evaluation_run import DataNames, Setup
+    from wav2vec2.inference.checkpoint_check import reach
+    from wav2vec2.inference.model_kinds import kind_of_model
 
     names = DataNames(dataset_name, dataset_config, dataset_split, dataset_revision)
     setup = Setup(normalizer, Resampling(resamples, seed), names, None if lm is None else lm.name)
     recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
     with told("evaluate"):
-        recogniser.check()
-        evaluated = _evaluated(recogniser.load(), model, data, language, setup, model_name)
-        if output is not None:
-            save_evaluation(evaluated, output)
-    found = evaluated.evaluation
-    typer.echo(found.to_json() if as_json else _lines(found), nl=not as_json)
+        kind = kind_of_model(model, reach(model))
+        found = EVALUATIONS.get(kind, evaluate_text)(Request(recogniser, data, setup, model_name, output))
+    typer.echo(found.json if as_json else found.lines, nl=not as_json)
     if found.failures:
-        typer.echo(_failures(found), err=True)
+        reasons = "".join(f"\n  {failure.reason}" for failure in found.failures)
+        typer.echo(f"evaluate: {len(found.failures)} recordings failed:{reasons}", err=True)
         raise typer.Exit(1)
+
+
+def evaluate_text(asked: Request) -> Shown:
+    """Of a model that writes text."""
+    from wav2vec2.evaluation.evaluation_files import save_evaluation
+
+    recogniser = asked.recogniser
+    recogniser.check()
+    language = recogniser.language
+    evaluated = _evaluated(recogniser.load(), recogniser.model, asked.data, language, asked.setup, asked.model_name)
+    if asked.output is not None:
+        save_evaluation(evaluated, asked.output)
+    found = evaluated.evaluation
+    return Shown(_lines(found), found.to_json(), found.failures)
+
+
+#: What evaluates each kind of model (`inference.model_kinds`); a further kind is an entry here.
+EVALUATIONS: dict[str, Callable[[Request], Shown]] = {"text": evaluate_text, "labels": evaluate_labels}
 
 
 def _evaluated(
@@ -85,11 +106,6 @@ def _evaluated(
     paths = [one.path for one in recordings] * len(ways(transcriber))
     with progress_report(paths, line_for_each=False) as report:
         return evaluate_manifest(transcriber, replace(model, name=name or model.name), data, setup, report)
-
-
-def _failures(found: "Evaluation") -> str:
-    reasons = "".join(f"\n  {failure.reason}" for failure in found.failures)
-    return f"evaluate: {len(found.failures)} recordings failed:{reasons}"
 
 
 def _lines(found: "Evaluation") -> str:

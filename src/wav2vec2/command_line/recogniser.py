@@ -80,7 +80,7 @@ class Recogniser:
         from wav2vec2.inference.checkpoint_check import check_head_for_text, languages_of, reach
 
         if self.device is not None:
-            _check_device(self.device)
+            check_device(self.device)
         self._words()
         hub = reach(self.model)
         check_head_for_text(self.model, hub)
@@ -175,7 +175,8 @@ def _files(place: Path) -> list[Path]:
     return sorted(file for file in place.glob("*") if file.is_file()) if place.is_dir() else [place] * place.is_file()
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """A ValueError where there is no such device."""
     import torch
 
     try:

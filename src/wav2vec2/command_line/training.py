@@ -3,14 +3,12 @@
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from functools import partial
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
-
-    T = TypeVar("T", PretrainRun, FinetuneRun)
+from wav2vec2.command_line.learnable import FinetuneTask, Learnable, learnable
 
 #: Seconds that the first process of a launch has to say what is wrong with all of them.
 _PATIENCE = 10.0
@@ -52,26 +50,29 @@ def pretrain(
 
         accelerate launch -m wav2vec2 pretrain tiny_cpu data.train.0.path=FOLDER
     """
-    from wav2vec2.training.settings.run_config import PretrainRun
 
-    def start(run: PretrainRun) -> None:
-        from wav2vec2.training import pretraining
+    def chosen(said: object) -> Learnable:
+        from wav2vec2.training.pretraining import pretrain
+        from wav2vec2.training.settings.run_config import PretrainRun
 
-        pretraining.pretrain(run, resume=resume)
+        return Learnable(PretrainRun, None, pretrain)
 
-    _execute(PretrainRun, recipe, overrides or [], dry_run, traceback, start)
+    _execute("pretrain", chosen, recipe, overrides or [], resume, dry_run, traceback)
 
 
 def finetune(
     recipe: Recipe,
     overrides: Overrides = None,
+    task: Annotated[
+        FinetuneTask | None, typer.Option(help="What is learnt; by default what the recipe says, else recognition.")
+    ] = None,
     resume: Resume = True,
     dry_run: DryRun = False,
     traceback: Traceback = False,
 ) -> None:
-    """Fine-tune a pretrained model on audio with transcripts.
+    """Fine-tune a pretrained model on audio with transcripts, or with labels.
 
-    A recipe says what is trained and how; shipped ones need only your audio and its transcripts:
+    A recipe says what is trained and how; shipped ones need only your audio and its transcripts or labels:
 
         wav2vec2 finetune ctc_tiny_cpu data.train.0.path=train.tsv
 
@@ -79,38 +80,40 @@ def finetune(
 
         accelerate launch -m wav2vec2 finetune ctc_tiny_cpu data.train.0.path=train.tsv
     """
-    from wav2vec2.training.settings.run_config import FinetuneRun
-
-    def start(run: FinetuneRun) -> None:
-        from wav2vec2.training import finetuning
-
-        finetuning.finetune(run, resume=resume)
-
-    _execute(FinetuneRun, recipe, overrides or [], dry_run, traceback, start)
+    _execute("finetune", partial(learnable, task), recipe, overrides or [], resume, dry_run, traceback)
 
 
 def _execute(
-    kind: "type[T]", recipe: str, overrides: list[str], dry_run: bool, traceback: bool, start: "Callable[[T], None]"
+    command: str,
+    chosen: Callable[[object], Learnable],
+    recipe: str,
+    overrides: list[str],
+    resume: bool,
+    dry_run: bool,
+    traceback: bool,
 ) -> None:
-    """Read the run and start it. Errors go to standard error in one message, and the exit code is 1; that of a run
-    that was stopped by a signal says by which."""
+    """Read the run, of the kind that is `chosen` by the task it says, and start it. Errors go to standard error in one
+    message, and the exit code is 1; that of a run that was stopped by a signal says by which."""
     from wav2vec2.training.saving.interruption import exit_code, left_early
     from wav2vec2.training.settings.recipe_files import listing
-    from wav2vec2.training.settings.recipes import resolve
+    from wav2vec2.training.settings.recipes import resolve, task_said
 
     reading = True
     try:
-        resolved = resolve(kind, recipe, overrides)
+        said = task_said(recipe, overrides)
+        task = chosen(said)
+        others = [] if task.name in (None, said) else [f"task={task.name}"]
+        resolved = resolve(task.kind, recipe, [*overrides, *others])
         if dry_run:
             typer.echo(listing(resolved.run, resolved.layers), nl=False)
             return
         reading = False
         left_early(None)
-        start(resolved.run)
+        task.start(resolved.run, resume)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if traceback:
             raise
-        _tell(kind.__name__.removesuffix("Run").lower(), error, reading or getattr(error, "on_all_processes", False))
+        _tell(command, error, reading or getattr(error, "on_all_processes", False))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:  # before the first update or after the last: in between, a run saves first
         typer.echo("stopped; the same command goes on from the last checkpoint, if there is one", err=True)

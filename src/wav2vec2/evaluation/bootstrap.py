@@ -70,7 +70,7 @@ def interval(errors: Numbers, lengths: Numbers, how: Resampling) -> Interval | N
     """The interval of sum(errors) / sum(lengths), each (N,); None for fewer than two groups: nothing can vary."""
     if len(errors) < 2:
         return None
-    return _percentiles(_resampled_rates([errors], lengths, how)[0], how.level)
+    return percentiles(_resampled_rates([errors], lengths, how)[0], how.level)
 
 
 def improvement(first: Numbers, second: Numbers, lengths: Numbers, how: Resampling) -> Improvement | None:
@@ -80,23 +80,30 @@ def improvement(first: Numbers, second: Numbers, lengths: Numbers, how: Resampli
     before, after = _resampled_rates([first, second], lengths, how)
     better = float(np.mean((after < before) + 0.5 * (after == before)))
     difference = (int(second.sum()) - int(first.sum())) / max(int(lengths.sum()), 1)
-    return Improvement(better, difference, _percentiles(after - before, how.level))
+    return Improvement(better, difference, percentiles(after - before, how.level))
 
 
-def _percentiles(values: NDArray[np.float64], level: float) -> Interval:
+def percentiles(values: NDArray[np.float64], level: float) -> Interval:
+    """Between which two the share `level` of the values (R,) lies."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return Interval(low, high)
 
 
 def _resampled_rates(errors: Sequence[Numbers], lengths: Numbers, how: Resampling) -> NDArray[np.float64]:
     """(systems, R): the rate of each system in each resample, the same groups drawn for all."""
-    columns = np.stack([*errors, lengths]).astype(np.int64)  # (systems + 1, N)
-    generator, groups = np.random.default_rng(how.seed), columns.shape[1]
-    size = max(_AT_ONCE // groups, 1)
-    pieces = []
-    for start in range(0, how.resamples, size):
-        drawn = generator.integers(groups, size=(min(size, how.resamples - start), groups))
-        pieces.append(np.stack([column[drawn].sum(1) for column in columns]))
-    sums = np.concatenate(pieces, axis=1)
+    sums = resampled_sums(np.stack([*errors, lengths]).astype(np.int64), how)
     rates: NDArray[np.float64] = sums[:-1] / np.maximum(sums[-1], 1)
     return rates
+
+
+def resampled_sums(columns: Numbers, how: Resampling) -> NDArray[np.float64]:
+    """(columns, R): the sum of each column (columns, N) over the groups of each resample, the same for all."""
+    generator, groups = np.random.default_rng(how.seed), columns.shape[1]
+    size = max(_AT_ONCE // groups, 1)
+    values, pieces = columns.T.astype(np.float64), []
+    for start in range(0, how.resamples, size):
+        drawn = generator.integers(groups, size=(min(size, how.resamples - start), groups))
+        times = np.stack([np.bincount(row, minlength=groups) for row in drawn])  # how often each group was drawn
+        pieces.append(times.astype(np.float64) @ values)  # whole numbers, which floats hold exactly
+    sums: NDArray[np.float64] = np.concatenate(pieces).T
+    return sums

@@ -32,6 +32,7 @@ from wav2vec2.evaluation.normalisers import MODEL, Normaliser, normaliser_of
 from wav2vec2.evaluation.provenance import hardware, sha256_of, versions, weight_files
 from wav2vec2.evaluation.scoring import UtteranceScore, score_utterances
 from wav2vec2.evaluation.text_tables import check_once
+from wav2vec2.inference.labeller import Labeller
 from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.processing.manifests import Recording, read_manifest
 
@@ -176,10 +177,10 @@ def evaluate_manifest(
     return Evaluated(evaluation, utterances)
 
 
-def evaluated_model(checkpoint: str, transcriber: Transcriber, language: str | None = None) -> EvaluatedModel:
+def evaluated_model(checkpoint: str, user: Transcriber | Labeller, language: str | None = None) -> EvaluatedModel:
     """Which model was measured. Of a folder its last name alone is told, of a model on the Hub its whole name."""
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
-    model = transcriber.model
+    model = user.model
     parameters = sum(tensor.numel() for tensor in model.parameters())
     narrow = any(tensor.dtype == torch.int8 for tensor in model.parameters())
     precision = "int8" if narrow else str(model.dtype).removeprefix("torch.")
@@ -216,14 +217,20 @@ def beam_settings(decoder: CTCDecoder | None, language_model: str | None) -> dic
 
 
 def named_recordings(manifest: Path) -> dict[str, Recording]:
-    """The recordings of a manifest with transcripts, by names that tell nothing of this machine.
+    """The recordings of a manifest with transcripts, by names that tell nothing of this machine."""
+    recordings = recordings_by_name(manifest)
+    if any(one.transcript is None for one in recordings.values()):
+        raise ValueError(f"{manifest}: has no column `transcript`, so there is nothing to compare with")
+    return recordings
+
+
+def recordings_by_name(manifest: Path) -> dict[str, Recording]:
+    """The recordings of a manifest, by names that tell nothing of this machine.
 
     A name is the column `id`, else the path relative to the manifest. Of paths outside of the manifest's folder, the
     beginning that they have in common is left out.
     """
     recordings = list(read_manifest(manifest))
-    if any(one.transcript is None for one in recordings):
-        raise ValueError(f"{manifest}: has no column `transcript`, so there is nothing to compare with")
     outside = [one.path.parent for one in recordings if not one.path.is_relative_to(manifest.parent)]
     common = Path(os.path.commonpath(outside)) if outside else manifest.parent
     names = []

@@ -3,40 +3,37 @@
 The same loop, data and checkpoints as everywhere else; what differs is the head, the task and what a label is.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from wav2vec2.baselines import DepthwiseCNNForSequenceClassification, SpectrogramConfig
 from wav2vec2.configuration import Wav2Vec2Config
+from wav2vec2.inference.labeller import SEVERAL
 from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFrameClassification
 from wav2vec2.modeling.for_sequence_classification import Wav2Vec2ForSequenceClassification
 from wav2vec2.modeling.for_xvector import Wav2Vec2ForXVector
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
-from wav2vec2.processing.manifests import Recording, read_manifest
-from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.batch_loading import TrainingData
+from wav2vec2.training.label_thresholds import save_rule
+from wav2vec2.training.labels_of_clips import choose_columns, labels_of
 from wav2vec2.training.model_making import config_of, make_extractor, make_model, start_afresh
 from wav2vec2.training.progress.training_log import read_log
 from wav2vec2.training.run_output import StartError
-from wav2vec2.training.settings.finetuning_sections import TuningSection
+from wav2vec2.training.settings.classification_run import OF_CLIPS, ClassificationRun
 from wav2vec2.training.settings.recipes import check_run, read_run
-from wav2vec2.training.settings.run_config import Source, SupervisedRun
-from wav2vec2.training.settings.run_sections import CountOrZero
-from wav2vec2.training.settings.typed_values import OneOf, Problem
 from wav2vec2.training.starting import opened, started
-from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, SpeakerTask, segments_of
+from wav2vec2.training.tasks.classification_task import ClipLabelTask, FrameLabelTask, MultiLabelTask, SpeakerTask
 from wav2vec2.training.tuning_methods import apply_tuning
 
 #: The model and its layer of the labels, by the name of what is learnt.
 _HEADS: dict[str, tuple[type[Wav2Vec2PreTrainedModel], str]] = {
     "clips": (Wav2Vec2ForSequenceClassification, "classifier"),
+    "multilabel": (Wav2Vec2ForSequenceClassification, "classifier"),
     "frames": (Wav2Vec2ForAudioFrameClassification, "classifier"),
     "speakers": (Wav2Vec2ForXVector, "objective"),
 }
@@ -50,37 +47,12 @@ _KEPT = "nothing starts afresh: the head is kept, whose labels are the same"
 _NAMED = 10
 
 #: Tasks by the name of what is learnt.
-_TASKS: dict[str, type[ClipLabelTask]] = {"clips": ClipLabelTask, "frames": FrameLabelTask, "speakers": SpeakerTask}
-
-#: Columns that hold the label where none is named, in this order.
-_COLUMNS = ("label", "transcript")
-
-
-@dataclass
-class ClassificationTuningSection(TuningSection):
-    """As for recognition; a head that only averages frames needs no start of its own."""
-
-    freeze_updates: CountOrZero = 0
-
-
-@dataclass(kw_only=True)
-class ClassificationRun(SupervisedRun):
-    """A run that learns labels. Sources are manifests; `text_column` names the column of the label."""
-
-    #: What has a label: "clips", "frames" (stretches of a clip), or "speakers" (x-vectors).
-    task: Annotated[str, OneOf("clips", "frames", "speakers")] = "clips"
-    #: The label of frames that no stretch names; "frames" alone.
-    background: str = "none"
-    #: The layer of the labels: "auto" keeps a checkpoint's if it has the same labels, "fresh" never does.
-    head: Annotated[str, OneOf("auto", "fresh")] = "auto"
-    #: Which weights are trained, and when.
-    tuning: ClassificationTuningSection = field(default_factory=ClassificationTuningSection)
-
-    def problems(self) -> Iterator[Problem]:
-        """A voice is known by what another speed changes."""
-        yield from super().problems()
-        if self.task == "speakers" and self.data.speeds:
-            yield "data.speeds", "a voice at another speed is another voice: leave it out where voices are learnt"
+_TASKS: dict[str, type[ClipLabelTask]] = {
+    "clips": ClipLabelTask,
+    "multilabel": MultiLabelTask,
+    "frames": FrameLabelTask,
+    "speakers": SpeakerTask,
+}
 
 
 def classify(run: ClassificationRun, resume: bool = True) -> Path:
@@ -95,6 +67,8 @@ def classify(run: ClassificationRun, resume: bool = True) -> Path:
         notes = [*about_input, *about_model]
         with started(run, accelerator, output, model, task, data, [extractor, *beside], notes) as loop:
             loop.train()
+    if run.task in OF_CLIPS and accelerator.is_main_process:
+        save_rule(run)
     return Path(run.run.output)
 
 
@@ -102,63 +76,6 @@ def read_labelled(run: ClassificationRun) -> tuple[list[str], TrainingData]:
     """The labels of the training data, and the data."""
     choose_columns(run)
     return labels_of(run), TrainingData(run.data, run.run.seed, with_text=run.task != "speakers")
-
-
-def choose_columns(run: ClassificationRun) -> None:
-    """Fill in the column of the label where none is named: `label`, else `transcript`."""
-    for source in [*run.data.train, *run.data.valid]:
-        path = Path(source.path)
-        if run.task == "speakers" or source.text_column is not None or not path.is_file():
-            continue
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline().rstrip("\r\n").split("\t")
-        source.text_column = next((name for name in _COLUMNS if name in header), None)
-        if source.text_column is None:
-            raise TrainingDataError(f"{path}: the header has neither of the columns {' and '.join(_COLUMNS)}")
-
-
-def labels_of(run: ClassificationRun) -> list[str]:
-    """The labels of the training data in alphabetical order; the evaluation's must be among them."""
-    own, others = _labels_in(run, run.data.train), _labels_in(run, run.data.valid)
-    if run.task == "frames":
-        own.discard(run.background)
-    if len(own) < (1 if run.task == "frames" else 2):
-        raise TrainingDataError(f"data.train: {len(own)} label(s) in all ({', '.join(own)}); there is nothing to learn")
-    background = [run.background] if run.task == "frames" else []
-    labels = background + sorted(own)
-    unknown = sorted(others - set(labels))
-    if unknown and run.task != "speakers":
-        raise TrainingDataError(f"data.valid: labels that no training clip has: {', '.join(map(repr, unknown[:10]))}")
-    return labels
-
-
-def _labels_in(run: ClassificationRun, sources: list[Source]) -> set[str]:
-    found: set[str] = set()
-    for source in sources:
-        for clip in _clips_of(source):
-            try:
-                found |= _labels_of_clip(run.task, clip, source.text_column or "transcript")
-            except ValueError as error:
-                raise TrainingDataError(f"{source.path}: {clip.path.name}: {error}") from error
-    return found
-
-
-def _clips_of(source: Source) -> list[Recording]:
-    try:
-        return list(read_manifest(source.path))
-    except OSError as error:
-        raise TrainingDataError(f"{source.path}: the manifest cannot be read ({error.strerror})") from error
-
-
-def _labels_of_clip(task: str, clip: Recording, column: str) -> set[str]:
-    if task == "speakers":
-        if not clip.speaker:
-            raise ValueError("has no `speaker`")
-        return {clip.speaker}
-    text = clip.transcript if column == "transcript" else clip.others.get(column)
-    if not text:
-        return set()
-    return {label for _, _, label in segments_of(text)} if task == "frames" else {text}
 
 
 def classifier_class(run: ClassificationRun) -> tuple[type[Classifier], str]:
@@ -169,7 +86,7 @@ def classifier_class(run: ClassificationRun) -> tuple[type[Classifier], str]:
         return _HEADS[run.task]
     for key, problem in run.problems_of_spectrogram_model():  # of a checkpoint, which settings alone do not know
         raise StartError(f"{key}: {problem}")
-    if run.task != "clips" or not isinstance(config, DepthwiseCNNForSequenceClassification.config_class):
+    if run.task not in OF_CLIPS or not isinstance(config, DepthwiseCNNForSequenceClassification.config_class):
         raise StartError(f"task={run.task}: a {config.model_type} model does not learn that")
     return DepthwiseCNNForSequenceClassification, "classifier"
 
@@ -182,11 +99,12 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Classifi
     checkpoint's wherever it has it.
     """
     kind, layer = classifier_class(run)
+    problem = SEVERAL if run.task == "multilabel" else None
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
-    model, missing, notes = make_model(kind, run.model, run.run.attention, head=(layer,), **names)
+    model, missing, notes = make_model(kind, run.model, run.run.attention, head=(layer,), problem_type=problem, **names)
     if run.model.checkpoint is None:
         return model, ["from scratch: no weight is pretrained", *notes]
-    saved, head = labels_of_head(run.model.checkpoint, kind), model.get_submodule(layer)
+    saved, head = labels_of_head(run.model.checkpoint, kind, problem), model.get_submodule(layer)
     if run.head == "auto" and saved is not None and sorted(saved) == sorted(labels):
         _put_in_order(head, [saved.index(label) for label in labels])
         said = [f"starts afresh: {', '.join(missing)}"] if missing else [_KEPT]
@@ -198,10 +116,11 @@ def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Classifi
     return model, [*said, *notes]
 
 
-def labels_of_head(checkpoint: str, kind: type[Classifier]) -> list[str] | None:
-    """What the outputs of a checkpoint's head mean, None if it has no head of this kind."""
+def labels_of_head(checkpoint: str, kind: type[Classifier], problem: str | None = None) -> list[str] | None:
+    """What the outputs of a checkpoint's head mean, None if it has no head of this kind, or one for another problem:
+    several labels for a clip, or one."""
     config = kind.config_class.from_pretrained(checkpoint)
-    if kind.__name__ not in (config.architectures or []):
+    if kind.__name__ not in (config.architectures or []) or (config.problem_type == SEVERAL) != (problem == SEVERAL):
         return None
     return [str(config.id2label[number]) for number in sorted(config.id2label)]
 
@@ -241,38 +160,6 @@ def make_task(
 def read_classification(task: str, overrides: Sequence[str]) -> ClassificationRun:
     """The run that dotted overrides describe; `RunConfigError` names everything that is wrong with them."""
     return read_run(ClassificationRun, None, [f"task={task}", *overrides])
-
-
-def manifest_with_segments(manifest: Path, segments: Path, target: Path) -> Path:
-    """Write `target`, a manifest with a column `label`, from a manifest and a table of stretches; `target`.
-
-    The table is TAB separated with the header `path start end label`, seconds, paths as in the manifest. A clip of
-    which it says nothing is left out, since no one looked at it; name one stretch of a clip that is all background.
-    """
-    lines = segments.read_text(encoding="utf-8-sig").splitlines()
-    if not lines or lines[0].split("\t") != ["path", "start", "end", "label"]:
-        raise TrainingDataError(f"{segments}: the header must be `path start end label`, separated by TAB")
-    stretches: dict[Path, list[str]] = {}
-    for number, line in enumerate(lines[1:], 2):
-        values = line.split("\t")
-        if len(values) != 4:
-            raise TrainingDataError(f"{segments}, line {number}: {len(values)} columns, but the header has 4")
-        name, start, end, label = values
-        stretch = f"{start}-{end} {label}"
-        try:
-            segments_of(stretch)
-        except ValueError as error:
-            raise TrainingDataError(f"{segments}, line {number}: {error}") from error
-        stretches.setdefault(manifest.parent / name, []).append(stretch)
-    rows = ["path\tduration\tlabel"]
-    for clip in read_manifest(manifest):
-        if clip.path in stretches:
-            where = os.path.relpath(clip.path, target.parent)
-            duration = "" if clip.duration is None else f"{clip.duration}"
-            rows.append(f"{where}\t{duration}\t{'; '.join(stretches[clip.path])}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return target
 
 
 def last_evaluation(output: Path) -> dict[str, Any]:

@@ -60,6 +60,13 @@ def resolve(kind: type[T], recipe: Path | str | None, overrides: Sequence[str] =
     return ResolvedRun(run, layers)
 
 
+def task_said(recipe: Path | str | None, overrides: Sequence[str] = ()) -> object:
+    """The value of `task` that a recipe and overrides give; None where they say none, or cannot be read."""
+    layers = read_layers(recipe)
+    add_overrides(layers, overrides)
+    return layers.values.get("task")
+
+
 def from_dict(kind: type[T], values: Tree) -> T:
     """The run that `to_dict` has written."""
     complaints: list[Complaint] = []

@@ -16,6 +16,7 @@ from torch import Tensor
 from wav2vec2.baselines import SpectrogramConfig
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import FrameGrid, conv_output_length, frame_stride, receptive_field
+from wav2vec2.inference.label_rule import several_labels
 from wav2vec2.modeling.input_checks import require
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.audio_clips import EVALUATION, SAMPLING_RATE, ClipFacts, clip_seed
@@ -40,7 +41,7 @@ class ClipLabelTask(SupervisedTask):
         feature_extractor: Wav2Vec2FeatureExtractor,
         labels: Sequence[str],
         seed: int,
-        freeze_updates: int = 0,
+        freeze_updates: int | None = 0,
     ) -> None:
         super().__init__(config, feature_extractor, seed, freeze_updates)
         self.labels = list(labels)
@@ -84,6 +85,49 @@ class ClipLabelTask(SupervisedTask):
         table = [[round(count) for count in row] for row in sums["confusion"]]
         figures = self.figures(sums)
         return figures | {"error": 1.0 - figures["accuracy"], "labels": self.labels, "confusion": table}
+
+
+class MultiLabelTask(ClipLabelTask):
+    """Any number of labels per clip, each true or not by itself. What is counted are pairs of a clip and a label."""
+
+    def with_targets(self, waveforms: Inputs, clips: Sequence[ClipFacts]) -> Inputs:
+        """With labels (B, N): 1 for those of a clip, 0 for the others."""
+        labels = torch.full((len(waveforms["sample_lengths"]), len(self.labels)), float(NO_LABEL))
+        for row, clip in zip(labels, clips, strict=False):
+            own = set(several_labels(self.label_of(clip) or ""))
+            if own:
+                row.copy_(torch.tensor([float(label in own) for label in self.labels]))
+        return waveforms | {"labels": labels}
+
+    def forward(self, model: Any, inputs: Inputs) -> Any:
+        """The model's output, its loss as a sum over the pairs."""
+        output = model(**encoder_inputs(inputs, self.config))
+        labels, known = inputs["labels"], (inputs["labels"] != NO_LABEL).float()
+        losses = F.binary_cross_entropy_with_logits(output.logits.float(), labels.clamp(min=0), reduction="none")
+        output.loss = (losses * known).sum()
+        return output
+
+    def sums(self, output: Any, inputs: Inputs) -> Sums:
+        """How many pairs are right, and those of clips and labels that belong together, were taken to, or both."""
+        labels, taken = inputs["labels"], output.logits > 0
+        known = labels != NO_LABEL
+        return {
+            "loss": exact(output.loss),
+            "labelled": exact(known.sum()),
+            "right": exact(((labels == 1) == taken)[known].sum()),
+            "true": exact((labels == 1).sum()),
+            "taken": exact((taken & known).sum()),
+            "found": exact((taken & (labels == 1)).sum()),
+        }
+
+    def evaluation_part(self, model: Any, inputs: Inputs) -> Sums:
+        """The same; what was taken for what has no meaning here."""
+        return self.sums(self.forward(model, inputs), inputs)
+
+    def evaluation_figures(self, sums: dict[str, Any]) -> dict[str, Any]:
+        """With the F1 of all pairs at a probability of one half; the error is what lacks to 1."""
+        f1 = 2 * sums["found"] / max(sums["true"] + sums["taken"], 1.0)
+        return self.figures(sums) | {"f1": f1, "error": 1.0 - f1, "labels": self.labels}
 
 
 class FrameLabelTask(ClipLabelTask):
@@ -132,7 +176,7 @@ class SpeakerTask(ClipLabelTask):
         feature_extractor: Wav2Vec2FeatureExtractor,
         labels: Sequence[str],
         seed: int,
-        freeze_updates: int = 0,
+        freeze_updates: int | None = 0,
         clips: int = 0,
     ) -> None:
         super().__init__(config, feature_extractor, labels, seed, freeze_updates)

@@ -1,0 +1,30 @@
+"""What a checkpoint answers with, by its `config.json`: text, or labels of whole clips."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wav2vec2.processing.tokenizer_files import CONFIG_FILE, find_file, read_json
+
+#: What a model is taken for that is nothing else.
+TEXT = "text"
+
+#: One label out of several for each clip, or any number of them.
+LABELS = "labels"
+
+
+def _gives_labels(config: Mapping[str, Any]) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or [])
+
+
+#: What else there is, and how its configuration is known; what comes first goes first.
+_KNOWN_BY: dict[str, Callable[[Mapping[str, Any]], bool]] = {LABELS: _gives_labels}
+
+
+def kind_of_model(name: str | Path, hub: Mapping[str, Any]) -> str:
+    """The kind of the model in a folder or on the Hub, whose files are asked for with the options `hub`."""
+    path = find_file(name, CONFIG_FILE, hub)
+    config = {} if path is None else read_json(path)
+    if not isinstance(config, dict):
+        return TEXT
+    return next((kind for kind, is_one in _KNOWN_BY.items() if is_one(config)), TEXT)

@@ -44,7 +44,9 @@ def draw_scene(seconds: float, sources: Sources, chance: Chance, synthetic: floa
     size = round(seconds * RATE)
     quiet = chance.random() < 0.7
     floor = "silence" if quiet else "none"
-    samples = 10 ** (-chance.uniform(*((48, 75) if quiet else (15, 32))) / 20) * coloured(size, chance.uniform(0, 2), chance)
+    samples = 10 ** (-chance.uniform(*((48, 75) if quiet else (15, 32))) / 20) * coloured(
+        size, chance.uniform(0, 2), chance
+    )
     labels = np.full(size, LABELS.index(floor))
     bed = str(chance.choice(["music", "applause"])) if chance.random() < 0.2 else None
     if bed is not None:
@@ -101,8 +103,10 @@ def _quieter(samples: Samples, chance: Chance) -> Samples:
 def _stretches(labels: np.ndarray) -> list[Stretch]:
     """Runs of one label, but for those of the background."""
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-    runs = zip(edges, edges[1:])
-    return [(begin / RATE, end / RATE, LABELS[labels[begin]]) for begin, end in runs if labels[begin] and end > begin + 16]
+    runs = zip(edges, edges[1:], strict=False)
+    return [
+        (begin / RATE, end / RATE, LABELS[labels[begin]]) for begin, end in runs if labels[begin] and end > begin + 16
+    ]
 
 
 def write_scenes(folder: Path, count: int, seconds: float, sources: Sources, seed: int, synthetic: float) -> Path:

@@ -31,8 +31,17 @@ RECORDINGS = {
         "applause": ["foobillardplus-data/**/applause.wav", "tuxfootball/**/crowdcheer.wav"],
         "ringing": ["sound-theme-freedesktop/**/phone-outgoing-calling.oga"],
         "beep": ["asterisk-core-sounds-en-wav/**/beep.wav", "asterisk-core-sounds-en-wav/**/ascending-2tone.wav"],
-        "none": ["scratch/**/" + name for name in ("MotorcyclePassing.wav", "SewingMachine.mp3", "Footsteps-2.mp3",
-                                                  "Rattle.wav", "Bubbles.wav", "DoorCreak.wav")],  # fmt: skip
+        "none": [
+            "scratch/**/" + name
+            for name in (
+                "MotorcyclePassing.wav",
+                "SewingMachine.mp3",
+                "Footsteps-2.mp3",
+                "Rattle.wav",
+                "Bubbles.wav",
+                "DoorCreak.wav",
+            )
+        ],  # fmt: skip
     },
     "test": {
         "music": [
@@ -55,8 +64,17 @@ RECORDINGS = {
             "asterisk-core-sounds-en-wav/**/descending-2tone.wav",
             "scratch/**/ComputerBeeps*.wav",
         ],
-        "none": ["scratch/**/" + name for name in ("CarPassing.wav", "WaterRunning.mp3", "Footsteps-1.wav",
-                                                  "Typing.mp3", "Ripples.wav", "DoorClose.mp3")],  # fmt: skip
+        "none": [
+            "scratch/**/" + name
+            for name in (
+                "CarPassing.wav",
+                "WaterRunning.mp3",
+                "Footsteps-1.wav",
+                "Typing.mp3",
+                "Ripples.wav",
+                "DoorClose.mp3",
+            )
+        ],  # fmt: skip
     },
 }
 
@@ -128,7 +146,8 @@ def _recorded_speech(part: str, data: Path) -> Iterator[Samples]:
     taken: dict[str, int] = {}
     for path in sorted((data / "speech").glob("train-0[0-3]*.parquet")):
         table = pyarrow.parquet.read_table(path, columns=["audio", "source", "speaker"])
-        for source, speaker, audio in zip(*(table[name].to_pylist() for name in ("source", "speaker", "audio"))):
+        for row in table.to_pylist():
+            source, speaker, audio = row["source"], row["speaker"], row["audio"]
             if source == _READERS and speaker not in readers:
                 readers.append(speaker)
             odd = source == _READERS and readers.index(speaker) % 2 == (part == "test")

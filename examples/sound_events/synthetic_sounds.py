@@ -34,7 +34,11 @@ def music(seconds: float, chance: Chance) -> Samples:
         _add(samples, begin, 0.8 * _note(key / 2 * 2 ** (chord[0] / 12), beat, harmonics, fade))
         if chance.random() < 0.6:
             step = chord[chance.integers(3)] + 12
-            _add(samples, begin + beat * chance.choice([0, 0.5]), _note(2 * key * 2 ** (step / 12), beat, harmonics, fade))
+            _add(
+                samples,
+                begin + beat * chance.choice([0, 0.5]),
+                _note(2 * key * 2 ** (step / 12), beat, harmonics, fade),
+            )
         if drums:
             _add(samples, begin, level * _burst(0.15, *((40, 200) if number % 2 == 0 else (1000, 5000)), 25.0, chance))
             _add(samples, begin + beat / 2, level / 2 * _burst(0.05, 4000, 7900, 60.0, chance))
@@ -77,7 +81,9 @@ def ringing(seconds: float, chance: Chance) -> Samples:
 def beep(seconds: float, chance: Chance) -> Samples:
     """One tone, or the two tones of a key, on and off, or once."""
     time = np.arange(round(seconds * RATE)) / RATE
-    pitches = chance.uniform(300, 3200, 2) if chance.random() < 0.6 else chance.choice([697, 770, 852, 1209, 1336, 1477], 2)
+    pitches = (
+        chance.uniform(300, 3200, 2) if chance.random() < 0.6 else chance.choice([697, 770, 852, 1209, 1336, 1477], 2)
+    )
     tone = np.sin(2 * np.pi * pitches[0] * time)
     if chance.random() < 0.4:
         tone = tone + np.sin(2 * np.pi * pitches[1] * time)

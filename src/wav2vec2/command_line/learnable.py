@@ -14,6 +14,7 @@ class FinetuneTask(StrEnum):
     recognition = "recognition"
     classification = "classification"
     multilabel = "multilabel"
+    frames = "frames"
 
 
 class Learnable(NamedTuple):
@@ -50,11 +51,17 @@ def multilabel() -> Learnable:
     return classification()._replace(name="multilabel")
 
 
+def frames() -> Learnable:
+    """A label for every frame, from stretches of a clip: sound events."""
+    return classification()._replace(name="frames")
+
+
 #: A further task is a line here, its name above, and its function.
 LEARNABLE: dict[FinetuneTask, Callable[[], Learnable]] = {
     FinetuneTask.recognition: recognition,
     FinetuneTask.classification: classification,
     FinetuneTask.multilabel: multilabel,
+    FinetuneTask.frames: frames,
 }
 
 

@@ -7,15 +7,10 @@ leaves time to read it. What is too short to be read is shown for a second where
 Times are in seconds in a `SoundEvent` and in milliseconds in a `Caption`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from wav2vec2.files.tab_separated import table
-from wav2vec2.inference.subtitle_formats import LINE_LENGTH, LINES, Caption, captions_as
-
-#: What sounds alone can be written as.
-FORMATS = ("json", "tsv", "srt", "vtt")
+from wav2vec2.inference.subtitle_formats import LINE_LENGTH, LINES, Caption
 
 #: Milliseconds that a sound is shown at least, and of a caption of speech in which it may be named.
 _SHOWN, _BESIDE = 1000, 300
@@ -48,17 +43,6 @@ def caption_text(label: str, names: Mapping[str, str]) -> str:
     """
     name = names.get(label, "" if label in _SAID_BY_WORDS else label.replace("_", " "))
     return f"[{name}]" if name else ""
-
-
-def sounds_as(path: str, duration: float, sounds: Sequence[SoundEvent], format: str) -> str:
-    """The sounds of a recording alone, in one of the FORMATS."""
-    if format == "json":
-        content = {"path": path, "duration": round(duration, 4), "sounds": sound_rows(sounds)}
-        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
-    if format == "tsv":
-        rows = [[f"{one.start:.3f}", f"{one.end:.3f}", f"{one.confidence:.4f}", one.label] for one in sounds]
-        return table([["start", "end", "confidence", "label"], *rows])
-    return captions_as(with_sounds([], sounds, duration), format)
 
 
 def sound_rows(sounds: Sequence[SoundEvent]) -> list[dict[str, object]]:
@@ -150,7 +134,9 @@ def _apart(alone: Sequence[Caption], speech: Sequence[Caption]) -> list[Caption]
         last = found[-1] if found else None
         if last is None or caption.start >= last.end:
             found.append(caption)
-        elif caption.end - last.end >= _SHOWN and not any(one.start < caption.end and one.end > last.end for one in speech):
+        elif caption.end - last.end >= _SHOWN and not any(
+            one.start < caption.end and one.end > last.end for one in speech
+        ):
             found.append(replace(caption, start=last.end))
         elif caption.lines[0] in last.lines[0]:
             found[-1] = replace(last, end=max(last.end, caption.end))

@@ -14,9 +14,10 @@ from recognition_checkpoints import save_checkpoint, write_noise
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
+from wav2vec2.command_line.learnable import learnable
 from wav2vec2.serving.api_description import description
 from wav2vec2.serving.settings import ServiceSettings
-from wav2vec2.training.settings.recipes import resolve
+from wav2vec2.training.settings.recipes import resolve, task_said
 from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
 
 LINES = [pytest.param(line, id=f"{page.stem}-{number}") for page in PAGES for number, line in enumerate(lines(page))]
@@ -70,7 +71,8 @@ def check_run(what: str, arguments: Sequence[str]) -> None:
     recipe, *overrides = given
     if "..." in arguments:
         overrides += ["data.train.0.path=recordings/"]
-    resolve(KINDS[what], recipe, overrides)  # what is wrong raises, all of it
+    kind = learnable(None, task_said(recipe, overrides)).kind if what == "finetune" else KINDS[what]
+    resolve(kind, recipe, overrides)  # what is wrong raises, all of it
 
 
 def check_python(arguments: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 from wav2vec2.configuration import presets
 from wav2vec2.files.shipped_checkpoints import located
+from wav2vec2.training.settings.classification_run import ClassificationRun
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.recipe_files import find_recipe, listing, shipped_recipes
 from wav2vec2.training.settings.recipes import RunConfigError, read_run, resolve
@@ -28,12 +29,13 @@ FINETUNING = [
     "ctc_small_minutes",
     "ctc_streaming",
 ]
+LABELS = ["events_small_minutes"]
 #: What every recipe leaves to its user.
 OWN = {"ctc_mms_new_language": ["tuning.language=fao"]}
 
 
 def kind_of(name: str) -> Any:
-    return PretrainRun if name in PRETRAINING else FinetuneRun
+    return PretrainRun if name in PRETRAINING else ClassificationRun if name in LABELS else FinetuneRun
 
 
 def read(name: str) -> Any:
@@ -48,10 +50,10 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_every_recipe_is_here() -> None:
-    assert sorted(shipped_recipes()) == sorted(PRETRAINING + FINETUNING)
+    assert sorted(shipped_recipes()) == sorted(PRETRAINING + FINETUNING + LABELS)
 
 
-@pytest.mark.parametrize("name", PRETRAINING + FINETUNING)
+@pytest.mark.parametrize("name", PRETRAINING + FINETUNING + LABELS)
 def test_a_recipe_needs_only_the_audio(name: str) -> None:
     """And says which override gives it, before anything starts."""
     with pytest.raises(RunConfigError, match=r"data\.train=\[\]: no audio .* such as data\.train\.0\.path=FOLDER") as e:
@@ -62,7 +64,7 @@ def test_a_recipe_needs_only_the_audio(name: str) -> None:
     assert run.origin.recipe == f"{name}.yaml"
 
 
-@pytest.mark.parametrize("name", PRETRAINING + FINETUNING)
+@pytest.mark.parametrize("name", PRETRAINING + FINETUNING + LABELS)
 def test_a_recipe_says_only_what_differs(name: str) -> None:
     """Every value differs from that of the recipe it extends, or from the default of its kind of run."""
     path = find_recipe(name)
@@ -78,7 +80,7 @@ def test_a_recipe_says_only_what_differs(name: str) -> None:
     assert {key: value for key, value in said.items() if before.get(key, "nothing") == value} == {}
 
 
-@pytest.mark.parametrize("name", PRETRAINING + FINETUNING)
+@pytest.mark.parametrize("name", PRETRAINING + FINETUNING + LABELS)
 def test_a_recipe_says_where_its_numbers_come_from(name: str) -> None:
     """At least a comment at its head, and it is read as the same run when it is listed."""
     assert find_recipe(name).read_text(encoding="utf-8").startswith("# ")

@@ -125,7 +125,7 @@ class Study:
 
     def _log_mel(self, seed: int) -> tuple[dict[str, Found], int]:
         scenes = [(_normalised(path), there) for path, there in self._rows("train")]
-        model = train(scenes, LABELS, seed, updates=1000)
+        model = train(scenes, LABELS, seed, updates=300)
 
         def found(path: Path, rules: EventRules) -> list[Stretch]:
             with torch.inference_mode():
@@ -160,11 +160,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the shared data; without it speech is espeak's")
     parser.add_argument("--work", type=Path, default=Path("outputs/sound_events"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kinds", nargs="*", default=["level", "log-mel-cnn", "pretrained"])
     given = parser.parse_args()
     study = Study(given.sounds, given.data, given.work)
     study.scenes()
     for seed in range(1, given.seeds + 1):
-        for kind in ("level", "log-mel-cnn", "pretrained") if seed == 1 else ("log-mel-cnn", "pretrained"):
+        for kind in given.kinds if seed == 1 else [kind for kind in given.kinds if kind != "level"]:
             study.part(kind, seed)
             print(f"{kind}, seed {seed}: done", flush=True)
         write_results(given.work / "results", Path(__file__).parents[1] / "studies" / "results")

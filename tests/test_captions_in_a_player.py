@@ -1,4 +1,4 @@
-"""Chromium's own reader of WebVTT takes the captions of sounds and words as they were meant, and shows one at a time."""
+"""Chromium's own reader of WebVTT takes the captions of sounds and words as they were meant, one at a time."""
 
 import threading
 from functools import partial
@@ -12,8 +12,11 @@ from recognition_checkpoints import write_noise
 from wav2vec2.inference.event_captions import SoundEvent, with_sounds
 from wav2vec2.inference.subtitle_formats import Caption, captions_as
 
-PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0;background:#345"><video src="talk.wav" controls muted
-width="640" height="360"><track src="talk.vtt" kind="captions" srclang="en" default></video>"""
+PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0;background:#345">
+<video controls muted width="640" height="360">
+<track src="talk.vtt" kind="captions" srclang="en" default></video>
+<script>fetch("talk.wav").then(found => found.blob()).then(whole => { // the server gives no parts to seek in
+document.querySelector("video").src = URL.createObjectURL(whole) })</script>"""
 
 CUES = "[...document.querySelector('video').textTracks[0].cues || []].map(c => [c.startTime, c.endTime, c.text])"
 #: What is shown at a time, once the player is there.

@@ -35,7 +35,7 @@ def scenes(draw: st.DrawFn) -> tuple[list[Caption], list[SoundEvent], float]:
     return speech, sounds, 30.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(scenes())
 def test_order_and_room_hold_for_any_scene(scene: tuple[list[Caption], list[SoundEvent], float]) -> None:
     speech, sounds, duration = scene

@@ -20,6 +20,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,16 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from event_figures import Figures, Stretch  # noqa: E402
 from log_mel_frames import train  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 from scenes import LABELS, write_scenes  # noqa: E402
 from sound_event_results import write_results  # noqa: E402
 from sound_sources import Sources, recorded_sounds, speech_of, spoken_stretches  # noqa: E402
 
 from wav2vec2 import load_audio  # noqa: E402
 from wav2vec2.evaluation.provenance import hardware  # noqa: E402
+from wav2vec2.inference.audio_inputs import AudioInput  # noqa: E402
 from wav2vec2.inference.event_path import EventPath  # noqa: E402
+from wav2vec2.inference.listener import Heard  # noqa: E402
 from wav2vec2.inference.sound_events import EventRules, SoundEventDetector  # noqa: E402
 from wav2vec2.processing.manifests import read_manifest  # noqa: E402
 from wav2vec2.training.classification import classify  # noqa: E402
@@ -115,28 +119,23 @@ class Study:
             data = [f"data.{part}.0.path={self.work / part / 'scenes.tsv'}" for part in ("train", "valid")]
             settings = [*data, f"run.output={output}", f"run.seed={seed}"]
             classify(read_run(ClassificationRun, "events_small_minutes", settings))
-        ways = {}
-        for way, rules in RULES.items():
-            detector = SoundEventDetector.from_pretrained(output / "model", "cpu", rules)
-            ways[way] = lambda path, detector=detector: [
-                (one.start, one.end, one.label) for one in detector.detect(path)[0]
-            ]
-        return ways, sum(one.numel() for one in detector.listener.model.parameters())
+        detector = SoundEventDetector.from_pretrained(output / "model", "cpu")
+
+        def frames(path: Path) -> NDArray[np.float64]:
+            pieces = detector.listener.hear([Heard(AudioInput(str(path), path))])
+            return torch.cat([piece.log_probs for some in pieces for _, piece in some.of]).double().numpy()
+
+        return _both_ways(frames), sum(one.numel() for one in detector.listener.model.parameters())
 
     def _log_mel(self, seed: int) -> tuple[dict[str, Found], int]:
         scenes = [(_normalised(path), there) for path, there in self._rows("train")]
         model = train(scenes, LABELS, seed, updates=300)
 
-        def found(path: Path, rules: EventRules) -> list[Stretch]:
+        def frames(path: Path) -> NDArray[np.float64]:
             with torch.inference_mode():
-                log_probs = model(_normalised(path)[None])[0].double().log_softmax(-1).numpy()
-            path_of = EventPath([max(1, round(rules.minimum / 0.02))] * len(LABELS), rules.switching_cost)
-            stretches = [*path_of.add(log_probs), *path_of.finish()]
-            named = [one for one in stretches if one.label]
-            return [(one.start * 0.02 + 0.0025, one.end * 0.02 + 0.0025, LABELS[one.label]) for one in named]
+                return model(_normalised(path)[None])[0].double().log_softmax(-1).numpy()
 
-        ways = {way: lambda path, rules=rules: found(path, rules) for way, rules in RULES.items()}
-        return ways, sum(one.numel() for one in model.parameters())
+        return _both_ways(frames), sum(one.numel() for one in model.parameters())
 
     def _level(self, seed: int) -> tuple[dict[str, Found], int]:
         def found(path: Path) -> list[Stretch]:
@@ -146,6 +145,22 @@ class Study:
             return sorted([*heard, *((start, end, "silence") for start, end in quiet if end - start > 0.1)])
 
         return {"": found}, 0
+
+
+def _both_ways(frames: Callable[[Path], NDArray[np.float64]]) -> dict[str, Found]:
+    """What the path makes of a model's frames (T, N), and what they are one by one; each recording is computed once."""
+    kept = cache(frames)
+
+    def found(path: Path, rules: EventRules) -> list[Stretch]:
+        log_probs, best = (
+            kept(path),
+            EventPath([max(1, round(rules.minimum / 0.02))] * len(LABELS), rules.switching_cost),
+        )
+        stretches = [*best.add(log_probs), *best.finish()]
+        times = [(one.start * 0.02 + 0.0025, one.end * 0.02 + 0.0025, LABELS[one.label]) for one in stretches]
+        return [one for one in times if one[2] != LABELS[0]]
+
+    return {way: partial(found, rules=rules) for way, rules in RULES.items()}
 
 
 def _normalised(path: Path) -> torch.Tensor:

@@ -35,6 +35,7 @@ from wav2vec2.training.labels_of_clips import labels_of, manifest_with_segments
 from wav2vec2.training.tasks.classification_task import (
     ClipLabelTask,
     FrameLabelTask,
+    MultiLabelTask,
     SpeakerTask,
     equal_error_rate,
     frame_middles,
@@ -186,6 +187,7 @@ def clip(samples: int, seed: int, transcript: str | None = None, speaker: str | 
 
 CASES: list[tuple[type[ClipLabelTask], Any]] = [
     (ClipLabelTask, Wav2Vec2ForSequenceClassification),
+    (MultiLabelTask, Wav2Vec2ForSequenceClassification),
     (FrameLabelTask, Wav2Vec2ForAudioFrameClassification),
     (SpeakerTask, Wav2Vec2ForXVector),
 ]
@@ -198,6 +200,7 @@ def test_parts_add_up_to_the_whole(kind: Any, head: Any) -> None:
     task = kind(small_config(), Wav2Vec2FeatureExtractor(), ["a", "b"], seed=0)
     model = head(small_config(num_labels=2, mask_time_prob=0.0)).eval()
     texts = ["0-0.1 b", "0.1-0.5 b; 0.2-0.3 a", "0.2-0.4 b"] if kind is FrameLabelTask else ["a", "b", "b"]
+    texts = ["a; b", "none", "b"] if kind is MultiLabelTask else texts
     clips = [clip(4000 + 2000 * n, n, text, "ab"[n % 2]) for n, text in enumerate(texts)]
     results = []
     for division in ([clips], [clips[:1], clips[1:], []]):

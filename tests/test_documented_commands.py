@@ -15,18 +15,15 @@ from sound_models import save_hearing_model
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
-from wav2vec2.command_line.learnable import learnable
+from wav2vec2.command_line.learnable import FinetuneTask, learnable
 from wav2vec2.serving.api_description import description
 from wav2vec2.serving.settings import ServiceSettings
 from wav2vec2.training.settings.recipes import resolve, task_said
-from wav2vec2.training.settings.run_config import FinetuneRun, PretrainRun
+from wav2vec2.training.settings.run_config import PretrainRun
 
 LINES = [pytest.param(line, id=f"{page.stem}-{number}") for page in PAGES for number, line in enumerate(lines(page))]
-KINDS: dict[str, Any] = {
-    "pretrain": PretrainRun,
-    "examples/pretrain.py": PretrainRun,
-    "finetune": FinetuneRun,
-}
+#: Lines that describe a run.
+TRAININGS = ("pretrain", "examples/pretrain.py", "finetune")
 #: Those that need a model and audio alone.
 OFFLINE = ("build-lm", "transcribe", "align", "evaluate", "score", "tune")
 
@@ -62,17 +59,23 @@ def check_command(arguments: Sequence[str]) -> None:
     group: Any = typer.main.get_command(app)
     command = group.commands[arguments[0]]
     command.make_context(arguments[0], list(arguments[1:]))  # an option that is not there raises
-    if arguments[0] in KINDS:
+    if arguments[0] in TRAININGS:
         check_run(arguments[0], arguments[1:])
 
 
 def check_run(what: str, arguments: Sequence[str]) -> None:
     """Recipe and overrides make a run that could start."""
-    given = [word for word in arguments if not word.startswith("--") and word != "..."]
+    words_of = list(arguments)
+    task = None
+    if "--task" in words_of:
+        place = words_of.index("--task")
+        task = FinetuneTask(words_of[place + 1])
+        del words_of[place : place + 2]
+    given = [word for word in words_of if not word.startswith("--") and word != "..."]
     recipe, *overrides = given
     if "..." in arguments:
         overrides += ["data.train.0.path=recordings/"]
-    kind = learnable(None, task_said(recipe, overrides)).kind if what == "finetune" else KINDS[what]
+    kind = learnable(task, task_said(recipe, overrides)).kind if what == "finetune" else PretrainRun
     resolve(kind, recipe, overrides)  # what is wrong raises, all of it
 
 
@@ -82,7 +85,7 @@ def check_python(arguments: Sequence[str]) -> None:
     code = script.read_text("utf-8")
     for option in (word for word in arguments[1:] if word.startswith("--")):
         assert f'"{option}"' in code, f"{script.name} has no {option}"
-    if arguments[0] in KINDS:
+    if arguments[0] in TRAININGS:
         check_run(arguments[0], arguments[1:])
 
 

@@ -8,6 +8,7 @@ import pytest
 from wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 from wav2vec2.configuration import presets
 from wav2vec2.files.shipped_checkpoints import located
+from wav2vec2.training.held_part import reason_against_encoder
 from wav2vec2.training.settings.classification_run import ClassificationRun
 from wav2vec2.training.settings.model_choice import preset_config
 from wav2vec2.training.settings.recipe_files import find_recipe, listing, shipped_recipes
@@ -29,7 +30,8 @@ FINETUNING = [
     "ctc_small_minutes",
     "ctc_streaming",
 ]
-LABELS = ["events_small_minutes"]
+LABELS = ["superb_ks", "labels_small_minutes", "labels_depthwise_cnn", "events_small_minutes"]
+ALL = PRETRAINING + FINETUNING + LABELS
 #: What every recipe leaves to its user.
 OWN = {"ctc_mms_new_language": ["tuning.language=fao"]}
 
@@ -50,10 +52,10 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_every_recipe_is_here() -> None:
-    assert sorted(shipped_recipes()) == sorted(PRETRAINING + FINETUNING + LABELS)
+    assert sorted(shipped_recipes()) == sorted(ALL)
 
 
-@pytest.mark.parametrize("name", PRETRAINING + FINETUNING + LABELS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_recipe_needs_only_the_audio(name: str) -> None:
     """And says which override gives it, before anything starts."""
     with pytest.raises(RunConfigError, match=r"data\.train=\[\]: no audio .* such as data\.train\.0\.path=FOLDER") as e:
@@ -64,7 +66,7 @@ def test_a_recipe_needs_only_the_audio(name: str) -> None:
     assert run.origin.recipe == f"{name}.yaml"
 
 
-@pytest.mark.parametrize("name", PRETRAINING + FINETUNING + LABELS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_recipe_says_only_what_differs(name: str) -> None:
     """Every value differs from that of the recipe it extends, or from the default of its kind of run."""
     path = find_recipe(name)
@@ -75,12 +77,13 @@ def test_a_recipe_says_only_what_differs(name: str) -> None:
     before = leaves(to_dict(below))
     if parent is None:
         before.pop("model.preset")  # not a default: there is none
+        before.pop("task", None)  # what the reader of a recipe chooses the kind of run by
     said = leaves(values)
     assert said
     assert {key: value for key, value in said.items() if before.get(key, "nothing") == value} == {}
 
 
-@pytest.mark.parametrize("name", PRETRAINING + FINETUNING + LABELS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_recipe_says_where_its_numbers_come_from(name: str) -> None:
     """At least a comment at its head, and it is read as the same run when it is listed."""
     assert find_recipe(name).read_text(encoding="utf-8").startswith("# ")
@@ -237,6 +240,30 @@ def test_minutes_of_labels_train_a_head_over_the_small_model_as_it_is() -> None:
     config = Wav2Vec2Config.from_pretrained(folder, vocab_size=30, pad_token_id=0, **run.model.config)
     model = Wav2Vec2ForCTC(config)
     assert (len(model.wav2vec2.encoder.layers), model.config.masks_at_head) == (4, True)
+
+
+def test_keywords_are_learnt_as_superb_has_it() -> None:
+    """arXiv 2105.01051 and S3PRL's downstream task: a held model, all layers, projector, mean, Adam, batches of 32."""
+    run = read("superb_ks")
+    assert (run.task, run.model.checkpoint, run.data.normalize) == ("clips", "facebook/wav2vec2-base", False)
+    config = run.model.config
+    assert (config["use_weighted_layer_sum"], config["classifier_proj_size"]) == (True, 256)
+    drawn = ("mask_time_prob", "mask_feature_prob", "layerdrop", "hidden_dropout", "attention_dropout")
+    assert [config[name] for name in (*drawn, "activation_dropout", "feat_proj_dropout")] == [0.0] * 7
+    assert (run.optimizer.learning_rate, run.run.updates, run.data.seconds_per_update) == (1e-4, 200_000, 32)
+    assert (run.optimizer.betas, run.optimizer.epsilon, run.optimizer.weight_decay) == ((0.9, 0.999), 1e-8, 0.0)
+    assert (run.schedule.kind, run.schedule.warmup, run.optimizer.clip_norm) == ("constant", 0.0, None)
+    assert run.tuning.freeze_updates is None
+
+
+def test_minutes_of_labels_keep_all_layers_of_the_small_model() -> None:
+    """Nothing is drawn below the head, so that what is held is computed once."""
+    run = read("labels_small_minutes")
+    folder = located(run.model.checkpoint)
+    assert run.data.normalize == Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize
+    config = Wav2Vec2Config.from_pretrained(folder, **run.model.config)
+    assert reason_against_encoder(run, config) is None
+    assert (config.use_weighted_layer_sum, run.tuning.keep_features) == (True, "memory")
 
 
 def test_the_paper_has_no_warm_start_and_its_own_codebooks() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors (tests/
     from wav2vec2.decoding.ctc_decoder import CTCDecoder as CTCDecoder
     from wav2vec2.files.shipped_checkpoints import checkpoint as checkpoint
     from wav2vec2.inference.auto_classes import register as register
+    from wav2vec2.inference.labeller import Labeller as Labeller
     from wav2vec2.inference.streaming.endpoints import EndpointRules as EndpointRules
     from wav2vec2.inference.streaming.stream_state import StreamUpdate as StreamUpdate
     from wav2vec2.inference.streaming.streaming_recogniser import StreamingRecogniser as StreamingRecogniser
@@ -82,6 +83,7 @@ _MODULES = {
     "language_models.ngram_trie": ("LanguageModelError",),
     "language_models.ngram_language_model": ("NgramLanguageModel",),
     "inference.auto_classes": ("register",),
+    "inference.labeller": ("Labeller",),
     "inference.streaming.endpoints": ("EndpointRules",),
     "inference.streaming.stream_state": ("StreamUpdate",),
     "inference.streaming.streaming_recogniser": ("StreamingRecogniser",),

@@ -167,11 +167,11 @@ def predict(
 
 
 def _inputs(audio: Sequence[Path], stop: Stop) -> Iterator["AudioInput"]:
-    """The recordings that were given. What is missing is said before the model is loaded."""
+    """The recordings that were given. Where all are missing, that is said before the model is loaded."""
     from wav2vec2.inference.audio_inputs import audio_in
     from wav2vec2.processing.manifests import read_manifest
 
-    if missing := missing_files(audio):
+    if len(missing := missing_files(audio)) == len(audio):
         raise FileNotFoundError(f"no such file: {', '.join(map(str, missing))}")
     for given in audio:
         if given.is_dir():

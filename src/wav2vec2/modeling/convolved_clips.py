@@ -43,3 +43,8 @@ class ConvolvedClips:
 
 class EncodedClips(ConvolvedClips):
     """Clips whose `features` are the Transformer's output: of a model, only the head is left to compute."""
+
+
+class LayeredClips(EncodedClips):
+    """Clips of which all layers were computed: `features` (B, T, (L + 1) H) are the Transformer's input and the output
+    of each of its L layers, side by side."""

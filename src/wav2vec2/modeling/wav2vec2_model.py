@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import adapter_output_length, receptive_field
 from wav2vec2.modeling.convolutional_adapter import Wav2Vec2Adapter
-from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips
+from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips, LayeredClips
 from wav2vec2.modeling.feature_encoder import Wav2Vec2FeatureEncoder, Wav2Vec2FeatureProjection, frames_within
 from wav2vec2.modeling.input_checks import can_be_looked_at, check_frame_mask, check_waveforms, is_exported
 from wav2vec2.modeling.layer_drop import join_with_zero_gradient
@@ -86,6 +86,9 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         gradient the batch runs in groups of clips of like length: what stands beyond a clip's frames is then zero.
         `mask_time_indices` (B, T) are frames to mask; without them, training masks by the configuration (SpecAugment):
         from `generator` if given, or each clip by its own seed in `clip_seeds` (B,), whatever it is batched with."""
+        if isinstance(input_values, LayeredClips):
+            layers = input_values.features.split(self.config.hidden_size, -1)
+            return Wav2Vec2ModelOutput(last_hidden_state=layers[-1], hidden_states=layers)
         if isinstance(input_values, EncodedClips):
             return Wav2Vec2ModelOutput(last_hidden_state=input_values.features)
         draws = choose_draws(generator, clip_seeds, input_values.device)

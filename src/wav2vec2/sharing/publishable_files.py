@@ -53,6 +53,7 @@ _REPLACED = (
     "adapter.*.safetensors",
     "adapter.*.bin",
     "decoder.json",
+    "labels.json",
     "language_model.ngrams",
     "alphabet.json",
     "language_model/*",

@@ -6,16 +6,17 @@ Shapes: S samples, T frames, C channels.
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
-from wav2vec2.training.settings.run_config import FinetuneRun, Run
+from wav2vec2.training.settings.run_config import FinetuneRun, Run, SupervisedRun
 
 
 @dataclass(frozen=True)
 class HeldPart:
-    """The convolutions, or these and the Transformer."""
+    """The convolutions, or these and the Transformer: its output, or that of each of its layers."""
 
     #: What a batch calls its output.
     name: str
@@ -23,13 +24,19 @@ class HeldPart:
     output: str
     #: Whether the Transformer belongs to it.
     whole: bool
+    #: Whether its output is that of each layer, side by side.
+    layers: bool = False
 
     def channels(self, config: Wav2Vec2Config) -> int:
         """Width of its output."""
-        return config.hidden_size if self.whole else config.conv_dim[-1]
+        if not self.whole:
+            return int(config.conv_dim[-1])
+        return config.hidden_size * (config.num_hidden_layers + 1 if self.layers else 1)
 
     def __call__(self, model: Any, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Waveforms (B, S), of whose samples the first `lengths` (B,) are real -> (B, T, C)."""
+        if self.layers:
+            return torch.cat(model.at_once(waveforms, lengths, (True, False)).hidden_states, -1)
         if self.whole:
             encoded: Tensor = model.at_once(waveforms, lengths, (False, False)).last_hidden_state
             return encoded
@@ -39,6 +46,7 @@ class HeldPart:
 
 CONVOLUTIONS = HeldPart("features", "the convolutions' output", whole=False)
 ENCODER = HeldPart("context", "the Transformer's output", whole=True)
+LAYERS = HeldPart("layers", "the output of each layer of the Transformer", whole=True, layers=True)
 
 
 def reason_against_convolutions(model: Wav2Vec2PreTrainedModel) -> str | None:
@@ -53,9 +61,9 @@ def reason_against_convolutions(model: Wav2Vec2PreTrainedModel) -> str | None:
 
 def reason_against_encoder(run: Run, config: Wav2Vec2Config) -> str | None:
     """Why the Transformer's output of a clip is not always the same, or not all that a head hears of; None if it is."""
-    if not isinstance(run, FinetuneRun) or run.tuning.freeze_updates is not None or run.tuning.method != "full":
+    if not isinstance(run, SupervisedRun) or run.tuning.freeze_updates is not None or run.tuning.method != "full":
         return "it is trained"
-    if run.streaming is not None:
+    if isinstance(run, FinetuneRun) and run.streaming is not None:
         return "its attention is in chunks that are drawn (streaming)"
     if config.add_adapter:
         return "the convolutional adapter is behind it (model.config.add_adapter=true)"

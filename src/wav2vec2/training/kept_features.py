@@ -3,7 +3,8 @@
 Where the convolutions are held, as in the paper, their output of a clip is always the same. It is kept the first time,
 and from then on the clip is neither read nor convolved. Of the operations of an update of base, which goes through the
 convolutions forwards alone, these are 14 %, and 33 % while only the head is trained. A run that never trains anything
-but a head, with nothing drawn below it, keeps the Transformer's output instead: an update is then the head alone.
+but a head, with nothing drawn below it, keeps the Transformer's output instead, or that of each of its layers where the
+head listens to them all: an update is then the head alone.
 
 So that a result does not depend on what happens to be kept, a clip's features are a function of the clip alone, to the
 last bit: every clip goes through the held part by itself, padded to a length that follows from its own, and is
@@ -34,6 +35,7 @@ from wav2vec2.training.device_copies import ToHost, to_device
 from wav2vec2.training.held_part import (
     CONVOLUTIONS,
     ENCODER,
+    LAYERS,
     HeldPart,
     reason_against_convolutions,
     reason_against_encoder,
@@ -155,7 +157,8 @@ def keep_features(
     if tuning.keep_features is None:
         return None
     against_encoder = reason_against_encoder(run, model.config)
-    part = CONVOLUTIONS if against_encoder else ENCODER
+    of_encoder = LAYERS if model.config.use_weighted_layer_sum else ENCODER
+    part = CONVOLUTIONS if against_encoder else of_encoder
     against = reason_against(model, data, accelerator.distributed_type, part)
     if against is not None:
         tell(f"warning: tuning.keep_features={tuning.keep_features}: nothing is kept, since {against}")

@@ -12,15 +12,16 @@ from torch import Tensor
 from wav2vec2.baselines import SpectrogramConfig, SpectrogramModel
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.configuration.frame_arithmetic import FrameGrid, conv_output_length, frame_stride, receptive_field
-from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips
+from wav2vec2.modeling.convolved_clips import ConvolvedClips, EncodedClips, LayeredClips
 from wav2vec2.modeling.pretrained_model import Wav2Vec2PreTrainedModel
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.training.data.micro_batches import Waveforms
 from wav2vec2.training.progress.throughput import update_operations
 from wav2vec2.training.tasks.task import Inputs, PartOutput, Sums, real_samples
 
-#: What the inputs of a batch may have in the place of waveforms: the convolutions' output, or the Transformer's.
-_KEPT_AS = {"features": ConvolvedClips, "context": EncodedClips}
+#: What the inputs of a batch may have in the place of waveforms: the convolutions' output, the Transformer's, or that
+#: of each of its layers.
+_KEPT_AS = {"features": ConvolvedClips, "context": EncodedClips, "layers": LayeredClips}
 
 #: A label that no loss sees.
 NO_LABEL = -100

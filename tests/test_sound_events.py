@@ -71,7 +71,7 @@ def test_windows_and_batches_leave_no_trace(windows: tuple[float, float, float])
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     peaks, counts = [], []
-    for seconds in (20.0, 80.0):
+    for seconds in (40.0, 100.0):
         path = write_noise(tmp_path / f"{seconds}.wav", seconds)
         heard = detector(window_seconds=4.0, context_seconds=1.0, batch_seconds=4.0)
         heard.detect((noise(2.0), RATE))

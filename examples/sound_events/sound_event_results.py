@@ -20,7 +20,8 @@ def write_results(parts: Path, folder: Path) -> None:
         "# Sound events",
         "",
         "Written by `examples/sound_events/sound_event_study.py`, whose first lines say what was trained and tested on",
-        "what. F1 in percent, mean of the seeds (lowest to highest).",
+        "what. F1 in percent, mean of the seeds (lowest to highest). Seconds are those of the training by the clock, with",
+        "much else at work on the same cores: they say nothing of how long it takes alone.",
         "",
     ]
     for kind, all_of in runs.items():
@@ -38,6 +39,8 @@ def write_results(parts: Path, folder: Path) -> None:
 def _table(runs: Mapping[str, Sequence[Mapping[str, Any]]], test: str, figure: str, title: str) -> list[str]:
     """A row for each kind and way: F1 of every label, and the mean over sounds that are neither speech nor silence."""
     labels = next(iter(runs.values()))[0][test][""]["labels"]
+    if figure != "frames":
+        labels = labels[1:]  # the background is no event
     lines = [f"| {title} | four sounds | {' | '.join(labels)} |", "|---" * (len(labels) + 2) + "|"]
     for kind, all_of in runs.items():
         for way in all_of[0][test]:

@@ -21,7 +21,8 @@ document.querySelector("video").src = URL.createObjectURL(whole) })</script>"""
 CUES = "[...document.querySelector('video').textTracks[0].cues || []].map(c => [c.startTime, c.endTime, c.text])"
 #: What is shown at a time, once the player is there.
 AT = """new Promise(done => {{ const video = document.querySelector('video'); video.addEventListener('seeked', () =>
-setTimeout(() => done([...video.textTracks[0].activeCues].map(c => c.getCueAsHTML().textContent)), 100), {{once: true}});
+setTimeout(() => done([...video.textTracks[0].activeCues].map(c => c.getCueAsHTML().textContent)), 100),
+{{once: true}});
 video.currentTime = {}; }})"""
 
 

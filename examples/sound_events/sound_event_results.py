@@ -20,8 +20,8 @@ def write_results(parts: Path, folder: Path) -> None:
         "# Sound events",
         "",
         "Written by `examples/sound_events/sound_event_study.py`, whose first lines say what was trained and tested on",
-        "what. F1 in percent, mean of the seeds (lowest to highest). Seconds are those of the training by the clock, with",
-        "much else at work on the same cores: they say nothing of how long it takes alone.",
+        "what. F1 in percent, mean of the seeds (lowest to highest). Seconds are those of the training by the clock,",
+        "with much else at work on the same cores: they say nothing of how long it takes alone.",
         "",
     ]
     for kind, all_of in runs.items():

@@ -183,11 +183,11 @@ def results() -> list[dict[str, Any]]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else []
 
 
-def run(data: Path, work: Path, names: Sequence[str]) -> None:
+def run(data: Path, work: Path, names: Sequence[str], networks: Sequence[str]) -> None:
     """All runs that are not there yet, seeds first."""
     for seed in SEEDS:
         for name in names:
-            for network in NETWORKS:
+            for network in networks:
                 if any((one["part"], one["network"], one["seed"]) == (name, network, seed) for one in results()):
                     continue
                 found = measured(name, network, seed, manifests(name, data, work), work)
@@ -222,9 +222,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/speech"))
     parser.add_argument("--work", type=Path, default=Path("outputs/command_words"))
     parser.add_argument("--part", action="append", choices=tuple(PARTS))
+    parser.add_argument("--network", action="append", choices=tuple(NETWORKS))
     given = parser.parse_args()
     if given.what == "run":
-        run(given.data, given.work, given.part or tuple(PARTS))
+        run(given.data, given.work, given.part or tuple(PARTS), given.network or tuple(NETWORKS))
     print(table(), end="")  # noqa: T201
 
 

@@ -20,9 +20,12 @@ def evaluate_labels(asked: Request) -> Shown:
     from wav2vec2.evaluation.evaluation_run import evaluated_model, recordings_by_name
     from wav2vec2.evaluation.label_evaluation import evaluate_labels_of
     from wav2vec2.evaluation.label_files import save_label_evaluation
+    from wav2vec2.evaluation.normalisers import MODEL
     from wav2vec2.inference.labeller import Labeller
 
     asked.refuse("labels", "lm", "beam", "hotwords", "lexicon", "language", "window", "dtype")
+    if asked.setup.normalizer != MODEL:
+        raise ValueError(f"--normalizer is for models that write text; {asked.recogniser.model} gives labels")
     options = asked.recogniser
     if options.device is not None:
         check_device(options.device)

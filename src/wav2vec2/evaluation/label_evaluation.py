@@ -116,22 +116,7 @@ def evaluate_labels_of(
 ) -> EvaluatedLabels:
     """Label all clips of a manifest and compare. Recordings that cannot be read are listed and left out."""
     started = time.perf_counter()
-    recordings = recordings_by_name(manifest)
-    true = true_labels(recordings, labeller, manifest)
-    found = labelled(labeller, list(recordings.values()), report)
-    failures = [
-        Failure(name, without_paths(one.error, name, recordings[name].path, manifest))
-        for name, one in zip(recordings, found, strict=True)
-        if one.error is not None
-    ]
-    clips = [
-        EvaluatedClip(name, recordings[name].speaker, true[name], one)
-        for name, one in zip(recordings, found, strict=True)
-        if one.error is None
-    ]
-    if not clips:
-        first = failures[0].reason if failures else "it has no lines"
-        raise ValueError(f"{manifest}: none of its {len(recordings)} recordings could be evaluated: {first}")
+    clips, failures = _evaluated_clips(labeller, manifest, report)
     known = [one.speaker for one in clips if one.speaker is not None]
     speakers = known if len(known) == len(clips) else None
     answers, several = [one.found.labels for one in clips], labeller.rule.several
@@ -158,6 +143,25 @@ def evaluate_labels_of(
         seconds=time.perf_counter() - started,
     )
     return EvaluatedLabels(evaluation, clips)
+
+
+def _evaluated_clips(
+    labeller: Labeller, manifest: Path, report: RecognitionReport | None
+) -> tuple[list[EvaluatedClip], list[Failure]]:
+    """The clips of a manifest with what they are found to be, and those that could not be read."""
+    recordings = recordings_by_name(manifest)
+    true = true_labels(recordings, labeller, manifest)
+    clips, failures = [], []
+    for name, one in zip(recordings, labelled(labeller, list(recordings.values()), report), strict=True):
+        recording = recordings[name]
+        if one.error is not None:
+            failures.append(Failure(name, without_paths(one.error, name, recording.path, manifest)))
+        else:
+            clips.append(EvaluatedClip(name, recording.speaker, true[name], one))
+    if not clips:
+        first = failures[0].reason if failures else "it has no lines"
+        raise ValueError(f"{manifest}: none of its {len(recordings)} recordings could be evaluated: {first}")
+    return clips, failures
 
 
 def labelled(

@@ -24,7 +24,8 @@ def by_enumeration(log_probs: NDArray[np.float64], minimum: list[int], cost: flo
 
 
 def found(path: EventPath, log_probs: NDArray[np.float64], sizes: list[int]) -> list[Stretch]:
-    stretches, place = [], 0
+    stretches: list[Stretch] = []
+    place = 0
     for size in sizes:
         stretches += path.add(log_probs[place : place + size])
         place += size
@@ -72,7 +73,7 @@ def test_stretches_come_as_soon_as_they_are_certain() -> None:
     """So nothing of an hour has to be kept: what is open is younger than a second after a clear change."""
     path = EventPath([5, 5], 3.0)
     clear = np.log(np.array([[0.99, 0.01]] * 100 + [[0.01, 0.99]] * 100))
-    given_out = []
+    given_out: list[Stretch] = []
     for _ in range(50):
         given_out += path.add(clear)
     assert len(given_out) >= 98

@@ -63,7 +63,7 @@ def test_scenes_say_what_is_in_them(study: Any) -> None:
     labels = set()
     for _ in range(12):
         scene = study["scenes"].draw_scene(6.0, sources, chance, 1.0)
-        energy = {label: [] for label in study["scenes"].LABELS}
+        energy: dict[str, list[float]] = {label: [] for label in study["scenes"].LABELS}
         for begin, end, label in scene.stretches:
             cut = scene.samples[round(begin * 16000) : round(end * 16000)]
             energy[label].append(float(np.mean(cut**2)))

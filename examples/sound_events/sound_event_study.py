@@ -133,7 +133,8 @@ class Study:
 
         def frames(path: Path) -> NDArray[np.float64]:
             with torch.inference_mode():
-                return model(_normalised(path)[None])[0].double().log_softmax(-1).numpy()
+                log_probs: NDArray[np.float64] = model(_normalised(path)[None])[0].double().log_softmax(-1).numpy()
+            return log_probs
 
         return _both_ways(frames), sum(one.numel() for one in model.parameters())
 

@@ -129,7 +129,8 @@ def spoken_stretches(samples: Samples, pause: float = 0.4) -> list[tuple[float, 
 def _energies(samples: Samples) -> Samples:
     """The energy of each 20 ms."""
     whole = samples[: len(samples) // 320 * 320] if len(samples) >= 320 else np.pad(samples, (0, 320 - len(samples)))
-    return np.square(whole.reshape(-1, 320)).mean(1) + 1e-12
+    energies: Samples = np.square(whole.reshape(-1, 320)).mean(1) + 1e-12
+    return energies
 
 
 def speech_of(part: str, data: Path | None, chance: Chance) -> list[Samples]:

@@ -103,7 +103,7 @@ def noise(seconds: float, chance: Chance) -> Samples:
     if kind == 2:
         time = np.arange(size) / RATE
         hum = sum(np.sin(2 * np.pi * 50 * n * time) * chance.uniform(0, 1) / n for n in range(1, 9))
-        return _even(hum + 0.1 * coloured(size, 1, chance))
+        return _even(np.asarray(hum + 0.1 * coloured(size, 1, chance), np.float64))
     knocks = np.zeros(size + RATE)
     for begin in np.sort(chance.uniform(0, seconds, max(1, round(seconds * chance.uniform(1, 6))))):
         low = chance.uniform(80, 2000)
@@ -133,7 +133,8 @@ def _note(hertz: float, seconds: float, harmonics: NDArray[np.float64], fade: fl
     time = np.arange(round(seconds * RATE)) / RATE
     tones = [loud * np.sin(2 * np.pi * hertz * n * time) for n, loud in enumerate(harmonics, 1) if hertz * n < RATE / 2]
     ends = np.clip(np.minimum(time / 0.01, (time[-1] - time) / 0.03), 0, 1)
-    return np.sum(tones, axis=0) * np.exp(-fade * time) * ends
+    note: NDArray[np.float64] = np.sum(tones, axis=0) * np.exp(-fade * time) * ends
+    return note
 
 
 def _burst(seconds: float, low: float, high: float, fade: float, chance: Chance) -> NDArray[np.float64]:

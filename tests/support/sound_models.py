@@ -16,6 +16,7 @@ def hearing_model(**overrides: Any) -> Wav2Vec2ForAudioFrameClassification:
     """A random model whose best label changes every few frames; its head is centred on noise and made steep."""
     torch.manual_seed(0)
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: number for number, label in enumerate(LABELS)}}
+    model: Wav2Vec2ForAudioFrameClassification
     model = Wav2Vec2ForAudioFrameClassification(small_config("large_lv60k", **(CALM | names | overrides))).eval()
     noise = torch.randn(1, RATE * 4, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

@@ -11,6 +11,7 @@ import typer
 import yaml
 from documented_blocks import PAGES, ROOT, blocks, lines, words
 from recognition_checkpoints import save_checkpoint, write_noise
+from sound_models import save_hearing_model
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
@@ -157,6 +158,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every file that the guides name, and a small model."""
     folder = tmp_path_factory.mktemp("workplace")
     save_checkpoint(folder / "checkpoint")
+    save_hearing_model(folder / "outputs/sounds/model")
     for number, name in enumerate(("interview.mp3", "talk.flac", "recordings/one.wav", "recordings/two.wav")):
         write_noise(folder / "sound.wav", 2.0, number).replace(folder_of(folder / name))
     (folder / "talk.txt").write_text("abc de fgh\n")

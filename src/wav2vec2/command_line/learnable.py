@@ -15,6 +15,7 @@ class FinetuneTask(StrEnum):
     classification = "classification"
     multilabel = "multilabel"
     slots = "slots"
+    frames = "frames"
 
 
 class Learnable(NamedTuple):
@@ -58,12 +59,18 @@ def slots() -> Learnable:
     return Learnable(SlotsRun, "slots", learn_slots)
 
 
+def frames() -> Learnable:
+    """A label for every frame, from stretches of a clip: sound events."""
+    return classification()._replace(name="frames")
+
+
 #: A further task is a line here, its name above, and its function.
 LEARNABLE: dict[FinetuneTask, Callable[[], Learnable]] = {
     FinetuneTask.recognition: recognition,
     FinetuneTask.classification: classification,
     FinetuneTask.multilabel: multilabel,
     FinetuneTask.slots: slots,
+    FinetuneTask.frames: frames,
 }
 
 

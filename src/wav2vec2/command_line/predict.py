@@ -127,8 +127,42 @@ class _Slots:
         return Answer(found.path, shown, [*said.values(), *values], content)
 
 
+class _Sounds:
+    """What is heard when."""
+
+    columns = ("label", "probability")
+
+    def __init__(self, asked: Asked) -> None:
+        from wav2vec2.inference.sound_events import EventRules, SoundEventDetector
+
+        rules = EventRules() if asked.threshold is None else EventRules(threshold=asked.threshold)
+        self._detector = SoundEventDetector.from_pretrained(
+            asked.model, asked.device, rules, batch_seconds=asked.batch_seconds
+        )
+
+    def answers(self, inputs: "Iterable[AudioInput]", progress: Callable[[float], None]) -> Iterator[Answer]:
+        """One for each recording: in a table, its stretches as a manifest for training has them."""
+        from wav2vec2.inference.event_captions import sound_rows
+
+        for one in inputs:
+            try:
+                sounds, duration = self._detector.detect(one, progress=progress)
+            except (ValueError, OSError) as error:
+                yield Answer(one.name, error=str(error) if one.name in str(error) else f"{one.name}: {error}")
+                continue
+            spans = [f"{sound.start:.3f}-{sound.end:.3f} {sound.label}" for sound in sounds]
+            sure = [f"{sound.confidence:.4f}" for sound in sounds]
+            content = {"duration": round(duration, 3), "sounds": sound_rows(sounds)}
+            yield Answer(one.name, "; ".join(spans) or "nothing", ["; ".join(spans), "; ".join(sure)], content)
+
+
 #: What answers for each kind of model (`inference.model_kinds`); a further kind is a line here.
-PREDICTORS: dict[str, Callable[[Asked], Predictor]] = {"labels": _Labels, "slots": _Slots, "marked text": _Slots}
+PREDICTORS: dict[str, Callable[[Asked], Predictor]] = {
+    "labels": _Labels,
+    "slots": _Slots,
+    "marked text": _Slots,
+    "sounds": _Sounds,
+}
 
 
 def predict(
@@ -145,7 +179,8 @@ def predict(
     device: options.Device = None,
     batch_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of audio in a batch.")] = 60.0,
 ) -> None:
-    """Say of recordings which labels they have, with probabilities; what is below the threshold is `none`.
+    """Say of recordings which labels they have, with probabilities; what is below the threshold is `none`. Of a model
+    that names frames: what is heard from when to when.
 
     Recordings that cannot be used are listed at the end; the exit code is then 1.
     """

@@ -1,7 +1,7 @@
 """`wav2vec2 transcribe`: what is said in these files, and when?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wav2vec2.command_line import recogniser as options
+from wav2vec2.command_line import sound_options
 from wav2vec2.command_line.progress import progress_report
 from wav2vec2.command_line.recogniser import Recogniser
 from wav2vec2.command_line.stopping import STOPPED, Stop, stoppable, told
@@ -26,6 +27,7 @@ from wav2vec2.evaluation.figures_in_words import duration
 
 if TYPE_CHECKING:
     from wav2vec2.evaluation.evaluation_run import RecognitionReport
+    from wav2vec2.inference.sound_events import SoundEventDetector
     from wav2vec2.inference.transcriber import Transcriber
     from wav2vec2.inference.transcript import Transcript
     from wav2vec2.inference.voice_activity import SilenceRules
@@ -81,6 +83,10 @@ def transcribe(
         FoundBy | None,
         typer.Option(help="Hear only speech, found by its level or by silero-vad; times stay those of the file."),
     ] = None,
+    sounds: sound_options.Sounds = None,
+    sound_names: sound_options.Names = None,
+    sound_threshold: sound_options.Threshold = None,
+    shortest_sound: sound_options.Shortest = None,
     again: Annotated[bool, typer.Option("--again", help="Redo files whose transcript is finished.")] = False,
 ) -> None:
     """Transcribe audio files of any length.
@@ -89,13 +95,10 @@ def transcribe(
     already, and not older than the audio, are skipped; what a stopped run has found of a file is used. Files that
     cannot be used are listed at the end; the exit code is then 1.
     """
-    from wav2vec2.inference.transcript import TIMED_FORMATS
-
-    if timestamps is Times.none and format in TIMED_FORMATS:
-        raise typer.BadParameter(f"{format.value} is made of times: take --timestamps word", param_hint="--timestamps")
     several = len(audio) > 1 or audio[0].is_dir()
-    if several and output is None and format in TIMED_FORMATS:
-        raise typer.BadParameter(f"{format.value} of several recordings is no one file", param_hint="--output")
+    _check_format(format, timestamps, several and output is None)
+    wanted = sound_options.Wanted(sounds, device, sound_names, sound_threshold, shortest_sound, batch_seconds)
+    wanted.check_options(format)
     recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
     with told("transcribe"):
         targets = _targets(audio, output, format, again)
@@ -103,11 +106,22 @@ def transcribe(
             return
         recogniser.check()
         silence = _silence(skip_silence)
+        detector = wanted.load()
         transcriber = recogniser.load()
         with stoppable("transcribe: stopping when this batch is done; Ctrl-C again stops at once") as stop:
-            run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop, silence)
+            run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop, silence, detector)
             run.keep_parts(recogniser)
             run.execute()
+
+
+def _check_format(format: TranscriptFormat, timestamps: Times, in_one: bool) -> None:
+    """Bad options are said before anything is looked for."""
+    from wav2vec2.inference.transcript import TIMED_FORMATS
+
+    if timestamps is Times.none and format in TIMED_FORMATS:
+        raise typer.BadParameter(f"{format.value} is made of times: take --timestamps word", param_hint="--timestamps")
+    if in_one and format in TIMED_FORMATS:
+        raise typer.BadParameter(f"{format.value} of several recordings is no one file", param_hint="--output")
 
 
 def _targets(audio: Sequence[Path], output: Path | None, format: str, again: bool) -> dict[Path, Path | None]:
@@ -148,11 +162,15 @@ class _Run:
         several: bool,
         stop: Stop,
         silence: "SilenceRules | None",
+        detector: "SoundEventDetector | None",
     ) -> None:
         from wav2vec2.inference.kept_parts import KeptInMemory
 
+        self.detector = detector
+
         self.transcriber, self.timestamps, self.stop, self.silence = transcriber, timestamps, stop, silence
         self.inputs = [audio_input(path, stop) for path in targets]
+        self.by_name = {one.name: one for one in self.inputs}
         self.files = {
             one.name: target for one, target in zip(self.inputs, targets.values(), strict=True) if target is not None
         }
@@ -200,6 +218,7 @@ class _Run:
 
         skip = self.silence or False
         for found in self.transcriber.transcribe_each(self.inputs, self.timestamps, advance, self.keeper, skip):
+            found = self._with_sounds(found)
             if found.error is not None:
                 self.faults.append(found.error)
                 report.finished("failed, see the end")
@@ -208,6 +227,17 @@ class _Run:
             self.keeper.finished(found.path)
             self.done += 1
             report.finished(f"{found.path} ({found.duration:.1f} s)")
+
+    def _with_sounds(self, found: "Transcript") -> "Transcript":
+        """The transcript with what else is heard, if that was asked for; the recording is read once more."""
+        if self.detector is None or found.error is not None:
+            return found
+        try:
+            sounds, _ = self.detector.detect(self.by_name[found.path], progress=lambda seconds: self.stop.check())
+        except (ValueError, OSError) as error:
+            reason = str(error) if found.path in str(error) else f"{found.path}: {error}"
+            return replace(found, error=f"{reason} (--sounds)")
+        return replace(found, sounds=sounds)
 
     def _write(self, found: "Transcript") -> None:
         try:

@@ -72,6 +72,22 @@ def check_head_for_text(name: str | Path, hub: dict[str, Any]) -> None:
     raise ValueError(f"{name}: is a {what}; only a Wav2Vec2ForCTC writes text here")
 
 
+def check_head_for_sounds(name: str | Path, hub: dict[str, Any]) -> None:
+    """A ValueError for a checkpoint that does not name frames: what it is instead, and what to do first."""
+    path = find_file(name, CONFIG_FILE, hub)
+    config = {} if path is None else read_json(path)
+    architectures = config.get("architectures") if isinstance(config, dict) else None
+    named = ", ".join(map(str, architectures)) if isinstance(architectures, list) else ""
+    if path is None or "ForAudioFrameClassification" in named:
+        return
+    if not named or "ForPreTraining" in named or named.endswith("Model"):
+        raise ValueError(
+            f"{name}: no head that names sounds ({named or 'no architecture named in its config.json'}): train one "
+            "first, with the recipe events_small_minutes (docs/sound_events.md)"
+        )
+    raise ValueError(f"{name}: is a {named}; only a Wav2Vec2ForAudioFrameClassification names sounds")
+
+
 def _tensors(folder: Path) -> set[str]:
     """The names of the tensors in a folder's safetensors files; none where there are only other files."""
     index = folder / "model.safetensors.index.json"

@@ -23,7 +23,7 @@ from wav2vec2.inference.reading_ahead import read_ahead
 from wav2vec2.inference.spoken_windows import spoken_windows
 from wav2vec2.inference.voice_activity import SilenceRules
 from wav2vec2.inference.windows_and_segments import Moments, Segment, Window, WindowPlan, batches, from_frame
-from wav2vec2.modeling import Wav2Vec2ForCTC
+from wav2vec2.modeling import Wav2Vec2ForAudioFrameClassification, Wav2Vec2ForCTC
 from wav2vec2.modeling.feature_encoder import frames_within
 
 #: Seconds of audio in a batch where the caller does not say. On a CPU little is gained by more.
@@ -41,6 +41,9 @@ _BATCHES_AHEAD = 4
 _RECORDINGS_AT_ONCE, _WINDOWS_AHEAD = 4, 4
 
 Progress = Callable[[float], None]
+
+#: What says something of every frame.
+FrameModel = Wav2Vec2ForCTC | Wav2Vec2ForAudioFrameClassification
 
 
 @dataclass
@@ -124,7 +127,7 @@ class Launched:
 class Listener:
     """Runs a model on recordings, by a `plan` of windows; a batch holds so many seconds of audio, or a window."""
 
-    def __init__(self, model: Wav2Vec2ForCTC, plan: WindowPlan, batch_seconds: float | None = None) -> None:
+    def __init__(self, model: FrameModel, plan: WindowPlan, batch_seconds: float | None = None) -> None:
         seconds = batch_seconds or seconds_in_a_batch(model.device)
         if not seconds > 0:
             raise ValueError(f"batch_seconds={batch_seconds}: must be positive")

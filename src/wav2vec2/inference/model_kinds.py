@@ -1,4 +1,4 @@
-"""What a checkpoint answers with, by its `config.json`: text, or labels of whole clips."""
+"""What a checkpoint answers with, by its `config.json`: text, labels of whole clips, or sounds in them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +19,9 @@ SLOTS = "slots"
 #: Text in which slots are marked.
 MARKED_TEXT = "marked text"
 
+#: What is heard in a recording when.
+SOUNDS = "sounds"
+
 
 def _gives_labels(config: Mapping[str, Any]) -> bool:
     return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or [])
@@ -28,8 +31,16 @@ def _fills_slots(config: Mapping[str, Any]) -> bool:
     return any(str(name).endswith("ForSlots") for name in config.get("architectures") or [])
 
 
+def _names_frames(config: Mapping[str, Any]) -> bool:
+    return any(str(name).endswith("ForAudioFrameClassification") for name in config.get("architectures") or [])
+
+
 #: What else there is, and how its configuration is known; what comes first goes first.
-_KNOWN_BY: dict[str, Callable[[Mapping[str, Any]], bool]] = {LABELS: _gives_labels, SLOTS: _fills_slots}
+_KNOWN_BY: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    LABELS: _gives_labels,
+    SLOTS: _fills_slots,
+    SOUNDS: _names_frames,
+}
 
 
 def kind_of_model(name: str | Path, hub: Mapping[str, Any]) -> str:

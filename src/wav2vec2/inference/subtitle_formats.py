@@ -52,10 +52,8 @@ def render(
             return _textgrid(words, duration, part_name)
         case "ctm":
             return _ctm(words, recording, duration)
-        case "srt":
-            return _srt(words, duration)
-        case "vtt":
-            return _vtt(words, duration)
+        case "srt" | "vtt":
+            return captions_as(captions(words, duration), format)
     raise ValueError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
 
 
@@ -139,19 +137,24 @@ def _tier_lines(tiers: dict[str, list[tuple[int, int, str]]], last: int) -> list
     return lines
 
 
-def _srt(words: Sequence[TimedWord], duration: float) -> str:
+def captions_as(shown: Sequence["Caption"], format: str) -> str:
+    """Captions in order as the content of a file, "srt" or "vtt"."""
+    return _srt(shown) if format == "srt" else _vtt(shown)
+
+
+def _srt(shown: Sequence["Caption"]) -> str:
     """SubRip captions. The format knows no escapes: an arrow in a word, which separates times, becomes "→"."""
     blocks = []
-    for number, caption in enumerate(captions(words, duration), 1):
+    for number, caption in enumerate(shown, 1):
         times = f"{_clock(caption.start, ',')} --> {_clock(caption.end, ',')}"
         blocks.append("\n".join([str(number), times, *(line.replace("-->", "→") for line in caption.lines)]) + "\n")
     return "\n".join(blocks)
 
 
-def _vtt(words: Sequence[TimedWord], duration: float) -> str:
+def _vtt(shown: Sequence["Caption"]) -> str:
     """WebVTT captions, with &, < and > escaped."""
     blocks = ["WEBVTT\n"]
-    for caption in captions(words, duration):
+    for caption in shown:
         times = f"{_clock(caption.start, '.')} --> {_clock(caption.end, '.')}"
         lines = [line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for line in caption.lines]
         blocks.append("\n".join([times, *lines]) + "\n")

@@ -75,14 +75,10 @@ class Transcriber:
         batch_seconds: float | None = None,
     ) -> None:
         self.processor, self.decoder = processor, decoder
-        self._greedy = greedy_decoder(model.eval(), processor)
+        self.model = model.eval()
+        self._greedy = greedy_decoder(model, processor)
         times, normalises = self._greedy.frame_times, processor.feature_extractor.do_normalize
         self.listener = Listener(model, WindowPlan(window_seconds, context_seconds, normalises, times), batch_seconds)
-
-    @property
-    def model(self) -> Wav2Vec2ForCTC:
-        """What computes."""
-        return self.listener.model
 
     @property
     def frame_times(self) -> FrameTimes:

@@ -10,7 +10,8 @@ from wav2vec2.alignment.frame_times import in_order
 from wav2vec2.decoding.transcripts import Hypothesis, Token, Word
 from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.files.tab_separated import table
-from wav2vec2.inference.subtitle_formats import render, timed_row
+from wav2vec2.inference.event_captions import SoundEvent, sound_rows, with_sounds
+from wav2vec2.inference.subtitle_formats import captions, captions_as, timed_row
 
 #: What a transcript can be written as, and which of these say nothing without times.
 FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "tsv")
@@ -33,6 +34,8 @@ class Transcript:
     characters: list[Token] = field(default_factory=list)
     #: Of the recording, in seconds.
     duration: float = 0.0
+    #: What else is heard, if that was asked for: with its name as a text where captions name it.
+    sounds: list[SoundEvent] | None = None
     #: Why there is no text, if the recording could not be used.
     error: str | None = None
 
@@ -54,19 +57,22 @@ def transcript_as(transcript: Transcript, format: str) -> str:
     """The content of a file, in one of the FORMATS.
 
     Where times of characters were asked for, tsv has a row for each of them, json has both; captions are of words.
-    jsonl is json on one line.
+    jsonl is json on one line. Sounds, if they were asked for, are in all but txt.
     """
     if format not in FORMATS:
         raise ValueError(f"{format!r} is no format of transcripts: take one of {', '.join(FORMATS)}")
     if format == "txt":
         return transcript.text + "\n"
     if format == "tsv":
-        timed: Sequence[Word | Token] = transcript.characters or transcript.words
+        timed: list[Word | Token | SoundEvent] = [*(transcript.characters or transcript.words)]
+        named = [sound for sound in transcript.sounds or () if sound.text]
+        timed = sorted([*timed, *named], key=lambda one: one.start) if named else timed
         rows = [[f"{one.start:.3f}", f"{one.end:.3f}", f"{one.confidence:.4f}", one.text] for one in timed]
         return table([["start", "end", "confidence", "text"], *rows])
     if format in TIMED_FORMATS:
-        return render(transcript.words, format, Path(transcript.path).stem, transcript.duration)
-    content = {
+        shown = captions(transcript.words, transcript.duration)
+        return captions_as(with_sounds(shown, transcript.sounds or (), transcript.duration), format)
+    content: dict[str, object] = {
         "path": transcript.path,
         "duration": round(transcript.duration, 4),
         "text": transcript.text,
@@ -74,6 +80,8 @@ def transcript_as(transcript: Transcript, format: str) -> str:
     }
     if transcript.characters:
         content["characters"] = [timed_row(one) for one in transcript.characters]
+    if transcript.sounds is not None:
+        content["sounds"] = sound_rows(transcript.sounds)
     return json.dumps(content, ensure_ascii=False, indent=1 if format == "json" else None) + "\n"
 
 

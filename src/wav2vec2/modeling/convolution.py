@@ -25,10 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wav2vec2.modeling.precision import on_gpu, product_dtype
+from wav2vec2.modeling.precision import in_full_precision, on_gpu, product_dtype
 
 #: Frames whose products are added up at once.
 _STRETCH = 256
+
+#: What `wrong_in_16_bits` is about.
+_HAS_AMX = bool(torch.cpu._is_amx_tile_supported())
+_ROWS_OF_A_TILE = 16
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1) -> Tensor:
@@ -38,12 +42,24 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int 
     one of height 1. Its output keeps that layout, in which `transpose(1, 2)` is contiguous: layer norms over channels
     and the Transformer then copy nothing.
     """
+    if wrong_in_16_bits(x, weight):
+        with in_full_precision(x):
+            wide = F.conv1d(x.float(), weight.float(), None if bias is None else bias.float(), stride, groups=groups)
+        return wide.to(product_dtype(x))
     if weight.shape[1] == 1 or not channels_last_is_faster(x):
         return F.conv1d(x, weight, bias, stride, groups=groups)
     layout = torch.channels_last
     tall = x.unsqueeze(2).contiguous(memory_format=layout)
     kernel = weight.unsqueeze(2).contiguous(memory_format=layout)
     return F.conv2d(tall, kernel, bias, (1, stride), groups=groups).squeeze(2)
+
+
+def wrong_in_16_bits(x: Tensor, weight: Tensor) -> bool:
+    """Whether torch's convolution of x may be noise. On a processor with AMX, oneDNN's kernel for 16 bits (torch 2.13)
+    has neither values nor gradients right for some lengths of kernel (8, 16, 64, 128 among them) where each output sees
+    2 to 15 channels: the positional convolution of `presets.tiny` sees 12, that of no published model so few."""
+    hit = _HAS_AMX and x.device.type == "cpu" and 1 < weight.shape[1] < _ROWS_OF_A_TILE
+    return hit and product_dtype(x) in (torch.bfloat16, torch.float16)
 
 
 def channels_last_is_faster(x: Tensor) -> bool:

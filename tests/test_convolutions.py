@@ -1,4 +1,4 @@
-"""Convolutions in bfloat16 are those in float32 within rounding, values and gradients, whatever library computes them."""
+"""In bfloat16 convolutions are those in float32 within rounding, values and gradients, on every processor."""
 
 import pytest
 import torch

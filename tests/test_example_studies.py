@@ -1,0 +1,94 @@
+"""The studies of what is built with the model, from audio to their figures, at a size of seconds."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from training_audio import encoded, write_parquet
+
+pytestmark = pytest.mark.slow
+
+STUDIES = Path(__file__).parents[1] / "examples" / "studies"
+
+
+@pytest.fixture
+def run_edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Run a study as a reader would who has changed the constants at its top; results are below `tmp_path`."""
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(str(STUDIES))
+    (tmp_path / "results").mkdir()
+
+    def run(script: str, arguments: list[Any], changes: dict[str, str]) -> None:
+        code = (STUDIES.parent / script).read_text(encoding="utf-8")
+        for before, after in changes.items():
+            assert code.count(before) == 1, before
+            code = code.replace(before, after)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        exec(compile(code, script, "exec"), {"__name__": "__main__", "__file__": str(tmp_path / "study.py")})
+
+    yield run
+    torch.set_num_threads(threads)
+    AcceleratorState._reset_state()
+
+
+def clip(seed: int) -> dict[str, Any]:
+    return {"bytes": encoded(seed, 1.2, "FLAC"), "path": f"{seed}.flac"}
+
+
+def test_coffee_orders(tmp_path: Path, run_edited: Any) -> None:
+    """Three networks and the most frequent answer; what is done is not done again."""
+    rows: list[dict[str, object]] = [{"id": f"pv_intent/{number}", "audio": clip(number)} for number in range(12)]
+    speech = tmp_path / "speech"
+    write_parquet(speech / "train-0.parquet", rows[:10])
+    write_parquet(speech / "valid.parquet", rows[10:])
+    lines = [f"{row['id']}\torderDrink\t{json.dumps({'size': 'small'})}" for row in rows]
+    (speech / "intent_slots.tsv").write_text("\n".join(["id\tintent\tslots", *lines]) + "\n", encoding="utf-8")
+    for _ in range(2):
+        arguments = [speech, "--work", tmp_path / "work", "--seeds", 1]
+        run_edited("studies/coffee_orders.py", arguments, {"UPDATES = 16000, 48, 400": "UPDATES = 16000, 3, 2"})
+    found = json.loads((tmp_path / "results" / "coffee_orders.json").read_text(encoding="utf-8"))
+    assert found.pop("most frequent answer")["slot_f1"] == 100.0
+    assert set(found) == {f"{kind}, seed 0" for kind in ("wav2vec 2.0 small", "CRNN", "YAMNet-like")}
+
+
+def test_command_words(tmp_path: Path, run_edited: Any) -> None:
+    """Speakers are in one part alone."""
+    words = ["bed", "cat", "happy"]
+    rows: list[dict[str, object]] = [
+        {"id": f"speech_commands/{number}", "audio": clip(number), "speaker": f"s{number}"}
+        | {"source": "speech_commands", "transcript": words[number % 3]}
+        for number in range(24)
+    ]
+    write_parquet(tmp_path / "speech" / "train-0.parquet", rows)
+    arguments = ["run", "--data", tmp_path / "speech", "--work", tmp_path / "work", "--part", "words"]
+    changes = {"SEEDS = (1, 2, 3)": "SEEDS = (1,)", "(240, 90, 300), 200": "(12, 6, 6), 2"}
+    run_edited("studies/command_words.py", [*arguments, "--network", "wav2vec 2.0, small"], changes)
+    (found,) = json.loads((tmp_path / "results" / "command_words.json").read_text(encoding="utf-8"))
+    assert (found["part"], found["seed"]) == ("words", 1) and 0 <= found["accuracy"] <= 1
+
+
+def test_planted_errors(tmp_path: Path, run_edited: Any) -> None:
+    """From sentences of a reader to how well each kind of planted error is found."""
+    pytest.importorskip("espeakng_loader")
+    one = ("the", "a", "some", "every"), ("old", "small", "green", "quiet"), ("horse", "river", "garden", "window")
+    texts = [f"{first} {second} {third} was here today" for first in one[0] for second in one[1] for third in one[2]]
+    rows: list[dict[str, object]] = [
+        {"id": f"kathleen/{number}", "audio": clip(number), "duration": 1.2, "speaker": "kathleen"}
+        | {"source": "kathleen", "language": "en", "transcript": text}
+        for number, text in enumerate(texts)
+    ]
+    write_parquet(tmp_path / "data" / "speech" / "train-0.parquet", rows)
+    changes = {
+        "SAID, TRAINING = 40, 40, 20, 15, 12": "SAID, TRAINING = 4, 4, 2, 4, 12",
+        '"run.report=false"]': '"run.report=false", "run.updates=2", "run.evaluate_every=2", "run.save_every=2"]',
+        "in enumerate(map(american, TRAINING_VOICES))": "in enumerate(map(american, TRAINING_VOICES[:6]))",
+    }
+    run_edited("studies/planted_errors.py", [tmp_path / "data", tmp_path / "work"], changes)
+    found = json.loads((tmp_path / "results" / "planted_errors.json").read_text(encoding="utf-8"))
+    tested = (tmp_path / "work" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert set(found) == {"recipe"} and found["recipe"]["utterances"] == len(tested) > 12

@@ -42,7 +42,9 @@ def clip(seed: int) -> dict[str, Any]:
 
 def test_coffee_orders(tmp_path: Path, run_edited: Any) -> None:
     """Three networks and the most frequent answer; what is done is not done again."""
-    rows: list[dict[str, object]] = [{"id": f"pv_intent/{number}", "audio": clip(number)} for number in range(12)]
+    rows: list[dict[str, object]] = [
+        {"id": f"pv_intent/{number}", "audio": clip(number), "duration": 1.2} for number in range(12)
+    ]
     speech = tmp_path / "speech"
     write_parquet(speech / "train-0.parquet", rows[:10])
     write_parquet(speech / "valid.parquet", rows[10:])
@@ -60,7 +62,7 @@ def test_command_words(tmp_path: Path, run_edited: Any) -> None:
     """Speakers are in one part alone."""
     words = ["bed", "cat", "happy"]
     rows: list[dict[str, object]] = [
-        {"id": f"speech_commands/{number}", "audio": clip(number), "speaker": f"s{number}"}
+        {"id": f"speech_commands/{number}", "audio": clip(number), "duration": 1.2, "speaker": f"s{number}"}
         | {"source": "speech_commands", "transcript": words[number % 3]}
         for number in range(24)
     ]

@@ -15,8 +15,8 @@ def results(x: Tensor, weight: Tensor, groups: int, stride: int) -> list[Tensor]
     return [one.detach().float() for one in (output, x.grad, weight.grad)]
 
 
-@pytest.mark.parametrize("width", [1, 2, 8, 12, 15, 16, 24, 48])
-@pytest.mark.parametrize("kernel", [3, 8, 16, 64])
+@pytest.mark.parametrize("width", [1, 2, 12, 15, 16, 24])
+@pytest.mark.parametrize("kernel", [3, 16, 64])
 def test_16_bits_give_the_convolution(width: int, kernel: int) -> None:
     """On processors with AMX, torch's own are noise where an output sees few channels."""
     generator = torch.Generator().manual_seed(0)

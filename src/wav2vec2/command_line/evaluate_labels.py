@@ -1,10 +1,9 @@
 """`wav2vec2 evaluate` of models that give labels."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wav2vec2.command_line.evaluation_request import Request, Shown
+from wav2vec2.command_line.evaluation_request import Request, Shown, reader_of
 from wav2vec2.command_line.progress import progress_report
 
 if TYPE_CHECKING:
@@ -14,25 +13,12 @@ if TYPE_CHECKING:
 
 def evaluate_labels(asked: Request) -> Shown:
     """Of a model that gives labels to whole clips."""
-    from transformers.utils import logging
-
-    from wav2vec2.command_line.recogniser import check_device
-    from wav2vec2.evaluation.evaluation_run import evaluated_model, recordings_by_name
+    from wav2vec2.evaluation.evaluation_run import recordings_by_name
     from wav2vec2.evaluation.label_evaluation import evaluate_labels_of
     from wav2vec2.evaluation.label_files import save_label_evaluation
-    from wav2vec2.evaluation.normalisers import MODEL
     from wav2vec2.inference.labeller import Labeller
 
-    asked.refuse("labels", "lm", "beam", "hotwords", "lexicon", "language", "window", "dtype")
-    if asked.setup.normalizer != MODEL:
-        raise ValueError(f"--normalizer is for models that write text; {asked.recogniser.model} gives labels")
-    options = asked.recogniser
-    if options.device is not None:
-        check_device(options.device)
-    logging.disable_progress_bar()
-    labeller = Labeller.from_pretrained(options.model, options.device, batch_seconds=options.batch_seconds or 60.0)
-    model = evaluated_model(options.model, labeller)
-    model = replace(model, name=asked.model_name or model.name)
+    labeller, model = reader_of(asked, "labels", Labeller)
     paths = [one.path for one in recordings_by_name(asked.data).values()]
     with progress_report(paths, line_for_each=False) as report:
         found = evaluate_labels_of(labeller, model, asked.data, asked.setup.names, asked.setup.resampling, report)

@@ -1,11 +1,10 @@
 """`wav2vec2 evaluate` of models that fill slots."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wav2vec2.command_line.evaluate_labels import figure_line
-from wav2vec2.command_line.evaluation_request import Request, Shown
+from wav2vec2.command_line.evaluation_request import Request, Shown, reader_of
 from wav2vec2.command_line.progress import progress_report
 
 if TYPE_CHECKING:
@@ -14,21 +13,11 @@ if TYPE_CHECKING:
 
 def evaluate_slots(asked: Request) -> Shown:
     """Of a model that gives slots of whole clips their values, or writes text with slots in it."""
-    from transformers.utils import logging
-
-    from wav2vec2.command_line.recogniser import check_device
-    from wav2vec2.evaluation.evaluation_run import evaluated_model, recordings_by_name
+    from wav2vec2.evaluation.evaluation_run import recordings_by_name
     from wav2vec2.evaluation.slot_evaluation import evaluate_slots_of, save_slot_evaluation
     from wav2vec2.inference.slot_reader import SlotReader
 
-    asked.refuse("slots", "lm", "beam", "hotwords", "lexicon", "language", "window", "dtype")
-    options = asked.recogniser
-    if options.device is not None:
-        check_device(options.device)
-    logging.disable_progress_bar()
-    reader = SlotReader.from_pretrained(options.model, options.device, batch_seconds=options.batch_seconds or 60.0)
-    model = evaluated_model(options.model, reader)
-    model = replace(model, name=asked.model_name or model.name)
+    reader, model = reader_of(asked, "slots", SlotReader)
     paths = [one.path for one in recordings_by_name(asked.data).values()]
     with progress_report(paths, line_for_each=False) as report:
         found = evaluate_slots_of(reader, model, asked.data, asked.setup.resampling, report)

@@ -6,6 +6,7 @@ Shapes: B clips of a batch, S samples, N labels.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class Labeller:
         device: str | torch.device | None = None,
         threshold: float | None = None,
         batch_seconds: float = 60.0,
-    ) -> "Labeller":
+    ) -> Self:
         """Load model and rule from a folder or the Hub; with a `threshold`, that alone is the rule.
 
         `device`: by default the accelerator that is there (cuda, mps, ...), else cpu.

@@ -9,7 +9,7 @@ Shapes: B clips of a batch, S samples, T frames, V tokens.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class SlotReader(Labeller):
         device: str | torch.device | None = None,
         threshold: float | None = None,
         batch_seconds: float = 60.0,
-    ) -> "SlotReader":
+    ) -> Self:
         """Load a model from a folder or the Hub. `device`: by default the accelerator that is there, else cpu."""
         there = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         hub = reach(name_or_path)

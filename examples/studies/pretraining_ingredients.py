@@ -79,7 +79,7 @@ def run_of(variant: str, seed: int, data: Path, folder: Path) -> PretrainRun:
             f"data.train.0.path={heard(data / 'speech', folder.parent / 'heard')}",
             f"data.valid.0.path={data / 'speech' / 'valid.parquet'}",
             f"data.cache={folder.parent / 'durations'}",
-            *("data.max_seconds=5", "data.seconds_per_update=40", "data.seconds_per_batch=60", "data.workers=0"),
+            *("data.max_seconds=5", "data.seconds_per_update=20", "data.seconds_per_batch=60", "data.workers=0"),
             *("guards.collapse=false", "guards.stalled=false"),
             *("run.log_every=10", "run.evaluate_every=150", "run.save_every=150", "run.keep_best=0"),
             *(f"run.updates={warm + UPDATES}", f"run.seed={seed}", f"run.output={folder}", "run.report=false"),
@@ -158,7 +158,7 @@ def introduction(found: Sequence[dict[str, Any]]) -> str:
     """What the table is of."""
     on = ", ".join(sorted({one["hardware"] for one in found}))
     return (
-        f"1.6 M parameters, {UPDATES} updates of 40 s behind a warm start of {WARM_UPDATES}, one thread of {on}. "
+        f"1.6 M parameters, {UPDATES} updates of 20 s behind a warm start of {WARM_UPDATES}, one thread of {on}. "
         "Means, and the lowest and highest of the seeds. Chance is 0.0099 for the accuracy and 10 % for the digits."
     )
 

@@ -37,9 +37,9 @@ pytestmark = pytest.mark.slow
 
 Array = NDArray[np.float32]
 
-#: Few layers, as the exporter takes its time for each operation. A frame is still 320 samples, and hears 410.
+#: One layer, as the exporter takes its time for each operation. A frame is still 320 samples, and hears 410.
 SHALLOW: dict[str, Any] = {
-    "num_hidden_layers": 2, "conv_dim": (16, 16, 16), "conv_stride": (10, 8, 4), "conv_kernel": (20, 8, 5),
+    "num_hidden_layers": 1, "conv_dim": (16, 16, 16), "conv_stride": (10, 8, 4), "conv_kernel": (20, 8, 5),
 }  # fmt: skip
 
 #: Samples of one frame, one more, one less than two frames, a second, and what no stride divides.
@@ -181,7 +181,7 @@ def test_only_linear_layers_are_in_eight_bits(case: Case) -> None:
     assert len(convolved) > 2
     assert set(convolved) == {onnx.TensorProto.FLOAT}
     assert not any(node.op_type == "ConvInteger" for node in content.graph.node)
-    assert sum(node.op_type == "MatMulInteger" for node in content.graph.node) >= 12  # six for each of two layers
+    assert sum(node.op_type == "MatMulInteger" for node in content.graph.node) >= 6  # of a layer
     narrow, wide = (case.exported.figures[one] for one in (Precision.int8, Precision.float32))
     assert narrow.bytes < wide.bytes
     assert wide.agreement.largest_difference < 1e-4 < narrow.agreement.largest_difference
@@ -208,7 +208,7 @@ def test_lines_of_the_card_run(case: Case, monkeypatch: pytest.MonkeyPatch, caps
 def test_weights_beyond_one_file_lie_in_a_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of both precisions, with the limit lowered; the folder can be moved, and gives the model's logits."""
     monkeypatch.setattr(onnx_graph, "ONE_FILE", 1000)
-    model = recogniser(tmp_path / "model", num_hidden_layers=1)
+    model = recogniser(tmp_path / "model")
     exported = export_model(tmp_path / "model", "onnx", tmp_path / "out", int8=True)
     files = [figures.files for figures in exported.figures.values()]
     assert files == [["model.onnx", "model.onnx.data"], ["model.int8.onnx", "model.int8.onnx.data"]]
@@ -318,14 +318,13 @@ def test_each_language_of_a_model_has_a_file_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="has 4 languages, say which language: deu, eng, fra"):
         export_model(tmp_path / "model", "onnx", tmp_path / "out")
     values, mask = waveforms([16_000])
-    for language in ("eng", "fra"):
-        folder = export_model(tmp_path / "model", "onnx", tmp_path / language, language=language).folder
-        (found,) = run(folder / "model.onnx", values, mask)
-        with torch.inference_mode():
-            model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "model", target_lang=language).eval()
-            wanted = model(values).logits.numpy()
-        assert found.shape[2] == LANGUAGES[language]
-        np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
-        written = json.loads((folder / "tokens.json").read_text("utf-8"))
-        assert len(written) == LANGUAGES[language] - 1
-        assert f"language `{language}`" in (folder / "README.md").read_text("utf-8")
+    folder = export_model(tmp_path / "model", "onnx", tmp_path / "out", language="fra").folder
+    (found,) = run(folder / "model.onnx", values, mask)
+    with torch.inference_mode():
+        model = Wav2Vec2ForCTC.from_pretrained(tmp_path / "model", target_lang="fra").eval()
+        wanted = model(values).logits.numpy()
+    assert found.shape[2] == LANGUAGES["fra"] != LANGUAGES["eng"]  # in which the model was saved
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
+    written = json.loads((folder / "tokens.json").read_text("utf-8"))
+    assert len(written) == LANGUAGES["fra"] - 1
+    assert "language `fra`" in (folder / "README.md").read_text("utf-8")

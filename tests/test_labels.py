@@ -1,6 +1,9 @@
 """Labels of recordings: the same probabilities as stock's pipeline, answers and none of these, what cannot be used."""
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import soundfile
 import torch
 import transformers
 from classification_runs import TINY, tone, write
+from huggingface_hub import ModelCard
 from small_models import CALM, small_config, waveforms
 from training_audio import RATE
 from typer.testing import CliRunner
@@ -128,6 +132,57 @@ def test_predict_writes_every_format_and_one_bad_file_stops_nothing(place: Path,
     assert wrong.exit_code == 1 and "--task classification" in wrong.stderr
     missing = invoke("predict", tmp_path / "no.wav", *model)
     assert missing.exit_code == 1 and "no such file" in missing.stderr
+
+
+def test_the_card_has_the_figures_and_code_that_runs(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metadata as `huggingface_hub` reads it; the code of both packages says what the model says."""
+    folder, record = tmp_path / "model", tmp_path / "out" / "evaluation.json"
+    shutil.copytree(place / "one", folder)
+    options = ("--device", "cpu", "--output", record.parent, "--resamples", 50)
+    assert invoke("evaluate", "--model", folder, "--data", place / "clips" / "manifest.tsv", *options).exit_code == 0
+    done = invoke("card", folder, "--license", "cc-by-4.0", "--evaluation", record)
+    assert done.exit_code == 0, done.output
+    scores = LabelEvaluation.from_json(record.read_text()).scores
+    card = ModelCard.load(folder / "README.md")
+    assert (card.data.pipeline_tag, card.data.metrics) == ("audio-classification", ["accuracy", "f1"])
+    found = {one.metric_type: one.metric_value for one in card.data.eval_results}
+    assert found == pytest.approx(
+        {"accuracy": 100 * scores.accuracy.value, "f1": 100 * scores.macro_f1.value}, abs=1e-4
+    )
+    assert f"| accuracy | **{100 * scores.accuracy.value:.2f}** |" in card.text
+    for one in scores.labels:
+        assert f"| {one.label} | {one.clips} | {one.given} | {one.right} |" in card.text
+    shutil.copy(place / "clips" / "0.wav", tmp_path / "speech.wav")
+    monkeypatch.chdir(tmp_path)
+    code = [part.partition("```")[0] for part in card.text.replace("USER/NAME", "model").split("```python\n")[1:]]
+    assert len(code) == 2
+    best = labelled(Labeller.from_pretrained(folder, "cpu"), tmp_path / "speech.wav")[0]
+    for block in code:
+        exec(compile(block, "README.md", "exec"), {})
+        assert best.labels[0] in capsys.readouterr().out
+
+
+def test_answers_until_a_stop_are_kept(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what an earlier command has written, which stays."""
+    target, answer = tmp_path / "answers.tsv", Labeller._batch
+
+    def stopped_in_the_second(self: Labeller, waiting: Any) -> Any:
+        if waiting and waiting[0][0].name.endswith("1.wav"):
+            os.kill(os.getpid(), signal.SIGINT)
+        return answer(self, waiting)
+
+    model = ("--model", place / "one", "--device", "cpu", "--batch-seconds", 0.1)
+    command = ("predict", place / "clips", *model, "--format", "tsv", "--output", target)
+    assert invoke(*command).exit_code == 0
+    whole = target.read_text()
+    monkeypatch.setattr(Labeller, "_batch", stopped_in_the_second)
+    done = invoke(*command)
+    assert done.exit_code == 130 and f"answers until now are in {target}.stopped" in done.stderr
+    assert target.read_text() == whole
+    kept = Path(f"{target}.stopped").read_text()
+    assert len(kept.splitlines()) == 3 and whole.startswith(kept)
 
 
 def test_evaluate_counts_what_predict_says(place: Path, tmp_path: Path) -> None:

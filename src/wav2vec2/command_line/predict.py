@@ -1,6 +1,7 @@
 """`wav2vec2 predict`: what are these recordings?"""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -251,7 +252,18 @@ def _written(
         if output is None:
             return list(_lines(answers, predictor.columns, format, report.finished, lambda line: typer.echo(line)))
         with replaced_file(output) as file:
-            return list(_lines(answers, predictor.columns, format, report.finished, _into(file)))
+            try:
+                return list(_lines(answers, predictor.columns, format, report.finished, _into(file)))
+            except KeyboardInterrupt:
+                _keep(file, output.with_name(f"{output.name}.stopped"))
+                raise
+
+
+def _keep(file: IO[bytes], path: Path) -> None:
+    """Leave the answers of a stopped command: what an earlier one has written stays, and so does the work of this."""
+    file.flush()
+    shutil.copyfile(file.name, path)
+    typer.echo(f"predict: the answers until now are in {path}", err=True)
 
 
 def _into(file: IO[bytes]) -> Callable[[str], object]:

@@ -43,6 +43,26 @@ _NOT_STOCK_CTC = """Transformers alone has no recurrent head (`ctc_head` in `con
 """
 _NOT_STOCK_MODEL = """Transformers alone does not know this kind of model (`model_type` in `config.json`).
 """
+_OWN_LABELS = """{own}: files of any format and rate, and an answer only where the model is sure enough.
+
+```python
+from wav2vec2 import Labeller
+
+found = Labeller.from_pretrained("{name}").label("speech.wav")
+print(found.labels or "none of them", found.probabilities)
+```
+"""
+_STOCK_LABELS = """With Transformers alone (the file has to be 16 kHz, mono; it knows no threshold):
+
+```python
+import soundfile
+from transformers import pipeline
+
+classify = pipeline("audio-classification", model="{name}")
+samples, rate = soundfile.read("speech.wav", dtype="float32")
+print(classify({{"raw": samples, "sampling_rate": rate}}))
+```
+"""
 _OWN_FEATURES = """{own}, as the beginning of a recogniser or for its features:
 
 ```python
@@ -76,10 +96,12 @@ with torch.inference_mode():
 def usage_section(architecture: str, name: str, with_decoder: bool, recurrent_head: bool = False) -> str:
     """Code for this package and for stock Transformers, for a model of that class and name; under a recurrent head, and
     for a model that is not wav2vec 2.0, for this package alone."""
-    for_ctc = architecture.endswith("ForCTC")
-    stock = _STOCK_CTC if architecture.startswith("Wav2Vec2") else _NOT_STOCK_MODEL
-    for_text = (_OWN_CTC, _NOT_STOCK_CTC if recurrent_head else stock)
-    blocks = for_text if for_ctc else (_OWN_FEATURES, _STOCK_FEATURES)
+    is_stock = architecture.startswith("Wav2Vec2")
+    blocks = (_OWN_FEATURES, _STOCK_FEATURES)
+    if architecture.endswith("ForCTC"):
+        blocks = (_OWN_CTC, _NOT_STOCK_CTC if recurrent_head else _STOCK_CTC if is_stock else _NOT_STOCK_MODEL)
+    elif architecture.endswith("ForSequenceClassification"):
+        blocks = (_OWN_LABELS, _STOCK_LABELS if is_stock else _NOT_STOCK_MODEL)
     search = ", and beam search with the decoder that is saved here" if with_decoder else ""
     package = f"wav2vec2 {versions().get('wav2vec2', '(not installed: its version is not known)')}"
     own = _OWN.format(package=package, install=install_command())

@@ -1,6 +1,7 @@
-"""The numbers of an evaluation as a card states them: tables for the reader, `model-index` for the Hub.
+"""The numbers of an evaluation of texts as a card states them: tables for the reader, `model-index` for the Hub.
 
-Both come from the one `Evaluation`; nothing is computed here but percentages.
+Both come from the one `Evaluation`; nothing is computed here but percentages. What evaluations of labels have as well
+is here too: on which data, with what, and the sums of the files.
 """
 
 import re
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from wav2vec2.evaluation.bootstrap import Interval
 from wav2vec2.evaluation.evaluation import Decoding, ErrorRate, Evaluation
 from wav2vec2.evaluation.figures_in_words import length, setting_text, times_as_fast
+from wav2vec2.evaluation.label_evaluation import LabelEvaluation
 from wav2vec2.evaluation.provenance import sha256_of
 
 if TYPE_CHECKING:
@@ -22,16 +24,11 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
     """WER and CER of each decoding, for `model-index`."""
     from huggingface_hub import EvalResult
 
-    data = evaluation.data
     return [
         EvalResult(
             task_type="automatic-speech-recognition",
             task_name="Speech Recognition",
-            dataset_type=data.name,
-            dataset_name=" ".join(part for part in (data.name, data.config, data.split) if part),
-            dataset_config=data.config,
-            dataset_split=data.split,
-            dataset_revision=data.revision,
+            **dataset_of(evaluation),
             metric_type=name.lower(),
             metric_name=f"{name}, {_way(decoding)}",
             metric_value=round(100 * getattr(decoding, metric).rate, 4),
@@ -42,31 +39,49 @@ def eval_results(evaluation: Evaluation) -> "list[EvalResult]":
     ]
 
 
-def results_section(evaluation: Evaluation | None) -> str:
-    """The measured figures with all they depend on, or a sentence which says that nothing was measured."""
-    if evaluation is None:
-        return "Nothing: no evaluation was made of these weights. How often they are wrong is not known."
+def dataset_of(evaluation: Evaluation | LabelEvaluation) -> dict[str, str | None]:
+    """What `model-index` says of the data."""
+    data = evaluation.data
+    return {
+        "dataset_type": data.name,
+        "dataset_name": " ".join(part for part in (data.name, data.config, data.split) if part),
+        "dataset_config": data.config,
+        "dataset_split": data.split,
+        "dataset_revision": data.revision,
+    }
+
+
+def results_section(evaluation: Evaluation) -> str:
+    """The measured figures with all they depend on."""
     parts = [
-        _data_sentence(evaluation),
+        data_sentence(evaluation, f"{evaluation.utterances} utterances"),
         _rates_table(evaluation),
         _errors_table(evaluation),
         _how(evaluation),
-        _sums(evaluation),
+        sums(evaluation),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _data_sentence(evaluation: Evaluation) -> str:
+def not_measured(evaluation: Evaluation) -> list[str]:
+    """What the evaluation does not tell."""
+    unknown = []
+    if "beam" not in {decoding.name for decoding in evaluation.decodings}:
+        unknown.append("beam search and a language model")
+    if evaluation.decodings[0].wer.speaker_interval is None:
+        unknown.append("how much the error rate differs between speakers")
+    return unknown
+
+
+def data_sentence(evaluation: Evaluation | LabelEvaluation, recordings: str) -> str:
+    """On what was measured."""
     data = evaluation.data
     named = [("config", data.config), ("split", data.split), ("revision", data.revision)]
     details = ", ".join(f"{name} {f'`{value}`' if value else 'not recorded'}" for name, value in named)
     speakers = "an unknown number of" if evaluation.speakers is None else str(evaluation.speakers)
     failures = len(evaluation.failures)
     lost = f" {failures} more could not be read and are in no figure." if failures else ""
-    return (
-        f"Data: `{data.name}` ({details}); {evaluation.utterances} utterances, {length(evaluation.hours)}, "
-        f"{speakers} speakers.{lost}"
-    )
+    return f"Data: `{data.name}` ({details}); {recordings}, {length(evaluation.hours)}, {speakers} speakers.{lost}"
 
 
 def _rates_table(evaluation: Evaluation) -> str:
@@ -79,10 +94,10 @@ def _rates_table(evaluation: Evaluation) -> str:
         cells = [
             _way(one),
             f"**{100 * one.wer.rate:.2f}**",
-            _interval(one.wer.interval),
-            _interval(one.wer.speaker_interval),
+            interval_text(one.wer.interval),
+            interval_text(one.wer.speaker_interval),
             *(f"{100 * one.cer.rate:.2f}" for _ in others),
-            *(_interval(one.cer.interval) for _ in others),
+            *(interval_text(one.cer.interval) for _ in others),
             times_as_fast(one.real_time_factor) if one.audio_seconds else "not measured",
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -103,28 +118,35 @@ def _errors_table(evaluation: Evaluation) -> str:
 
 
 def _how(evaluation: Evaluation) -> str:
-    how = evaluation.resampling
-    weights = ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
     lines = [
         f"- Normaliser of references and transcripts: `{evaluation.normalizer}` ({evaluation.normalizer_steps}).",
         *(f"- Decoder {_way(one)}: {_settings(one)}." for one in evaluation.decodings),
-        f"- Intervals: bootstrap, {how.resamples} resamples, seed {how.seed}; of one test set, not of other domains.",
-        f"- Weights measured: {weights}; {evaluation.model.parameters} parameters in {evaluation.model.precision}.",
-        f"- Measured on {evaluation.date}, on {evaluation.hardware}, in {evaluation.seconds:.0f} s, with "
-        + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
-        + ".",
+        *measured_with(evaluation),
     ]
     if evaluation.comparison is not None and evaluation.comparison.by_utterance is not None:
         found = evaluation.comparison.by_utterance
         lines.append(
             f"- {evaluation.comparison.better} beside {evaluation.comparison.than}: "
             f"{100 * found.difference:+.2f} points of {evaluation.rates[0][1]}, interval "
-            f"{_interval(found.interval)}; fewer errors in {100 * found.probability:.1f} % of the resamples."
+            f"{interval_text(found.interval)}; fewer errors in {100 * found.probability:.1f} % of the resamples."
         )
     return "\n".join(lines)
 
 
-def _sums(evaluation: Evaluation) -> str:
+def measured_with(evaluation: Evaluation | LabelEvaluation) -> list[str]:
+    """How intervals were made, of which weights, on which machine."""
+    how = evaluation.resampling
+    weights = ", ".join(f"`{name}`" for name in evaluation.model.weights) or "not recorded"
+    return [
+        f"- Intervals: bootstrap, {how.resamples} resamples, seed {how.seed}; of one test set, not of other domains.",
+        f"- Weights measured: {weights}; {evaluation.model.parameters} parameters in {evaluation.model.precision}.",
+        f"- Measured on {evaluation.date}, on {evaluation.hardware}, in {evaluation.seconds:.0f} s, with "
+        + ", ".join(f"{name} {version}" for name, version in evaluation.versions.items())
+        + ".",
+    ]
+
+
+def sums(evaluation: Evaluation | LabelEvaluation) -> str:
     """The SHA-256 of each file as `sha256sum` prints and checks it; in a block, since it is too long for a sentence."""
     files = {**evaluation.model.weights, evaluation.data.manifest: evaluation.data.manifest_sha256}
     lines = [f"{sha}  {name}" for name, sha in files.items()]
@@ -140,7 +162,8 @@ def weights_problems(folder: Path, card: str) -> list[str]:
     return problems
 
 
-def _interval(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
+    """In percent."""
     return "not measured" if interval is None else f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 

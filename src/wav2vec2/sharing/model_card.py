@@ -15,10 +15,12 @@ from string import Template
 from typing import Any
 
 from wav2vec2.evaluation.evaluation import Evaluation
+from wav2vec2.evaluation.label_evaluation import KIND, LabelEvaluation
 from wav2vec2.files.replaced_file import replaced_file
+from wav2vec2.sharing import evaluation_tables, label_tables
 from wav2vec2.sharing.card_metadata import metadata_problems
 from wav2vec2.sharing.card_usage import usage_section
-from wav2vec2.sharing.evaluation_tables import eval_results, results_section, weights_problems
+from wav2vec2.sharing.evaluation_tables import weights_problems
 from wav2vec2.sharing.publishable_files import Secrets, private_lines
 
 #: Stands for the name on the Hub until `push` knows it.
@@ -53,6 +55,9 @@ _FACTS: tuple[tuple[str, str, str], ...] = (
     ("commit", "commit of the code", "{}"),
     ("versions", "versions", "{}"),
 )
+
+#: By the end of a class's name, the task under which the Hub lists it.
+_PIPELINES = {"ForCTC": "automatic-speech-recognition", "Classification": "audio-classification"}
 
 #: Of these, a run that says nothing has none.
 _IF_ANY = ("speeds",)
@@ -123,19 +128,20 @@ def write_card_from_files(
 def write_card(
     folder: Path | str,
     facts: CardFacts,
-    evaluation: Evaluation | Mapping[str, Any] | None = None,
+    evaluation: Evaluation | LabelEvaluation | Mapping[str, Any] | None = None,
     run: Mapping[str, Any] | None = None,
     repository: str = REPOSITORY,
 ) -> Path:
     """Write `README.md` into the folder of a checkpoint, replacing an older one whole.
 
-    `evaluation` is an `Evaluation` or its JSON object, `run` the facts of the training run: those of its log and
-    `commit`, `wall_seconds` and `data` (a sentence). Metadata that the Hub would refuse, a path of this machine, a
-    token, and an evaluation of other weights than the folder's are a `CardError`.
+    `evaluation` is an `Evaluation`, a `LabelEvaluation` or the JSON object of one, `run` the facts of the training
+    run: those of its log and `commit`, `wall_seconds` and `data` (a sentence). Metadata that the Hub would refuse, a
+    path of this machine, a token, and an evaluation of other weights than the folder's are a `CardError`.
     """
     folder = Path(folder)
-    if evaluation is not None and not isinstance(evaluation, Evaluation):
-        evaluation = Evaluation.from_json(json.dumps(evaluation))
+    if isinstance(evaluation, Mapping):
+        kind = LabelEvaluation if evaluation.get("kind") == KIND else Evaluation
+        evaluation = kind.from_json(json.dumps(evaluation))
     text = card_text(folder, facts, evaluation, run or {}, repository)
     machine = replace(Secrets.of_this_machine(), names=())  # words of a text may be names; `push` knows the publisher
     problems = metadata_problems(text) + [str(one) for one in private_lines(text, CARD, machine)]
@@ -148,7 +154,11 @@ def write_card(
 
 
 def card_text(
-    folder: Path, facts: CardFacts, evaluation: Evaluation | None, run: Mapping[str, Any], repository: str
+    folder: Path,
+    facts: CardFacts,
+    evaluation: Evaluation | LabelEvaluation | None,
+    run: Mapping[str, Any],
+    repository: str,
 ) -> str:
     """The whole card of a checkpoint folder."""
     config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
@@ -160,7 +170,7 @@ def card_text(
         metadata=_metadata(facts, evaluation, architecture, title),
         title=title,
         summary=_summary(facts, architecture),
-        results=results_section(evaluation),
+        results=_results(evaluation),
         not_measured=_not_measured(evaluation),
         training=training_section(run, facts),
         curves="\n\n".join(f"![Curves of the training run]({name})" for name in pictures),
@@ -209,23 +219,35 @@ def training_section(run: Mapping[str, Any], facts: CardFacts) -> str:
     return f"{before}{table}{after}".strip()
 
 
-def _metadata(facts: CardFacts, evaluation: Evaluation | None, architecture: str, title: str) -> str:
-    from huggingface_hub import ModelCardData
+def _results(evaluation: Evaluation | LabelEvaluation | None) -> str:
+    if evaluation is None:
+        return "Nothing: no evaluation was made of these weights. How often they are wrong is not known."
+    if isinstance(evaluation, LabelEvaluation):
+        return label_tables.results_section(evaluation)
+    return evaluation_tables.results_section(evaluation)
 
-    for_ctc = architecture.endswith("ForCTC")
+
+def _metadata(facts: CardFacts, evaluation: Evaluation | LabelEvaluation | None, architecture: str, title: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results: list[EvalResult] = []
+    if isinstance(evaluation, LabelEvaluation):
+        results = label_tables.eval_results(evaluation)
+    elif evaluation is not None:
+        results = evaluation_tables.eval_results(evaluation)
     data = ModelCardData(
         language=list(facts.languages) or None,
         license=facts.license,
         license_name=facts.license_name,
         license_link=facts.license_link,
         library_name="transformers",
-        pipeline_tag="automatic-speech-recognition" if for_ctc else None,
+        pipeline_tag=next((tag for head, tag in _PIPELINES.items() if architecture.endswith(head)), None),
         tags=list(dict.fromkeys(["wav2vec2", "speech", "audio", *facts.tags])),
         datasets=list(facts.datasets) or None,
         base_model=facts.base_model,
-        metrics=[name.lower() for _, name, _ in evaluation.rates] if evaluation else None,
-        model_name=title if evaluation else None,
-        eval_results=eval_results(evaluation) if evaluation else None,
+        metrics=list(dict.fromkeys(one.metric_type for one in results)) or None,
+        model_name=title if results else None,
+        eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---\n"
 
@@ -237,6 +259,9 @@ def _summary(facts: CardFacts, architecture: str) -> str:
         "TimeFrequencyLSTMForCTC": "A time-frequency LSTM on log-mel energies that turns speech into text (CTC)",
         "Wav2Vec2ForPreTraining": "A wav2vec 2.0 model, pretrained on speech without transcripts. It writes no text "
         "before it is fine-tuned",
+        "Wav2Vec2ForSequenceClassification": "A wav2vec 2.0 model that gives whole recordings labels",
+        "Wav2Vec2ForAudioFrameClassification": "A wav2vec 2.0 model that says what is heard when",
+        "DepthwiseCNNForSequenceClassification": "A network on log-mel energies that gives whole recordings labels",
     }.get(architecture, f"A wav2vec 2.0 model ({architecture})")
     based = (
         f", trained from [{facts.base_model}](https://huggingface.co/{facts.base_model})" if facts.base_model else ""
@@ -246,15 +271,14 @@ def _summary(facts: CardFacts, architecture: str) -> str:
     return f"{what}{based}. It takes 16 kHz mono audio.{files_are}"
 
 
-def _not_measured(evaluation: Evaluation | None) -> str:
+def _not_measured(evaluation: Evaluation | LabelEvaluation | None) -> str:
     if evaluation is None:
         return ""
-    ways = {decoding.name for decoding in evaluation.decodings}
     unknown = ["other recordings than those above (accents, noise, telephone, children, far microphones)"]
-    if "beam" not in ways:
-        unknown.append("beam search and a language model")
-    if evaluation.decodings[0].wer.speaker_interval is None:
-        unknown.append("how much the error rate differs between speakers")
+    if isinstance(evaluation, LabelEvaluation):
+        unknown += label_tables.not_measured(evaluation)
+    else:
+        unknown += evaluation_tables.not_measured(evaluation)
     unknown.append("differences between groups of speakers, such as by age, sex or dialect")
     return f"Not measured: {'; '.join(unknown)}."
 
@@ -266,7 +290,7 @@ def _licence(facts: CardFacts) -> str:
     return f"Licence of the weights: {named}. Languages (ISO 639): {languages}."
 
 
-def _limits(facts: CardFacts, evaluation: Evaluation | None, architecture: str) -> str:
+def _limits(facts: CardFacts, evaluation: Evaluation | LabelEvaluation | None, architecture: str) -> str:
     lines = list(facts.limitations)
     if architecture.endswith("ForCTC"):
         lines += [

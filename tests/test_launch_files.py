@@ -64,8 +64,8 @@ def test_recipes_divide_over_the_cards(name: str) -> None:
 
 #: What the table of docs/scale.md says: parameters in millions, GiB of states on one card, of eight, put together.
 TOLD = {
-    "xls_r_1b": (965.5, 14.4, 1.8, 0.38),
-    "xls_r_2b": (2162.9, 32.2, 4.03, 0.78),
+    "xls_r_1b": (965.5, 14.4, 1.8, 0.376),
+    "xls_r_2b": (2162.9, 32.2, 4.03, 0.781),
     "omniasr_3b": (3064.1, 45.7, 5.71, 0.88),
 }
 
@@ -76,7 +76,7 @@ def test_the_documented_memory_is_the_computed(name: str) -> None:
         model = Wav2Vec2ForPreTraining(getattr(presets, name)())
     held, together = held_bytes(model, 8)
     found = (model.num_parameters() / 1e6, held_bytes(model, 1)[0] / 2**30, held / 2**30, together / 2**30)
-    assert found == pytest.approx(TOLD[name], rel=5e-3)
+    assert found == pytest.approx(TOLD[name], rel=2e-3)
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
     assert [float(number.replace(",", "")) for number in re.findall(r"[\d,.]*\d", row.split("|", 2)[2])] == list(

@@ -112,11 +112,14 @@ def held_bytes(model: nn.Module, shards: int) -> tuple[int, int]:
     return held, 0 if shards == 1 else 4 * (2 * outside + 3 * layer)
 
 
-def told_of_division(model: nn.Module, processes: int, shards: int) -> str:
-    """A sentence on what each process holds."""
+def told_of_division(model: nn.Module, processes: int, shard_over: int | None) -> list[str]:
+    """What each process holds of a model that is divided, as a sentence."""
+    shards = shards_of(processes, shard_over)
+    if shards == 1:
+        return []
     held, together = held_bytes(model, shards)
     copies = "one copy of the model" if processes == shards else f"{processes // shards} copies of the model"
-    return (
+    return [
         f"{copies}, each over {shards} processes: {held / _GIB:.3g} GiB of weights, gradients and optimizer in each, "
         f"up to {together / _GIB:.3g} GiB put together, and activations"
-    )
+    ]

@@ -189,9 +189,8 @@ def started(
 ) -> Iterator[Loop]:
     """A loop that begins wherever the output folder stands. `notes` are said before the first update."""
     facts = facts_of(run, accelerator, model, data)
-    told, warned = sentences(facts, data), warnings_of(run, accelerator)
-    if (shards := shards_of(accelerator.num_processes, run.run.shard_over)) > 1:
-        told.append(told_of_division(model, accelerator.num_processes, shards))
+    division = told_of_division(model, accelerator.num_processes, run.run.shard_over)
+    told, warned = [*sentences(facts, data), *division], warnings_of(run, accelerator)
     wrapped, optimizer = prepare(accelerator, model, run)
     average = average_of(run, accelerator, wrapped, optimizer)
     if output.newest is not None:

@@ -233,7 +233,7 @@ class Deepspeed:
     """What DeepSpeed is to us: an accelerator that gives weights, and writes and reads a state of its own."""
 
     distributed_type = DistributedType.DEEPSPEED
-    is_main_process, num_processes, scaler, works = True, 1, None, True
+    is_main_process, process_index, num_processes, scaler, works = True, 0, 1, None, True
 
     def __init__(self) -> None:
         self.loaded = ""

@@ -18,7 +18,7 @@ from wav2vec2.training.settings.strict_yaml import read_file
 from wav2vec2.training.slots import SlotsRun
 
 PRETRAINING = ["base_960h", "large_960h", "large_lv60k", "xls_r_300m", "continue_from_checkpoint", "tiny_cpu"]
-PRETRAINING += ["small_minutes", "small_cpu", "wav2vec_2019", "vq_wav2vec"]
+PRETRAINING += ["small_minutes", "small_cpu", "wav2vec_2019", "vq_wav2vec", "xls_r_1b", "xls_r_2b", "omniasr_3b"]
 SETS = ("10m", "1h", "10h", "100h", "960h")
 FINETUNING = [
     "ctc_crnn",
@@ -103,6 +103,8 @@ PUBLISHED: dict[str, tuple[float, ...]] = {
     "large_960h": (3e-4, 250_000, 2.7 * 3600, 20.0, 1_200_000 / 16_000, 0.08, False),
     "large_lv60k": (3e-4, 600_000, 2.7 * 3600, 20.0, 1_200_000 / 16_000, 0.08, True),
     "xls_r_300m": (3e-4, 1_000_000, 4.3 * 3600, 20.0, 2_000_000 / 16_000, 0.032, True),
+    "xls_r_1b": (3e-4, 1_000_000, 512 * 25.0, 20.0, 800_000 / 16_000, 0.032, True),
+    "xls_r_2b": (3e-4, 1_000_000, 512 * 20.0, 20.0, 640_000 / 16_000, 0.032, True),
 }
 
 
@@ -150,6 +152,9 @@ MODELS: dict[str, tuple[Any, ...]] = {
     "large_960h": (24, 1024, 4096, 16, 0.1, 0.2, 0.1, 10.0, 384, 0.1, "group"),
     "large_lv60k": (24, 1024, 4096, 16, 0.0, 0.0, 1.0, 0.0, 384, 0.1, "layer"),
     "xls_r_300m": (24, 1024, 4096, 16, 0.0, 0.0, 1.0, 0.0, 384, 0.1, "layer"),
+    "xls_r_1b": (48, 1280, 5120, 16, 0.0, 0.0, 1.0, 0.0, 512, 0.1, "layer"),
+    "xls_r_2b": (48, 1920, 7680, 16, 0.0, 0.0, 1.0, 0.0, 512, 0.1, "layer"),
+    "omniasr_3b": (60, 2048, 8192, 16, 0.0, 0.0, 1.0, 0.0, 512, 0.1, "layer"),
 }
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from small_models import small_config
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -57,10 +59,12 @@ def new_run(seed: int = 0, wrap: str = "plain") -> Run:
     torch.manual_seed(seed)
     model: Any = Wav2Vec2ForPreTraining(small_config(**TINY)).train()
     model.freeze_feature_encoder()
-    if wrap == "fsdp":
+    if wrap in ("fsdp", "hsdp"):
+        copies = (2, dist.get_world_size() // 2)
+        mesh = init_device_mesh("cpu", copies, mesh_dim_names=("copy", "part")) if wrap == "hsdp" else None
         for layer in model.wav2vec2.encoder.layers:
-            fully_shard(layer)
-        fully_shard(model)
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": 0.1},

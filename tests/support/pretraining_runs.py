@@ -14,8 +14,6 @@ import numpy as np
 import soundfile
 import torch
 import warm_processes
-from accelerate import PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from logged_runs import without_timing
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -266,23 +264,9 @@ def train_with_infinite_gradient(values: dict[str, Any], update: int, name: str)
 
 
 def train_sharded(values: dict[str, Any]) -> None:
-    """The run with FSDP2. Accelerate shards on accelerators alone and would fall back to DDP here, so it is told."""
-    real = starting.make_accelerator
-
-    def sharding(precision: str) -> Any:
-        accelerator = real(precision)
-        plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2,
-            auto_wrap_policy="transformer_based_wrap",
-            transformer_cls_names_to_wrap=["Wav2Vec2EncoderLayer"],
-            cpu_ram_efficient_loading=False,
-        )
-        accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, plugin
-        PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-        return accelerator
-
-    with patch.object(starting, "make_accelerator", sharding):
-        train_and_record(values)
+    """The run with FSDP2, one copy of the model over all processes."""
+    values["run"]["shard_over"] = int(os.environ["WORLD_SIZE"])
+    train_and_record(values)
 
 
 def whole(tensor: Any) -> Tensor:

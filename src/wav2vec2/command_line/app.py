@@ -10,6 +10,7 @@ from wav2vec2.command_line.align import align
 from wav2vec2.command_line.average import average
 from wav2vec2.command_line.build_lm import build_lm
 from wav2vec2.command_line.card import card
+from wav2vec2.command_line.consolidate import consolidate
 from wav2vec2.command_line.convert import convert
 from wav2vec2.command_line.evaluate import evaluate
 from wav2vec2.command_line.export import export
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(transcribe, listen, spot, serve, align, predict, pronounce, build_lm, tune, evaluate, score),
-    *(pretrain, finetune, average, report, card, push, convert, export, quickstart),
+    *(pretrain, finetune, average, consolidate, report, card, push, convert, export, quickstart),
 )
 for command in COMMANDS:
     app.command()(command)

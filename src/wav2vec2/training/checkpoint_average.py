@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wav2vec2.training.run_output import written_aside
 from wav2vec2.training.saving import checkpoint_folders as folders
 from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS, Checkpoints
+from wav2vec2.training.saving.consolidation import in_parts
 from wav2vec2.training.settings.run_config import RUN_FILE
 from wav2vec2.training.tuning_methods import LORA_FOLDER, LanguageAdapterFile, LoraFiles
 
@@ -65,7 +65,7 @@ def average_checkpoints(
     if target.exists():
         raise AverageError(f"{target}: is there already; delete it, or choose another output")
     paths = list(chosen.values())
-    with _opened(paths) as files, written_aside(target) as fresh:
+    with _opened(paths) as files, folders.written_aside(target) as fresh:
         for path in paths:
             if (problem := folders.problem_with(path)) is not None:
                 raise _damaged(path, problem)
@@ -149,6 +149,8 @@ def _opened(chosen: Sequence[Path]) -> Iterator[list[Any]]:
     with ExitStack() as held:
         files = []
         for path in chosen:
+            if in_parts(path):
+                raise AverageError(f"{path}: its weights are in parts (run.save_in_parts), of which no mean is made")
             own = path / TRAINING_WEIGHTS
             try:
                 files.append(held.enter_context(safe_open(own if own.is_file() else path / _WEIGHTS, "pt")))

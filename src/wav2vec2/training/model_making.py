@@ -17,6 +17,7 @@ from wav2vec2.files.shipped_checkpoints import comes_with_the_package, known_nam
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.processing.feature_extractor import Wav2Vec2FeatureExtractor
 from wav2vec2.processing.tokenizer_files import find_file
+from wav2vec2.training.saving.consolidation import in_parts
 from wav2vec2.training.settings.model_choice import CONFIGS, AnyConfig, field_names, meant_for, preset_config
 from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_sections import ModelSection
@@ -189,4 +190,6 @@ def _require_model_folder(place: Path, said: str) -> None:
         return
     inside = place / "model"
     hint = f"; did you mean {inside}?" if (inside / _CONFIG).is_file() else ""
+    if in_parts(place):
+        hint = f": its weights are in parts, of which this makes a model: wav2vec2 consolidate {place} -o FOLDER"
     raise CheckpointError(f"{said}: the folder has no {' and no '.join(lacking)}{hint}")

@@ -12,7 +12,9 @@ from typing import IO
 import typer
 from accelerate import Accelerator
 
+from wav2vec2.training.saving.checkpoint_folders import written_aside
 from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.saving.consolidation import write_model
 from wav2vec2.training.saving.main_process import told_by_main
 from wav2vec2.training.saving.training_state import TrainingState
 from wav2vec2.training.settings.run_config import Run
@@ -86,7 +88,8 @@ def held_output(run: Run, accelerator: Accelerator, resume: bool) -> Iterator[Ru
     left without an error, the finished model lies in the folder `model`, with the report beside it.
     """
     folder, main = Path(run.run.output), accelerator.is_main_process
-    checkpoints = Checkpoints(folder / "checkpoints", run.run.keep_last, run.run.keep_best)
+    kept, in_parts = (run.run.keep_last, run.run.keep_best), run.run.save_in_parts
+    checkpoints = Checkpoints(folder / "checkpoints", *kept, in_parts=in_parts)
 
     with ExitStack() as held:
 
@@ -131,17 +134,5 @@ def publish_model(checkpoints: Checkpoints, target: Path) -> None:
     if source is None:
         return
     with written_aside(target) as fresh:
-        shutil.copytree(source, fresh, ignore=shutil.ignore_patterns("training_state"))
+        write_model(source, fresh)
         shutil.rmtree(target, ignore_errors=True)
-
-
-@contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
-    """The name of a folder to make, which becomes `target` once it is done, and is gone if it fails."""
-    fresh = target.with_name(f".{target.name}-being-written")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        yield fresh
-        fresh.rename(target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -35,6 +35,14 @@ from wav2vec2.training.saving.checkpoints import Saveable
 from wav2vec2.training.saving.main_process import on_main_first
 from wav2vec2.training.saving.named_states import trained_parameters
 from wav2vec2.training.settings.run_config import Run, SupervisedRun, changes, write_run
+from wav2vec2.training.sharding import (
+    arguments,
+    compute_as_undivided,
+    divide_on_cpus,
+    divided,
+    shards_of,
+    told_of_division,
+)
 from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
 from wav2vec2.training.weight_average import WeightAverage
@@ -56,8 +64,9 @@ def has_fast_bf16() -> bool:
     return has_bfloat16_instructions()
 
 
-def make_accelerator(precision: str) -> Accelerator:
-    """Accelerate as `accelerate launch` configured it (DDP, FSDP2, DeepSpeed), with the run's precision.
+def make_accelerator(precision: str, shard_over: int | None = None) -> Accelerator:
+    """Accelerate as `accelerate launch` configured it (DDP, FSDP2, DeepSpeed), or with `shard_over` so many processes
+    to a copy of the model (FSDP2), with the run's precision.
 
     Where there is no accelerator, Accelerate takes the processes of `torchrun` for so many runs of their own unless it
     is told that they are to compute on CPUs. Runs that do not know of each other would write into the same folder.
@@ -68,13 +77,32 @@ def make_accelerator(precision: str) -> Accelerator:
     AcceleratorState._reset_state()  # or a second run in the same process could have no other precision than the first
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = launched > 1 and not torch.accelerator.is_available()
-    accelerator = Accelerator(mixed_precision=_PRECISIONS[precision], cpu=on_cpu, kwargs_handlers=[wrapper])
+    sharding = sharding_of(launched, shard_over)
+    later = {name: sharding.pop(name) for name in ("fsdp_plugin", "parallelism_config") if sharding and on_cpu}
+    options = {"mixed_precision": _PRECISIONS[precision], "cpu": on_cpu, "kwargs_handlers": [wrapper]}
+    accelerator = Accelerator(**options, **sharding)
     if launched > 1 and accelerator.num_processes != launched:
         raise StartError(
             f"{launched} processes were launched (WORLD_SIZE), but Accelerate sees {accelerator.num_processes}: each "
             "would train by itself and write into the same folder. Start them by torchrun or accelerate launch"
         )
+    if later:
+        divide_on_cpus(accelerator, **later)
     return accelerator
+
+
+def sharding_of(launched: int, shard_over: int | None) -> dict[str, Any]:
+    """What the run says of dividing the model, unless the launch says it."""
+    asked = [name for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED") if os.environ.get(name) == "true"]
+    if shard_over is not None and asked:
+        raise StartError(
+            f"run.shard_over={shard_over}: accelerate launch is configured to divide the model as well ({asked[0]}); "
+            "set run.shard_over=null, or take that out of its configuration"
+        )
+    try:
+        return arguments(launched, shards_of(launched, shard_over))
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 @contextmanager
@@ -85,7 +113,7 @@ def opened(run: Run, resume: bool, read: Callable[[RunOutput], T]) -> Iterator[t
     outside of itself is looked at before hours of audio are looked through: the checkpoint is one, the output folder
     takes files, the implementation of attention is installed.
     """
-    accelerator = make_accelerator(run.run.precision)
+    accelerator = make_accelerator(run.run.precision, run.run.shard_over)
     set_seed(run.run.seed)
 
     def look_and_read() -> T:
@@ -113,12 +141,14 @@ def prepare(accelerator: Accelerator, model: PreTrainedModel, run: Run) -> tuple
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # which wants to be told, though it sees no loader
         accelerator.state.deepspeed_plugin.deepspeed_config.setdefault("train_micro_batch_size_per_gpu", 1)
+    if accelerator.is_fsdp2:
+        compute_as_undivided(accelerator, model)
     optimizer = make_optimizer(model, run.optimizer)
     with warnings.catch_warnings():  # of a name that Accelerate hands on to DDP
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         wrapped, optimizer = accelerator.prepare(model, optimizer)
-    if accelerator.is_fsdp2 and hasattr(model, "choice_probabilities"):
-        torch.distributed.fsdp.register_fsdp_forward_method(wrapped, "choice_probabilities")
+    if accelerator.is_fsdp2:
+        divided(wrapped)
     if run.run.compile:
         compile_layers(accelerator.unwrap_model(wrapped))
     return wrapped, optimizer
@@ -159,7 +189,8 @@ def started(
 ) -> Iterator[Loop]:
     """A loop that begins wherever the output folder stands. `notes` are said before the first update."""
     facts = facts_of(run, accelerator, model, data)
-    told, warned = sentences(facts, data), warnings_of(run, accelerator)
+    division = told_of_division(model, accelerator.num_processes, run.run.shard_over)
+    told, warned = [*sentences(facts, data), *division], warnings_of(run, accelerator)
     wrapped, optimizer = prepare(accelerator, model, run)
     average = average_of(run, accelerator, wrapped, optimizer)
     if output.newest is not None:

@@ -18,7 +18,8 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -74,12 +75,17 @@ def temporary_folder(root: Path, update: int) -> Path:
     return folder
 
 
-def seal(folder: Path, update: int, metric: float | None) -> None:
-    """Put every file on the disk, then the list of them: from now on the folder can be told from a damaged one."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in paths:
-        _flush(path)
-    files = {path.relative_to(folder).as_posix(): (path.stat().st_size, _checksum(path)) for path in paths}
+def seal(folder: Path, update: int, metric: float | None, known: Mapping[str, tuple[int, int]] | None = None) -> None:
+    """Put every file on the disk, then the list of them: from now on the folder can be told from a damaged one.
+
+    Those that are `known`, with size and checksum, other processes have put there already.
+    """
+    files = dict(known or {})
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in files:
+            _flush(path)
+            files[name] = measured(path)
     usable = metric if metric is not None and math.isfinite(metric) else None
     content = {"version": _VERSION, "update": update, "metric": usable, "files": files}
     text = json.dumps({"content": content, "crc32": zlib.crc32(_canonical(content))}, indent=1)
@@ -88,6 +94,11 @@ def seal(folder: Path, update: int, metric: float | None) -> None:
     _flush(folder / _LIST)
     for place in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
         _flush_folder(place)
+
+
+def measured(path: Path) -> tuple[int, int]:
+    """The size and the checksum of a file."""
+    return path.stat().st_size, _checksum(path)
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -117,6 +128,18 @@ def delete(folder: Path) -> None:
         logger.warning("%s: could not be deleted (%s). It takes space, but does no harm.", folder, error)
 
 
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """The name of a folder to make, which becomes `target` once it is done, and is gone if it fails."""
+    fresh = target.with_name(f".{target.name}-being-written")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        yield fresh
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def tidy(root: Path) -> None:
     """Take away what a process that was ended left half written or half deleted.
 
@@ -133,11 +156,12 @@ def tidy(root: Path) -> None:
                 delete(path)
 
 
-def problem_with(folder: Path, contents: bool = True) -> str | None:
-    """What is wrong with a checkpoint, None if it is whole. Without `contents` only sizes are looked at."""
+def problem_with(folder: Path, contents: bool = True, share: tuple[int, int] = (0, 1)) -> str | None:
+    """What is wrong with a checkpoint, None if it is whole. Without `contents` only sizes are looked at. With a `share`
+    (process, processes) only at every so-manieth file: the processes divide a large checkpoint between them."""
     try:
-        listed = read_list(folder)
-        for name, (size, checksum) in listed.files.items():
+        listed = sorted(read_list(folder).files.items())
+        for name, (size, checksum) in listed[share[0] :: share[1]]:
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"

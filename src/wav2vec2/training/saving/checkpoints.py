@@ -5,17 +5,22 @@
 DeepSpeed's own folder) and the list of all files (`files.json`). Where the model's file does not hold the weights as
 they are trained (LoRA merged, an average of them), those stand there too. How folders stay whole:
 `checkpoint_folders.py`.
+
+With `in_parts` every process writes what it holds of weights and optimizer, and nothing is put together (`parts.py`):
+the folder has no weights that `from_pretrained` could read until `consolidation.py` makes some. Either kind is restored
+on any number of processes, whatever is asked for now.
 """
 
 import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
@@ -28,20 +33,26 @@ from transformers.utils import logging as transformers_logging
 from wav2vec2.files.versions import versions_of
 from wav2vec2.modeling.loading import CheckpointError
 from wav2vec2.training.saving import checkpoint_folders as folders
+from wav2vec2.training.saving import parts
 from wav2vec2.training.saving.main_process import told_by_main
 from wav2vec2.training.saving.named_states import (
     copy_weights,
     gather_optimizer,
     gather_tensors,
     gather_weights,
+    live_weights,
+    require_same,
     restore_optimizer,
     restore_weights,
+    trained_parameters,
     unwrapped,
     write_gathered,
 )
 from wav2vec2.training.saving.training_state import PACKAGES, TrainingState
 
 logger = logging.getLogger("wav2vec2")
+
+T = TypeVar("T")
 
 _WEIGHTS = "model.safetensors"
 _OPTIMIZER = f"{folders.STATE_FOLDER}/optimizer.safetensors"
@@ -68,12 +79,13 @@ class Saveable(Protocol):
 class Checkpoints:
     """The checkpoints under a folder: the `keep_last` newest and the `keep_best` best are kept."""
 
-    def __init__(self, folder: Path | str, keep_last: int = 2, keep_best: int = 1) -> None:
+    def __init__(self, folder: Path | str, keep_last: int = 2, keep_best: int = 1, *, in_parts: bool = False) -> None:
         if keep_last < 1 or keep_best < 0:
             raise ValueError(f"keep_last={keep_last}, keep_best={keep_best}: must be at least 1 and 0")
         self.folder = Path(folder)
         self.keep_last = keep_last
         self.keep_best = keep_best
+        self.in_parts = in_parts
 
     def save(
         self,
@@ -93,37 +105,94 @@ class Checkpoints:
         """
         scaler = None if accelerator.scaler is None else dict(accelerator.scaler.state_dict())
         state = replace(state, processes=accelerator.num_processes, versions=versions_of(PACKAGES), scaler=scaler)
+        if self.in_parts:
+            return self._save_parts(accelerator, model, optimizer, state, extras, metric, average)
         deepspeed = _is_deepspeed(accelerator)
         weights, raw = _gather_model(accelerator, model, average)
         gathered: dict[str, Mapping[str, Tensor | float]] = {_RAW: raw} if raw else {}
         if not deepspeed:
             gathered[_OPTIMIZER] = gather_optimizer(accelerator, model, optimizer)
         needed = sum(_bytes_of(tensors) for tensors in (weights, *gathered.values()))
-
-        def begin() -> Path:
-            with _telling_of_space(self.folder, needed):
-                folders.tidy(self.folder)
-                return folders.temporary_folder(self.folder, state.update)
-
-        temporary = told_by_main(accelerator, begin, _elsewhere)
+        temporary = self._begin(accelerator, state.update, needed)
         if deepspeed:
-            with _removed_after_failure(temporary):
-                _write_deepspeed(accelerator, temporary, needed)
+            _on_all(
+                temporary, needed, lambda: accelerator.save_state(str(temporary / _DEEPSPEED), safe_serialization=True)
+            )
 
         def write() -> Path:
             with _removed_after_failure(temporary), _telling_of_space(self.folder, needed):
                 _write_model(unwrapped(accelerator, model), weights, extras, temporary)
                 for name, tensors in gathered.items():
                     write_gathered(temporary / name, tensors)
-                with (temporary / _STATE).open("w", encoding="utf-8") as file:
-                    file.write(state.to_json())
-                folders.seal(temporary, state.update, metric)
-                final = self.folder / folders.name_of(state.update)
-                folders.publish(temporary, final)
-            self._thin_out(final)
-            return final
+                return self._finish(temporary, state, metric)
 
         return told_by_main(accelerator, write, _elsewhere)
+
+    def _save_parts(
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: Optimizer,
+        state: TrainingState,
+        extras: Sequence[Saveable],
+        metric: float | None,
+        average: Mapping[str, Tensor],
+    ) -> Path:
+        """The same, every process its own part. The main one gives the folder its name once all have written."""
+        if _is_deepspeed(accelerator):
+            raise CheckpointWriteError("DeepSpeed writes parts of its own: set run.save_in_parts=false")
+        trained = trained_parameters(accelerator, model, optimizer)
+        tensors = {
+            parts.WEIGHTS: live_weights(accelerator, model),
+            parts.AVERAGE: average,
+            parts.OPTIMIZER: parts.optimizer_tensors(trained, optimizer),
+        }
+        needed = sum(_bytes_of(of_one) for of_one in tensors.values())
+        temporary = self._begin(accelerator, state.update, needed)
+
+        def write_own() -> dict[str, tuple[int, int]]:
+            process = accelerator.process_index
+            written = [parts.write_parts(temporary / name, of_one, process) for name, of_one in tensors.items()]
+            return {path.relative_to(temporary).as_posix(): folders.measured(path) for path in chain(*written)}
+
+        answers = _on_all(temporary, needed, write_own)
+        known = {name: size_and_sum for of_one in answers for name, size_and_sum in of_one.items()}
+
+        def write() -> Path:
+            with _removed_after_failure(temporary), _telling_of_space(self.folder, needed):
+                lacking = [name for name in known if not (temporary / name).is_file()]
+                if lacking:
+                    raise OSError(f"{lacking[0]} is on another machine: all must write to one shared file system")
+                _write_configuration(unwrapped(accelerator, model), extras, temporary)
+                return self._finish(temporary, state, metric, known)
+
+        return told_by_main(accelerator, write, _elsewhere)
+
+    def _begin(self, accelerator: Accelerator, update: int, needed: int) -> Path:
+        """The folder that a checkpoint of so many bytes is written into, made by the main process."""
+
+        def begin() -> Path:
+            with _telling_of_space(self.folder, needed):
+                folders.tidy(self.folder)
+                return folders.temporary_folder(self.folder, update)
+
+        return told_by_main(accelerator, begin, _elsewhere)
+
+    def _finish(
+        self,
+        temporary: Path,
+        state: TrainingState,
+        metric: float | None,
+        known: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Path:
+        """The record of the run, and the list of all files, some of which are `known`; then the folder has its name."""
+        with (temporary / _STATE).open("w", encoding="utf-8") as file:
+            file.write(state.to_json())
+        folders.seal(temporary, state.update, metric, known)
+        final = self.folder / folders.name_of(state.update)
+        folders.publish(temporary, final)
+        self._thin_out(final)
+        return final
 
     def restore(
         self,
@@ -139,7 +208,8 @@ class Checkpoints:
         `CheckpointError` if the folder is damaged, or not of this model.
         """
         path = Path(path)
-        problem = told_by_main(accelerator, lambda: folders.problem_with(path), _elsewhere)
+        share = (accelerator.process_index, accelerator.num_processes)
+        problem = next(filter(None, gather_object([folders.problem_with(path, share=share)])), None)
         if problem is not None:
             raise CheckpointError(f"{path}: cannot be resumed from: {problem}")
         if (path / _DEEPSPEED).is_dir() != _is_deepspeed(accelerator):
@@ -148,12 +218,15 @@ class Checkpoints:
         if _is_deepspeed(accelerator):
             accelerator.load_state(str(path / _DEEPSPEED))
             return state
-        own = path / TRAINING_WEIGHTS
-        restore_weights(accelerator, model, own if own.is_file() else path / _WEIGHTS)
-        copy_weights(accelerator, model, into=average)
-        if (path / _RAW).is_file():
-            restore_weights(accelerator, model, path / _RAW, some=True)
-        restore_optimizer(accelerator, model, optimizer, path / _OPTIMIZER)
+        if (path / parts.WEIGHTS).is_dir():
+            _restore_parts(path, accelerator, model, optimizer, average)
+        else:
+            own = path / TRAINING_WEIGHTS
+            restore_weights(accelerator, model, own if own.is_file() else path / _WEIGHTS)
+            copy_weights(accelerator, model, into=average)
+            if (path / _RAW).is_file():
+                restore_weights(accelerator, model, path / _RAW, some=True)
+            restore_optimizer(accelerator, model, optimizer, path / _OPTIMIZER)
         if accelerator.scaler is not None and state.scaler is not None:
             accelerator.scaler.load_state_dict(state.scaler)
         return state
@@ -220,6 +293,26 @@ def _gather_model(
     return weights | averaged, {name: weights[name] for name in averaged}
 
 
+def _restore_parts(
+    path: Path, accelerator: Accelerator, model: nn.Module, optimizer: Optimizer, average: Mapping[str, Tensor]
+) -> None:
+    """Weights, optimizer and, where it was saved, their average, each process what it is to hold of them."""
+    weights, stored = live_weights(accelerator, model), parts.Pieces(path / parts.WEIGHTS)
+    require_same(path / parts.WEIGHTS, weights, {name: stored.kind(name) for name in stored.shapes})
+    parts.read_parts(path / parts.WEIGHTS, weights)
+    copy_weights(accelerator, model, into=average)
+    averaged = parts.Pieces(path / parts.AVERAGE).shapes
+    parts.read_parts(path / parts.AVERAGE, {name: one for name, one in average.items() if name in averaged})
+    trained = trained_parameters(accelerator, model, optimizer)
+    parts.restore_optimizer(path / parts.OPTIMIZER, trained, optimizer)
+
+
+def _write_configuration(model: PreTrainedModel, extras: Sequence[Saveable], folder: Path) -> None:
+    """The folder that `from_pretrained` reads, but for the weights, of which Transformers writes an empty file."""
+    _write_model(model, {}, extras, folder)
+    (folder / _WEIGHTS).unlink(missing_ok=True)
+
+
 def _write_model(model: PreTrainedModel, weights: dict[str, Tensor], extras: Sequence[Saveable], folder: Path) -> None:
     """The folder that `from_pretrained` reads, one file of weights with today's names of parameters."""
     bars = transformers_logging.is_progress_bar_enabled()
@@ -241,19 +334,21 @@ def _is_deepspeed(accelerator: Accelerator) -> bool:
     return bool(accelerator.distributed_type == DistributedType.DEEPSPEED)
 
 
-def _write_deepspeed(accelerator: Accelerator, folder: Path, needed: int) -> None:
-    """DeepSpeed's own state, of which every process writes its share; if one fails, all fail."""
+def _on_all(folder: Path, needed: int, work: Callable[[], T]) -> list[T]:
+    """What each process gives that writes its share into the folder; if one fails, all fail, and nothing is left."""
     failure: Exception | None = None
+    done: list[T] = []
     try:
         with _telling_of_space(folder, needed):
-            accelerator.save_state(str(folder / _DEEPSPEED), safe_serialization=True)
+            done.append(work())
     except Exception as error:
         failure = error
-    failed = [text for text in gather_object([str(failure) if failure is not None else ""]) if text]
-    if failure is not None:
-        raise failure
+    answers = gather_object([(done, str(failure) if failure is not None else "")])
+    failed = [text for _, text in answers if text]
     if failed:
-        raise CheckpointWriteError(failed[0])
+        shutil.rmtree(folder, ignore_errors=True)
+        raise failure or CheckpointWriteError(failed[0])
+    return [one for given, _ in answers for one in given]
 
 
 def _elsewhere(error: Exception) -> Exception:

@@ -57,7 +57,7 @@ def gather_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tens
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         weights = accelerator.get_state_dict(model)
         return dict(weights) if accelerator.is_main_process else {}
-    return gather_tensors(accelerator, _weights(accelerator, model))
+    return gather_tensors(accelerator, live_weights(accelerator, model))
 
 
 def gather_tensors(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,22 +92,27 @@ def write_gathered(path: Path, gathered: Mapping[str, Tensor | float]) -> None:
 def restore_weights(accelerator: Accelerator, model: nn.Module, path: Path, some: bool = False) -> None:
     """Load a file of weights into a prepared model, strictly: the same names, shapes and precision. With `some` of the
     names, the others keep what they have."""
-    stored, own = load_file(path), _weights(accelerator, model)
+    stored, own = load_file(path), live_weights(accelerator, model)
+    require_same(path, own, {name: kind(tensor) for name, tensor in stored.items()}, some)
+    own = {name: tensor for name, tensor in own.items() if name in stored}
+    for name, tensor in own.items():
+        tensor.copy_(_piece(stored[name], tensor))
+
+
+def require_same(path: Path, own: Mapping[str, Tensor], stored: Mapping[str, str], some: bool = False) -> None:
+    """A `CheckpointError` unless what is `stored` in `path`, kinds by their names, is what the model has."""
     missing, unknown = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
     if unknown or (missing and not some):
         raise CheckpointError(f"{path}: not the weights of this model: missing {missing}, unknown {unknown}")
-    own = {name: tensor for name, tensor in own.items() if name in stored}
-    for name, tensor in own.items():
-        if (tensor.shape, tensor.dtype) != (stored[name].shape, stored[name].dtype):
-            raise CheckpointError(f"{path}: {name} is {_kind(stored[name])}, but the model's is {_kind(tensor)}")
-    for name, tensor in own.items():
-        tensor.copy_(_piece(stored[name], tensor))
+    for name, found in stored.items():
+        if found != kind(own[name]):
+            raise CheckpointError(f"{path}: {name} is {found}, but the model's is {kind(own[name])}")
 
 
 @torch.no_grad()
 def copy_weights(accelerator: Accelerator, model: nn.Module, into: Mapping[str, Tensor]) -> None:
     """Copy weights of a prepared model into tensors that are cut as they are, by their names."""
-    own = _weights(accelerator, model)
+    own = live_weights(accelerator, model)
     for name, tensor in into.items():
         tensor.copy_(own[name])
 
@@ -130,7 +135,7 @@ def restore_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Opt
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
+def live_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
     """The live tensors of the model by their names without wrappers, pieces under FSDP2."""
     return {without_wrappers(name): tensor for name, tensor in unwrapped(accelerator, model).state_dict().items()}
 
@@ -167,5 +172,6 @@ def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     return hasattr(tensor, "full_tensor")
 
 
-def _kind(tensor: Tensor) -> str:
+def kind(tensor: Tensor) -> str:
+    """The precision and the shape of a tensor, in words."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

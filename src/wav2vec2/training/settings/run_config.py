@@ -118,6 +118,8 @@ class PretrainRun(Run):
         """A warm start leaves something to do, and what is said of a start is said of a fresh model."""
         if self.warm_start.updates >= self.run.updates:
             yield "warm_start.updates", f"must be below run.updates={self.run.updates}, of which they are the first"
+        if self.warm_start.updates and self.run.save_in_parts:
+            yield "run.save_in_parts", "does not go with a warm start, whose head is taken out of whole weights"
         if self.model.checkpoint is not None:
             if self.warm_start.updates:
                 yield "warm_start.updates", "goes with a fresh model (model.preset): a checkpoint has learnt more"
@@ -166,7 +168,12 @@ class SupervisedRun(Run):
     run: FinetuneRunSection
 
     def problems(self) -> Iterator[Problem]:
-        """A network on log-mel energies is not asked for what wav2vec 2.0 has."""
+        """A network on log-mel energies is not asked for what wav2vec 2.0 has; what needs whole weights saves them."""
+        if self.tuning.method != "full" and self.run.save_in_parts:
+            yield (
+                "run.save_in_parts",
+                f"does not go with tuning.method={self.tuning.method}, which writes whole weights",
+            )
         if self.model.preset is not None:
             from wav2vec2.training.settings.model_choice import is_spectrogram_model  # Transformers, as above
 

@@ -185,6 +185,9 @@ class RunSection:
     compile: bool = False
     #: Compute activations twice instead of keeping them: less memory, slower.
     gradient_checkpointing: bool = False
+    #: So many processes hold one copy of the model together, each its part of every weight, gradient and optimizer
+    #: state (FSDP2); more processes hold further copies (HSDP), fewer one. null: as `accelerate launch` is configured.
+    shard_over: Count | None = None
     #: Implementation of attention; by default Transformers' choice.
     attention: Annotated[str, OneOf("eager", "sdpa", "flash_attention_2")] | None = None
     #: Code usage is made even over the whole "update" (the same on any number of processes) or each "batch" (fairseq).
@@ -195,6 +198,9 @@ class RunSection:
     evaluate_every: Count = 5000
     #: Updates between two checkpoints; an evaluation that is among the best ones so far saves one too.
     save_every: Count = 5000
+    #: Each process writes its own part of a checkpoint. A model is made of it at the end of the run, and by `wav2vec2
+    #: consolidate`.
+    save_in_parts: bool = False
     #: Also save when this many minutes have passed since the last checkpoint.
     save_minutes: Positive | None = None
     #: Checkpoints that are kept: the last ones ...
@@ -212,6 +218,8 @@ class RunSection:
         """There is somewhere to write to."""
         if not self.output:
             yield "output", "must name a folder, such as run.output=outputs/first_run"
+        if self.shard_over is not None and self.precision == "fp16":
+            yield "precision", "must be bf16 or fp32 with run.shard_over: a loss scale is not divided"
 
 
 @dataclass

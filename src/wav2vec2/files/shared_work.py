@@ -24,6 +24,9 @@ from uuid import uuid4
 #: How often a claim is renewed in the time after which it counts as left.
 _RENEWALS = 6
 
+#: Seconds after which a process that waits looks again, at first; then twice as many each time, up to a renewal's.
+_FIRST_LOOK = 0.25
+
 
 class LostClaimError(Exception):
     """Somebody else is at this unit now, since this process did not renew its claim for too long."""
@@ -96,7 +99,7 @@ class Claims:
     """The next unit that nobody is at; one whose claim is not renewed for `lease` seconds is free again.
 
     `folder` holds the claims. Processes begin at different places, so that they seldom try for the same unit. When none
-    is free this process waits until all are finished or one is free, and calls `waiting` every second with how many
+    is free this process waits until all are finished or one is free, and calls `waiting` now and then with how many
     there are. A unit that it was given and did not finish it is not given again, unless another has taken it over.
     """
 
@@ -110,6 +113,7 @@ class Claims:
         self._folder.mkdir(parents=True, exist_ok=True)
         begin = Random(self._token).randrange(max(len(results), 1))
         left = [number % len(results) for number in range(begin, begin + len(results))]
+        pause = _FIRST_LOOK
         try:
             while left := [number for number in left if not results[number].exists()]:
                 tried: set[int] = set()
@@ -120,12 +124,13 @@ class Claims:
                             yield number, claim.check
                             tried |= set() if claim.is_lost else {number}
                 left = [number for number in left if number not in tried and not results[number].exists()]
-                self._wait(len(left))
+                pause = _FIRST_LOOK if tried else min(2 * pause, self._lease / _RENEWALS)
+                self._wait(len(left), pause)
         finally:
             self._clock.unlink(missing_ok=True)
 
-    def _wait(self, units: int) -> None:
-        until = time.monotonic() + self._lease / _RENEWALS
+    def _wait(self, units: int, pause: float) -> None:
+        until = time.monotonic() + pause
         while units and (seconds := until - time.monotonic()) > 0:
             self._waiting(units)
             time.sleep(min(seconds, 1.0))

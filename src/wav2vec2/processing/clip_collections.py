@@ -102,11 +102,12 @@ def _is_collection(given: str) -> bool:
         return True
     if not path.is_dir():
         return any(sign in given for sign in "*?[") and not path.exists()
-    endings = {one.suffix.lower() for one in path.rglob("*")}
-    shards, audio = endings & {Path(ending).suffix for ending in SHARD_ENDINGS}, endings & AUDIO_ENDINGS
-    if shards and audio:
-        raise ValueError(f"{given}: holds shards ({', '.join(sorted(shards))}) and files of audio: name those you mean")
-    return bool(shards)
+    names = [one.name for one in path.rglob("*")]
+    shard = next((name for name in names if name.endswith(SHARD_ENDINGS)), None)
+    audio = next((name for name in names if PurePosixPath(name).suffix.lower() in AUDIO_ENDINGS), None)
+    if shard is not None and audio is not None:
+        raise ValueError(f"{given}: holds shards ({shard}) and files of audio ({audio}): name those you mean")
+    return shard is not None
 
 
 def _units_of(given: str) -> Iterator[Unit]:

@@ -195,11 +195,11 @@ def _parquet_clips(path: Path, name: str) -> Iterator[Clip]:
         number = 0
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
             for row in batch.to_pylist():
-                yield _clip_of_row(row["audio"], None if names is None else row[names], f"{name}:{number}")
+                yield clip_of_row(row["audio"], None if names is None else row[names], f"{name}:{number}")
                 number += 1
 
 
-def _clip_of_row(audio: Any, id: object, otherwise: str) -> Clip:
+def clip_of_row(audio: Any, id: object, otherwise: str) -> Clip:
     """Audio is bytes, or what `datasets` writes: {"bytes": ..., "path": ...}. Without a name, its path is one."""
     path = audio.get("path") if isinstance(audio, dict) else None
     content = audio.get("bytes") if isinstance(audio, dict) else audio

@@ -49,12 +49,16 @@ def main() -> None:
     options = parser.parse_args()
     import ray.data
 
-    transcripts = ray.data.read_parquet(options.shards, columns=["id", "audio"]).map_batches(
-        Recogniser,
-        fn_constructor_args=(options.model,),
-        batch_size=options.rows,
-        concurrency=options.workers,
-        num_gpus=options.gpus,
+    transcripts = (
+        ray.data.read_parquet(options.shards)
+        .select_columns(["id", "audio"])
+        .map_batches(
+            Recogniser,
+            fn_constructor_args=(options.model,),
+            batch_size=options.rows,
+            concurrency=options.workers,
+            num_gpus=options.gpus,
+        )
     )
     transcripts.map(lambda row: json.loads(row["row"])).write_json(options.output)
 

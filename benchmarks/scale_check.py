@@ -157,7 +157,7 @@ def lines_of(
         f"updates of {CLIPS} x {SECONDS:g} s, preset tiny, float32, {cores} cores, medians of {len(came[1])} rounds; "
         f"one process alone took {busy:.2f} s by the clock for each of its processor",
         "",
-        "| processes | processor seconds of each, predicted | came | ratio, its range | by the clock, predicted | came |",
+        "| processes | processor seconds of each, predicted | came | ratio, range | by the clock, predicted | came |",
         "|---|---|---|---|---|---|",
     ]
     for number in PROCESSES:

@@ -15,6 +15,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -102,6 +103,7 @@ class Prediction:
         return max(self.parts, key=lambda name: self.parts[name])
 
 
+@cache
 def model_named(name: str) -> Model:
     """A preset, with the schedule of its recipe: BASE 400,000 updates of 1.6 h (arXiv 2006.11477); XLS-R a million of
     4.3 h (examples/recipes/xls_r_300m.yaml says which of these could be checked), the same for 1b."""

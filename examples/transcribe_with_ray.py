@@ -7,7 +7,8 @@
 The shards have a column `audio` of encoded audio (bytes, or `datasets`' {"bytes", "path"}) and a column `id`. Ray reads
 them, hands blocks of rows to `--workers` processes on its machines, each of which loads the model once, starts a block
 again elsewhere where a machine is lost, and writes JSON lines: the rows of `wav2vec2 transcribe`. A clip that cannot be
-used has its `error` in its row.
+used has its `error` in its row; a file that is no parquet ends the run, where `wav2vec2 transcribe` passes it over.
+Without GPUs, leave Ray a core that holds no model: it reads and writes with it.
 
 Take this where a cluster runs Ray already, or where transcripts are one step of a larger pipeline. It has no memory of
 what is finished: a run that is started again begins again, where `wav2vec2 transcribe` goes on.

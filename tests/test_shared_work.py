@@ -103,7 +103,8 @@ def test_of_those_that_see_a_dead_claim_one_gets_it(tmp_path: Path) -> None:
     results = results_of(tmp_path, 1)
     (tmp_path / "claims").mkdir()
     for attempt in range(10):
-        gate, got = threading.Barrier(20), []
+        gate = threading.Barrier(20)
+        got: list[object] = []
 
         def take(gate: threading.Barrier = gate, got: list[object] = got) -> None:
             one = claims(tmp_path)

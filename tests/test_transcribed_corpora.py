@@ -140,9 +140,8 @@ def test_nothing_bad_stops_the_rest(checkpoint: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     found = {str(row["id"]): row for row in rows(out)}
     texts = plain_texts(checkpoint, {name: good[name] for name in ("clip0", "clip1")})
-    texts |= plain_texts(
-        checkpoint, {"stereo8k": mixed["stereo8k"], "there.wav": (tmp_path / "there.wav").read_bytes()}
-    )  # type: ignore[dict-item]
+    there = (tmp_path / "there.wav").read_bytes()
+    texts |= plain_texts(checkpoint, {"stereo8k": stereo.getvalue(), "there.wav": there})
     assert {name: found[name]["text"] for name in texts} == texts
     for name in ("bad", "none", "nothing", "nan", "missing.wav", f"{manifest}, line 4", f"{manifest}, line 5"):
         assert found[name]["error"], name

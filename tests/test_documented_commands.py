@@ -12,6 +12,7 @@ import yaml
 from documented_blocks import PAGES, ROOT, blocks, lines, words
 from recognition_checkpoints import save_checkpoint, write_noise
 from sound_models import save_hearing_model
+from training_audio import write_parquet
 from typer.testing import CliRunner
 
 from wav2vec2.command_line.app import app
@@ -161,6 +162,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_hearing_model(folder / "outputs/sounds/model")
     for number, name in enumerate(("interview.mp3", "talk.flac", "recordings/one.wav", "recordings/two.wav")):
         write_noise(folder / "sound.wav", 2.0, number).replace(folder_of(folder / name))
+    write_parquet(folder / "shards" / "one.parquet", [{"id": "one", "audio": (folder / "talk.flac").read_bytes()}])
     (folder / "talk.txt").write_text("abc de fgh\n")
     (folder / "corpus.txt").write_text("abc de\nde fgh\nabc fgh de\n" * 5)
     (folder / "test.tsv").write_text("path\ttranscript\nrecordings/one.wav\tabc de\nrecordings/two.wav\tfgh\n")

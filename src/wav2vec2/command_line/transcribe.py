@@ -1,7 +1,7 @@
 """`wav2vec2 transcribe`: what is said in these files, and when?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +13,7 @@ from wav2vec2.command_line import sound_options
 from wav2vec2.command_line.progress import progress_report
 from wav2vec2.command_line.recogniser import Recogniser
 from wav2vec2.command_line.stopping import STOPPED, Stop, stoppable, told
+from wav2vec2.command_line.transcribe_corpus import CorpusRun, is_corpus
 from wav2vec2.command_line.transcript_files import (
     UNFINISHED,
     PrintedTranscripts,
@@ -62,14 +63,41 @@ class FoundBy(StrEnum):
 _TIMES: dict[Times, Literal["word", "char"] | None] = {Times.word: "word", Times.char: "char", Times.none: None}
 
 
+Audio = Annotated[
+    list[str],
+    typer.Argument(
+        help="Audio files, and folders of them; - is standard input. Or manifests (.tsv) and shards (.parquet, .tar), "
+        "folders and patterns of them, also behind URLs."
+    ),
+]
+Timed = Annotated[
+    Times | None,
+    typer.Option(help="Times of words, of characters as well, or none; by default word, of a corpus none."),
+]
+Format = Annotated[
+    TranscriptFormat | None,
+    typer.Option("--format", "-f", help="What to write; by default txt, of a corpus jsonl."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder for the files; by default standard output.")
+]
+SkipSilence = Annotated[
+    FoundBy | None,
+    typer.Option(help="Hear only speech, found by its level or by silero-vad; times stay those of the file."),
+]
+Again = Annotated[bool, typer.Option("--again", help="Redo files whose transcript is finished.")]
+Part = Annotated[
+    str | None,
+    typer.Option(metavar="K/N", help="Of a corpus, every N-th unit from the K-th on; by default what no other is at."),
+]
+
+
 def transcribe(
-    audio: Annotated[list[Path], typer.Argument(help="Audio files, and folders of them; - is standard input.")],
+    audio: Audio,
     model: options.Model,
-    timestamps: Annotated[Times, typer.Option(help="Times of words, of characters as well, or none.")] = Times.word,
-    format: Annotated[TranscriptFormat, typer.Option("--format", "-f", help="What to write.")] = TranscriptFormat.txt,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the files; by default standard output.")
-    ] = None,
+    timestamps: Timed = None,
+    format: Format = None,
+    output: Output = None,
     lm: options.Lm = None,
     beam: options.Beam = None,
     hotwords: options.Hotwords = None,
@@ -79,39 +107,72 @@ def transcribe(
     dtype: options.DtypeOption = None,
     window: options.Window = None,
     batch_seconds: options.BatchSeconds = None,
-    skip_silence: Annotated[
-        FoundBy | None,
-        typer.Option(help="Hear only speech, found by its level or by silero-vad; times stay those of the file."),
-    ] = None,
+    skip_silence: SkipSilence = None,
     sounds: sound_options.Sounds = None,
     sound_names: sound_options.Names = None,
     sound_threshold: sound_options.Threshold = None,
     shortest_sound: sound_options.Shortest = None,
-    again: Annotated[bool, typer.Option("--again", help="Redo files whose transcript is finished.")] = False,
+    again: Again = False,
+    part: Part = None,
 ) -> None:
-    """Transcribe audio files of any length.
+    """Transcribe audio files of any length; or a corpus of clips, on any number of processes and machines.
 
     With --output every file gets a transcript of its own as soon as it is finished, and files whose transcript is there
     already, and not older than the audio, are skipped; what a stopped run has found of a file is used. Files that
     cannot be used are listed at the end; the exit code is then 1.
+
+    A corpus is manifests and shards; every shard, and every block of rows, gets a file of JSON lines in --output. Start
+    the same command as often and wherever you like: each process takes what no other is at.
     """
-    several = len(audio) > 1 or audio[0].is_dir()
-    _check_format(format, timestamps, several and output is None)
     wanted = sound_options.Wanted(sounds, device, sound_names, sound_threshold, shortest_sound, batch_seconds)
-    wanted.check_options(format)
     recogniser = Recogniser(model, device, language, lm, beam, hotwords, lexicon, window, dtype, batch_seconds)
     with told("transcribe"):
-        targets = _targets(audio, output, format, again)
-        if not targets:
+        if is_corpus(audio):
+            run = CorpusRun(recogniser, _TIMES[timestamps or Times.none], output, part)
+            run.refuse(format, {"--sounds": sounds is not None, "--again": again})
+            run.execute(audio, _silence(skip_silence))
             return
-        recogniser.check()
-        silence = _silence(skip_silence)
-        detector = wanted.load()
-        transcriber = recogniser.load()
-        with stoppable("transcribe: stopping when this batch is done; Ctrl-C again stops at once") as stop:
-            run = _Run(transcriber, targets, format, _TIMES[timestamps], several, stop, silence, detector)
-            run.keep_parts(recogniser)
-            run.execute()
+        if part is not None:
+            raise typer.BadParameter("divides manifests and shards, and these are files", param_hint="--part")
+        files = [Path(one) for one in audio]
+        chosen = _Chosen(format or TranscriptFormat.txt, timestamps or Times.word, output, skip_silence, again)
+        _transcribe_files(files, chosen, recogniser, wanted)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What the options say of the transcripts of files."""
+
+    #: What to write.
+    format: TranscriptFormat
+    #: The times they have.
+    timestamps: Times
+    #: The folder; None is standard output.
+    output: Path | None
+    #: What finds speech.
+    skip_silence: FoundBy | None
+    #: Whether finished ones are redone.
+    again: bool
+
+
+def _transcribe_files(
+    audio: Sequence[Path], chosen: _Chosen, recogniser: Recogniser, wanted: sound_options.Wanted
+) -> None:
+    several = len(audio) > 1 or audio[0].is_dir()
+    _check_format(chosen.format, chosen.timestamps, several and chosen.output is None)
+    wanted.check_options(chosen.format)
+    targets = _targets(audio, chosen.output, chosen.format, chosen.again)
+    if not targets:
+        return
+    recogniser.check()
+    silence = _silence(chosen.skip_silence)
+    detector = wanted.load()
+    transcriber = recogniser.load()
+    with stoppable("transcribe: stopping when this batch is done; Ctrl-C again stops at once") as stop:
+        times = _TIMES[chosen.timestamps]
+        run = _Run(transcriber, targets, chosen.format, times, several, stop, silence, detector)
+        run.keep_parts(recogniser)
+        run.execute()
 
 
 def _check_format(format: TranscriptFormat, timestamps: Times, in_one: bool) -> None:

@@ -43,25 +43,34 @@ def read_manifest(path: str | Path) -> Iterator[Recording]:
     path = Path(path)
     lines = _lines(path)
     _, header = next(lines, (1, ""))
+    return _recordings(path, columns_of(path, header), lines)
+
+
+def columns_of(path: Path, header: str) -> list[str]:
+    """The names of the columns; `ManifestError` where `path` is none of them, or one stands twice."""
     columns = header.split("\t")
     if "path" not in columns:
         raise ManifestError(f"{path}, line 1: the header has no column `path` (columns are separated by TAB)")
     if len(set(columns)) != len(columns):
         raise ManifestError(f"{path}, line 1: a column stands twice in the header")
-    return _recordings(path, columns, lines)
+    return columns
 
 
 def _recordings(path: Path, columns: list[str], lines: Iterator[tuple[int, str]]) -> Iterator[Recording]:
     for number, line in lines:
-        if not line:
-            continue
-        values = line.split("\t")
-        if len(values) != len(columns):
-            raise ManifestError(f"{path}, line {number}: {len(values)} columns, but the header has {len(columns)}")
-        try:
-            yield _recording(path.parent, dict(zip(columns, values, strict=True)))
-        except ValueError as error:
-            raise ManifestError(f"{path}, line {number}: {error}") from error
+        if line:
+            yield recording_of(path, columns, number, line)
+
+
+def recording_of(path: Path, columns: list[str], number: int, line: str) -> Recording:
+    """The recording of one line of a manifest; `ManifestError` says what is wrong with it."""
+    values = line.split("\t")
+    if len(values) != len(columns):
+        raise ManifestError(f"{path}, line {number}: {len(values)} columns, but the header has {len(columns)}")
+    try:
+        return _recording(path.parent, dict(zip(columns, values, strict=True)))
+    except ValueError as error:
+        raise ManifestError(f"{path}, line {number}: {error}") from error
 
 
 def _recording(folder: Path, values: dict[str, str]) -> Recording:
@@ -86,10 +95,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             line = file.readline(_LONGEST_LINE + 1)
             if not line:
                 return
-            if len(line) > _LONGEST_LINE:
-                raise ManifestError(f"{path}, line {number}: longer than {_LONGEST_LINE} bytes, this is no manifest")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ManifestError(f"{path}, line {number}: is not UTF-8 text ({error.reason})") from error
-            yield number, text.rstrip("\r\n")
+            yield number, text_of_line(path, number, line)
+
+
+def text_of_line(path: Path, number: int, line: bytes) -> str:
+    """A line without its end; `ManifestError` where it is no text."""
+    if len(line) > _LONGEST_LINE:
+        raise ManifestError(f"{path}, line {number}: longer than {_LONGEST_LINE} bytes, this is no manifest")
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}, line {number}: is not UTF-8 text ({error.reason})") from error
+    return text.rstrip("\r\n")

@@ -18,6 +18,7 @@ import numpy as np
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
 from wav2vec2.processing.slot_tables import text_in
+from wav2vec2.shards.column_names import SECONDS_COLUMNS, SPEAKER_COLUMNS, TEXT_COLUMNS, first_of
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable
 from wav2vec2.training.data.durations import DurationCache, measure
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
 #: What the name of a data set on the Hub looks like.
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-
-#: Names under which published data sets have what we need, in the order we look for them.
-_TEXT_COLUMNS = ("transcript", "text", "sentence", "transcription", "normalized_text", "raw_transcription")
-_SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
-_SECONDS_COLUMNS = ("duration", "seconds", "duration_seconds")
 
 #: Files that `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write.
 _SAVED = ("state.json", "dataset_dict.json")
@@ -227,9 +223,6 @@ def _split_of(opened: "dict[str, Dataset]", source: "Source") -> "Dataset":
 def _find_columns(source: "Source", names: list[str], features: Mapping[str, Any], *, with_text: bool) -> Columns:
     """Which columns hold what. What is needed and is not there is an error that names the columns that are."""
 
-    def first(wanted: tuple[str, ...]) -> str | None:
-        return next((name for name in wanted if name in names), None)
-
     present = f"its columns are: {', '.join(names) or 'none'}"
     if source.audio_column not in names:
         raise TrainingDataError(
@@ -237,13 +230,13 @@ def _find_columns(source: "Source", names: list[str], features: Mapping[str, Any
         )
     if source.text_column is not None and source.text_column not in names:
         raise TrainingDataError(f"{source.path}: no column {source.text_column!r}; {present}")
-    text = source.text_column or first(_TEXT_COLUMNS)
+    text = source.text_column or first_of(TEXT_COLUMNS, names)
     if with_text and text is None:
         raise TrainingDataError(f"{source.path}: no column with transcripts (set `text_column`); {present}")
-    seconds = first(_SECONDS_COLUMNS)
+    seconds = first_of(SECONDS_COLUMNS, names)
     if seconds is not None and "float" not in str(getattr(features.get(seconds), "dtype", "")):
         seconds = None  # whole numbers may as well be milliseconds or samples
-    return Columns(source.audio_column, text, first(_SPEAKER_COLUMNS), seconds)
+    return Columns(source.audio_column, text, first_of(SPEAKER_COLUMNS, names), seconds)
 
 
 def _read_dataset(source: "Source", kind: str, label: str, with_text: bool) -> tuple[DatasetTable, str]:

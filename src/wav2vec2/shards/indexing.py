@@ -74,13 +74,30 @@ def make_index(request: IndexRequest, path: Path, tell: Progress | None = None) 
     before = _Before(path, source, request)
     path.parent.mkdir(parents=True, exist_ok=True)
     reader = _Reader(storage, request, before)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".index-") as folder, replaced_file(path, shared=True) as new:
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".index-") as folder,
+        replaced_file(path, shared=True) as new,
+    ):
         written = _written(reader, shards, Path(folder, "rows"), tell)
         _put_together(written, source, request, Path(new.name))
     found = ShardIndex(path)
     if not len(found):
         raise ShardError(f"{request.source}: not one clip in its shards" + _examples(found.problems))
     return found
+
+
+def current_index(request: IndexRequest, path: Path) -> ShardIndex:
+    """The index at `path` if the source has the very shards that it was made of, else a new one. Shards that could not
+    be read are not tried again."""
+    try:
+        index = ShardIndex(path)
+    except ShardError:
+        return make_index(request, path)
+    source = _absolute(request.source)
+    listed = {(one.url, one.size, one.stamp) for one in shards_of(source, Storage(source), request.split)}
+    indexed = set(zip(*(index.shards[name].to_pylist() for name in ("url", "size", "stamp")), strict=True))
+    same = index.source == source and index.audio_column == request.audio_column and listed == indexed
+    return index if same and all(stamp for _, _, stamp in listed) else make_index(request, path)
 
 
 def _examples(problems: list[tuple[str, str]]) -> str:

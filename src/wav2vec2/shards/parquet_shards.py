@@ -81,9 +81,7 @@ def clips_in_parquet(
             "language": first_of(LANGUAGE_COLUMNS, names),
         }
         wanted = {name: column for name, column in columns.items() if column is not None}
-        return [
-            clip for group in range(shard.num_row_groups) for clip in _clips(shard, group, wanted, audio_column)
-        ]
+        return [clip for group in range(shard.num_row_groups) for clip in _clips(shard, group, wanted, audio_column)]
 
 
 def audio_of(shard: parquet.ParquetFile, group: int, column: str) -> list[bytes]:
@@ -94,9 +92,7 @@ def audio_of(shard: parquet.ParquetFile, group: int, column: str) -> list[bytes]
     return [(value or {}).get("bytes") or b"" if isinstance(value, dict) else value or b"" for value in values]
 
 
-def _clips(
-    shard: parquet.ParquetFile, group: int, wanted: Mapping[str, str], audio_column: str
-) -> Iterator[FoundClip]:
+def _clips(shard: parquet.ParquetFile, group: int, wanted: Mapping[str, str], audio_column: str) -> Iterator[FoundClip]:
     """Those of one row group."""
     rows = shard.metadata.row_group(group).num_rows
     read = shard.read_row_group(group, columns=list(dict.fromkeys(wanted.values()))) if wanted else None

@@ -135,6 +135,11 @@ class ShardIndex:
         return int(np.searchsorted(self.first, clip, side="right")) - 1
 
     @property
+    def has_transcripts(self) -> bool:
+        """Whether any clip has a transcript."""
+        return any(batch.column(0).null_count < batch.num_rows for _, batch in self.batches(["transcript"]))
+
+    @property
     def problems(self) -> list[tuple[str, str]]:
         """The shards that were passed over, and why."""
         found = self.shards.filter(pa.compute.is_valid(self.shards["problem"]))

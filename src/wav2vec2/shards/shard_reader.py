@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2vec2.shards.found_clips import FRAGMENT_BYTES
 from wav2vec2.shards.fragment_cache import FragmentCache
 from wav2vec2.shards.parquet_shards import audio_of, opened
 from wav2vec2.shards.shard_index import ShardIndex
@@ -40,18 +41,14 @@ class Fragment(NamedTuple):
 class ShardReader:
     """Reads the clips of an index. In other processes it is made anew."""
 
-    def __init__(self, index: ShardIndex, cache: FragmentCache | None) -> None:
+    def __init__(self, index: ShardIndex, cache: FragmentCache | None, storage: Storage | None = None) -> None:
         self.index, self.cache = index, cache
-        self.storage = Storage(index.source)
+        self.storage = storage or Storage(index.source)
         self._runs = lru_cache(maxsize=4096)(self._runs_of)
         self._row_group = lru_cache(maxsize=_ROW_GROUPS)(self._fetch)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"index": self.index, "cache": self.cache, "storage": self.storage}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["index"], state["cache"])  # type: ignore[misc]
-        self.storage = state["storage"]
+    def __reduce__(self) -> Any:
+        return ShardReader, (self.index, self.cache, self.storage)
 
     def audio(self, clip: int) -> Path | bytes:
         """The encoded audio of a clip, or the file that it is."""
@@ -67,6 +64,16 @@ class ShardReader:
         if self.cache is None:
             return self._row_group(fragment)[number]
         return self.cache.clip(self._key(fragment), number, lambda: self._fetch(fragment))
+
+    def name(self, clip: int) -> str:
+        """What reports call a clip: its shard, as the source has it, and its name in there."""
+        shard = self.index.shard_of(clip)
+        known = str(self.index.value("name", clip))
+        if self._layout(shard) == "manifest":
+            return known
+        beginning = self.index.source.partition("*")[0].partition("{")[0].rpartition("/")[0]
+        folder = self.index.source if self._url(shard).startswith(f"{self.index.source}/") else beginning
+        return f"{self._url(shard).removeprefix(folder).lstrip('/')}/{known}"
 
     def fetch(self, clips: Iterable[int]) -> None:
         """Have the fragments of these clips in the cache, several fetched at once. What cannot be fetched is told of
@@ -85,6 +92,19 @@ class ShardReader:
         runs = self._runs(shard)
         number = int(np.searchsorted(runs, clip - first, side="right")) - 1
         return Fragment(shard, first + int(runs[number]), first + int(runs[number + 1]))
+
+    def cached(self) -> tuple[int, int]:
+        """Bytes of the shards that are read by the fragment, and of the largest fragment."""
+        layouts = np.array(self.index.shards["layout"].to_pylist())
+        sizes = np.where(np.diff(self.index.first) > 0, self.index.shards["size"].to_numpy(), 0)
+        parquet = np.where(layouts == "parquet", sizes, 0)
+        tars = np.where((layouts == "tar") | (layouts == "shar"), sizes, 0) * (not self.storage.local)
+        largest = min(int(tars.max(initial=0)), FRAGMENT_BYTES)
+        if parquet.any():
+            shard = int(parquet.argmax())
+            groups = 1 + self.index.value("fragment", int(self.index.first[shard + 1]) - 1)
+            largest = max(largest, int(parquet[shard]) // groups)
+        return int(parquet.sum() + tars.sum()), largest
 
     def _is_cached(self, shard: int) -> bool:
         layout = self._layout(shard)
@@ -130,7 +150,9 @@ class ShardReader:
         """A name that is another one when the clips are others."""
         first, last = self.index.clip(fragment.begin), self.index.clip(fragment.end - 1)
         parts = (self._url(fragment.shard), self.index.shards["stamp"][fragment.shard].as_py(), self.index.audio_column)
-        text = "\0".join(str(one) for one in (*parts, first.fragment, first.offset, last.offset, fragment.end - fragment.begin))
+        text = "\0".join(
+            str(one) for one in (*parts, first.fragment, first.offset, last.offset, fragment.end - fragment.begin)
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
     def _url(self, shard: int) -> str:

@@ -19,6 +19,7 @@ from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
 from wav2vec2.processing.slot_tables import text_in
 from wav2vec2.shards.column_names import SECONDS_COLUMNS, SPEAKER_COLUMNS, TEXT_COLUMNS, first_of
+from wav2vec2.shards.storage import is_url
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable
 from wav2vec2.training.data.durations import DurationCache, measure
@@ -31,15 +32,20 @@ if TYPE_CHECKING:
 #: What the name of a data set on the Hub looks like.
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
+#: Folders that say the corpus or the language of the shards in them.
+_PARTITIONED = re.compile(r"(^|/)(corpus|language)=[^/]+(/|$)")
+
 #: Files that `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write.
 _SAVED = ("state.json", "dataset_dict.json")
 
 
 def kind_of(source: "Source") -> str:
-    """What a source is: "folder", "manifest", "parquet" or "dataset"; with format "auto", what its path says."""
+    """What a source is: "folder", "manifest", "parquet", "dataset" or "shards"; with format "auto", what its path says."""
     if source.format != "auto":
         return source.format
     path = Path(source.path)
+    if is_url(source.path) or path.suffix in (".arrow", ".tar"):
+        return "shards"
     if path.is_dir():
         return _kind_of_folder(path)
     if path.is_file():
@@ -58,13 +64,19 @@ def _kind_of_folder(path: Path) -> str:
     if any((path / name).is_file() for name in _SAVED):
         return "dataset"
     found = set()
-    for _, _, names in os.walk(path):
+    for folder, _, names in os.walk(path):
         endings = {os.path.splitext(name)[1].lower() for name in names}
-        found |= {"parquet"} & {ending[1:] for ending in endings} | ({"folder"} if endings & AUDIO_ENDINGS else set())
+        if endings & AUDIO_ENDINGS:
+            found.add("folder")
+        if ".tar" in endings or (".parquet" in endings and _PARTITIONED.search(folder)):
+            found.add("shards")
+        elif ".parquet" in endings:
+            found.add("parquet")
     if len(found) == 1:
         return found.pop()
     if found:
-        raise TrainingDataError(f"{path}: holds both audio files and parquet; set format=folder or format=parquet")
+        both = "both audio files and parquet" if found == {"folder", "parquet"} else " and ".join(sorted(found))
+        raise TrainingDataError(f"{path}: holds {both}; set {' or '.join(f'format={one}' for one in sorted(found))}")
     raise TrainingDataError(f"{path}: no audio in this folder (nothing ends in {' '.join(sorted(AUDIO_ENDINGS))})")
 
 

@@ -84,7 +84,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-class CountingFiles(LocalFileSystem):
+class CountingFiles(LocalFileSystem):  # type: ignore[misc]
     """A disk behind the protocol `counted://`: what is read stands in the file that COUNTED_READS names, a line for
     each read. Processes may read at once."""
 

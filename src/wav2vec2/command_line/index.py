@@ -19,8 +19,8 @@ def index(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder, pattern or address (s3:// gs:// hf:// http:// ...) of parquet, WebDataset tars or Lhotse Shar, "
-            "or a manifest (.tsv)."
+            help="Folder, pattern or address (s3:// gs:// hf:// http:// ...) of parquet, WebDataset tars or Shar, or a "
+            "manifest (.tsv)."
         ),
     ],
     output: Annotated[

@@ -18,7 +18,7 @@ from wav2vec2.training.data.streams import DatasetStream
 if TYPE_CHECKING:
     from wav2vec2.training.data.shard_table import ShardTable
 
-#: Of a stream, or of shards, the texts of this many clips are checked, and the audio of fewer is kept to be looked into.
+#: Of a stream or of shards, the texts of this many clips are checked, and the audio of fewer is kept to be looked into.
 _OF_A_STREAM, _AUDIO_OF_A_STREAM = 200, 32
 
 Audio = Path | bytes
@@ -32,7 +32,7 @@ class ClipSource:
     `where` is what reports call them, "train" or "valid".
     What is known without looking into the audio are columns of n entries: `seconds` (NaN where they are not known),
     `transcripts`, `speakers`, `paths` (None where the audio is no file of its own) and `rates` (what manifests say).
-    `problems` are the clips whose headers could not be read. `complete` is False for some clips of a stream or of shards.
+    `problems` are the clips whose headers could not be read. `complete` is False for a part of a stream or of shards.
     Copies at other `speeds` are no clips here: they say what their clips say, but for their length.
     """
 

@@ -123,10 +123,10 @@ class TrainingData:
         self._grid = LengthGrid(longest, steps) if steps else None
 
     @property
-    def train_tables(self) -> "list[ClipTable | DatasetStream]":
+    def train_tables(self) -> list[ClipTable | DatasetStream]:
         """What the sources of training were read as, for whoever looks into the data before the run."""
         if self._shards:
-            return [*self._shards]
+            return list[ClipTable | DatasetStream](self._shards)
         return [self._streams.get(n) or self._tables["train", n] for n in range(len(self.section.train))]
 
     @property
@@ -142,7 +142,8 @@ class TrainingData:
     @property
     def problems(self) -> list[Skipped]:
         """The clips whose headers could not be read."""
-        return [problem for table in (*self._shards, *self._tables.values()) for problem in table.problems]
+        tables: list[ClipTable] = [*self._shards, *self._tables.values()]
+        return [problem for table in tables for problem in table.problems]
 
     @property
     def hours(self) -> float | None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as compute
@@ -54,7 +55,7 @@ class Usable:
         columns = [table.index.column(name, begin, end) for name in self.columns]
         seconds = columns[0].to_numpy()
         left_out = np.any(list(self.reasons(seconds, *columns[1:]).values()), axis=0)
-        return np.flatnonzero(~left_out), seconds
+        return np.flatnonzero(~left_out).astype(np.int64), seconds
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Pieces:
 def pieces_of(tables: Sequence[ShardTable], names: Sequence[str], usable: Usable, *, by_language: bool) -> Pieces:
     """The pieces of sources with these names; without `by_language` a source is one group, whatever is in it."""
     groups: dict[LaneGroup, int] = {}
-    found: list[tuple[NDArray[np.float64], ...]] = []
+    found: list[tuple[NDArray[Any], ...]] = []
     longest, left_out, shards = 0.0, Counter[str](), 0
     for number, (table, name) in enumerate(zip(tables, names, strict=True)):
         corpus = PurePath(name).name
@@ -130,7 +131,7 @@ def _begins(first: _Numbers, start: int, group: _Numbers) -> _Numbers:
 
 def _joined(
     groups: list[LaneGroup],
-    columns: list[NDArray[np.float64]],
+    columns: list[NDArray[Any]],
     tables: Sequence[ShardTable],
     longest: float,
     left_out: Counter[str],
@@ -147,7 +148,15 @@ def _joined(
     ends[last] = lengths[source[at][last].astype(np.int64)]
     kept = np.add.reduceat(clips, at).astype(np.int64)
     used = kept > 0
-    whole = [column[at][used].astype(np.int64) for column in (group, source, shard)]
     return Pieces(
-        groups, *whole, begins[used], ends[used], kept[used], np.add.reduceat(seconds, at)[used], longest, left_out
+        groups,
+        group[at][used],
+        source[at][used],
+        shard[at][used],
+        begins[used],
+        ends[used],
+        kept[used],
+        np.add.reduceat(seconds, at)[used],
+        longest,
+        left_out,
     )

@@ -40,7 +40,7 @@ _SAVED = ("state.json", "dataset_dict.json")
 
 
 def kind_of(source: "Source") -> str:
-    """What a source is: "folder", "manifest", "parquet", "dataset" or "shards"; with format "auto", what its path says."""
+    """What a source is: "folder", "manifest", "parquet", "dataset" or "shards"; "auto" is what its path says."""
     if source.format != "auto":
         return source.format
     path = Path(source.path)

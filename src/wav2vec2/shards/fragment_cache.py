@@ -49,11 +49,13 @@ class FragmentCache:
                 return fetched[number]
         raise OSError(f"{self.folder}: full, and what is put there is thrown out at once: raise data.shard_cache_gib")
 
-    def hold(self, key: str, fetch: Callable[[], Sequence[bytes]]) -> None:
+    def holds(self, key: str) -> bool:
+        """Whether a fragment is here."""
+        return (self.folder / f"{key}{_ENDING}").exists()
+
+    def fetch(self, key: str, fetch: Callable[[], Sequence[bytes]]) -> None:
         """Have a fragment here before its clips are asked for."""
-        path = self.folder / f"{key}{_ENDING}"
-        if not path.exists():
-            self._fetched(path, fetch)
+        self._fetched(self.folder / f"{key}{_ENDING}", fetch)
 
     def _fetched(self, path: Path, fetch: Callable[[], Sequence[bytes]]) -> Sequence[bytes] | None:
         """The clips of a fragment that had to be fetched; None where another process did that in the meantime."""

@@ -45,6 +45,7 @@ class ShardReader:
         self.index, self.cache = index, cache
         self.storage = storage or Storage(index.source)
         self._runs = lru_cache(maxsize=4096)(self._runs_of)
+        self._key = lru_cache(maxsize=4096)(self._key_of)
         self._row_group = lru_cache(maxsize=_ROW_GROUPS)(self._fetch)
 
     def __reduce__(self) -> Any:
@@ -80,7 +81,8 @@ class ShardReader:
         when a clip of it is asked for."""
         if self.cache is None:
             return
-        wanted = dict.fromkeys(self.fragment(clip) for clip in clips if self._is_cached(self.index.shard_of(clip)))
+        fragments = dict.fromkeys(self.fragment(clip) for clip in clips if self._is_cached(self.index.shard_of(clip)))
+        wanted = [one for one in fragments if not self.cache.holds(self._key(one))]
         if len(wanted) > 1:
             with ThreadPoolExecutor(_THREADS, thread_name_prefix="fragments") as pool:
                 list(pool.map(self._hold, wanted))
@@ -113,7 +115,7 @@ class ShardReader:
     def _hold(self, fragment: Fragment) -> None:
         try:
             if self.cache is not None:
-                self.cache.hold(self._key(fragment), lambda: self._fetch(fragment))
+                self.cache.fetch(self._key(fragment), lambda: self._fetch(fragment))
         except MemoryError:
             raise
         except Exception:
@@ -146,7 +148,7 @@ class ShardReader:
             clips += [piece[offsets[one] - start : ends[one] - start] for one in some]
         return clips
 
-    def _key(self, fragment: Fragment) -> str:
+    def _key_of(self, fragment: Fragment) -> str:
         """A name that is another one when the clips are others."""
         first, last = self.index.clip(fragment.begin), self.index.clip(fragment.end - 1)
         parts = (self._url(fragment.shard), self.index.shards["stamp"][fragment.shard].as_py(), self.index.audio_column)

@@ -5,8 +5,8 @@
 
 `memory` writes an index of clips that are not there (a shard for each thousand), and starts two processes one after the
 other which both stay: each opens the index as a run does and plans its first update. Private memory is what only that
-process has (/proc/self/smaps_rollup), beside what it had before the run's data were opened; mapped pages of the index are
-shared. `bytes` reads one epoch with each number of processes, each with a cache of its own as on another machine.
+process has (/proc/self/smaps_rollup), beside what it had before the run's data were opened; mapped pages of the index
+are shared. `bytes` reads one epoch with each number of processes, each with a cache of its own as on another machine.
 """
 
 import argparse
@@ -47,7 +47,9 @@ def written_index(path: Path, rows: int) -> Path:
             some = np.arange(begin, min(rows, begin + 2**17))
             offset = some % ROWS_OF_A_SHARD * 100_000
             texts = pa.array([f"clip{number:09d}" for number in some.tolist()])
-            told = pa.array([f"what is said in a sentence of usual length, number {number}" for number in some.tolist()])
+            told = pa.array(
+                [f"what is said in a sentence of usual length, number {number}" for number in some.tolist()]
+            )
             values = {
                 "name": texts,
                 "group": np.zeros(len(some)),
@@ -83,7 +85,12 @@ def one_process(path: str) -> None:
     planned = time.perf_counter()
     after = memory_of_this()
     computing = time.process_time() - computing
-    told = {"processor_s": computing, "import_s": imported - begun, "first_update_s": planned - imported, "clips": len(update.seconds)}
+    told = {
+        "processor_s": computing,
+        "import_s": imported - begun,
+        "first_update_s": planned - imported,
+        "clips": len(update.seconds),
+    }
     print(json.dumps(told | {"before": before, "after": after}), flush=True)
     sys.stdin.readline()
     print(json.dumps({"beside_another": memory_of_this()}), flush=True)

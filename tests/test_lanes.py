@@ -20,7 +20,7 @@ from wav2vec2.training.data.lane_shares import LaneGroup, group_shares
 from wav2vec2.training.data.micro_batches import PlannedUpdate
 from wav2vec2.training.settings.run_config import DataSection, FinetuneDataSection, Source
 
-SHARDS, CLIPS_OF_A_SHARD, LANES = 200, 3, 16
+SHARDS, CLIPS_OF_A_SHARD, LANES = 96, 3, 16
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Shards:
     size: int
 
     def section(self, where: str, **changes: Any) -> DataSection:
-        chosen = {"seconds_per_update": 12, "seconds_per_batch": 2, "min_seconds": 0, "max_seconds": 1, "lanes": LANES}
+        chosen = {"seconds_per_update": 6, "seconds_per_batch": 1, "min_seconds": 0, "max_seconds": 1, "lanes": LANES}
         chosen |= {"bucket_updates": 1, "workers": 0, "cache": str(self.folder / "caches" / where)} | changes
         return DataSection(train=[Source(f"counted://{self.folder / 'data'}")], **chosen)
 
@@ -108,9 +108,9 @@ def test_each_byte_is_read_once_whatever_the_number_of_processes(
     expected, most = None, {}
     for gib in (1.0, 0.0):
         data = TrainingData(counting.section("index", shard_cache_gib=gib), seed=1)
-        updates = range(round(data.summary.updates_per_epoch or 0))
+        updates = range(int(data.summary.updates_per_epoch or 0))
         for processes in (1, 2, 4, 8):
-            for workers in (0, 2):
+            for workers in (0,) if gib else (0, 2):
                 counting.taken()
                 caches = counting.folder / "caches" / f"{processes} {workers}"
                 found, _ = heard(data, processes, workers, updates, monkeypatch, caches=caches)
@@ -121,7 +121,7 @@ def test_each_byte_is_read_once_whatever_the_number_of_processes(
     assert expected is not None
     uses = Counter(name for clips in expected.values() for name, _ in clips)
     assert max(uses.values()) == 1
-    assert len(uses) > 0.98 * SHARDS * CLIPS_OF_A_SHARD
+    assert len(uses) > 0.9 * SHARDS * CLIPS_OF_A_SHARD  # an epoch is no whole number of updates
 
 
 @pytest.mark.parametrize("bucket_updates, gib", [(1, 1.0), (3, 0.0)])
@@ -132,12 +132,12 @@ def test_a_run_goes_on_as_it_would_have(
     is read again is at most a shard of each lane."""
 
     data = TrainingData(counting.section("index", bucket_updates=bucket_updates, shard_cache_gib=gib), seed=2)
-    whole, positions = heard(data, 1, 0, range(8), monkeypatch, caches=tmp_path / "whole")
+    whole, positions = heard(data, 1, 0, range(6), monkeypatch, caches=tmp_path / "whole")
     uninterrupted = counting.taken()
-    for killed, processes in ((1, 4), (4, 2), (6, 8)):
+    for killed, processes in ((1, 4), (3, 8)):
         before, _ = heard(data, 2, 2, range(killed), monkeypatch, caches=tmp_path / f"before {killed}")
         after, _ = heard(
-            data, processes, 0, range(killed, 8), monkeypatch, positions[killed - 1], tmp_path / f"after {killed}"
+            data, processes, 0, range(killed, 6), monkeypatch, positions[killed - 1], tmp_path / f"after {killed}"
         )
         assert before | after == whole
         assert counting.taken() <= uninterrupted + LANES * counting.size / SHARDS
@@ -293,12 +293,12 @@ def test_what_cannot_be_is_refused(shards: Shards, tmp_path: Path) -> None:
         path = manifest(tmp_path / "clips.tsv", LANGUAGES)
         section = shards.section("index")
         TrainingData(replace(section, train=[*section.train, Source(str(path))]), seed=1)
-    with pytest.raises(TrainingDataError, match=r"data.shard_cache_gib=0.0001 has no room .*lower data.lanes"):
-        TrainingData(shards.section("index", shard_cache_gib=0.0001), seed=1)
+    with pytest.raises(TrainingDataError, match=r"data.shard_cache_gib=1e-05 has no room .*lower data.lanes"):
+        TrainingData(shards.section("index", shard_cache_gib=0.00001), seed=1)
     with pytest.raises(TrainingDataError, match=r"data.lanes=8: the run began with 16"):
         position = planned(shards.section("index"), 1)[0].position
         planned(shards.section("index", lanes=8), 1, position, start=1)
-    with pytest.raises(TrainingDataError, match=r"none of its clips can be used: 600 shorter than 2 s"):
+    with pytest.raises(TrainingDataError, match=r"none of its clips can be used: 288 shorter than 2 s"):
         TrainingData(shards.section("index", min_seconds=2, max_seconds=3), seed=1)
     with pytest.raises(TrainingDataError, match=r"data.speeds: no copies at other speeds"):
         changes = {"speeds": [0.9], "min_seconds": 0, "cache": str(shards.folder / "caches" / "index")}

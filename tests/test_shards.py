@@ -3,7 +3,10 @@
 import os
 import shutil
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +201,77 @@ def test_an_index_is_one_file_that_can_be_moved(tmp_path: Path) -> None:
     shutil.move(index.path, tmp_path / "elsewhere.arrow")
     assert read(ShardIndex(tmp_path / "elsewhere.arrow"), None) == EXPECTED
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["000000.tar", "000001.tar", "000002.tar"]
+
+
+class FaultyServer(ThreadingHTTPServer):
+    """A folder over HTTP, whose answers are, in turn, an error, cut off, late, and right."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), FaultyAnswer)
+        self.folder, self.turn, self.faults = folder, 0, Counter[str]()
+
+
+class FaultyAnswer(BaseHTTPRequestHandler):
+    """One answer, of a range of bytes where one is asked for."""
+
+    server: FaultyServer
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, body: bool) -> None:
+        content = (self.server.folder / self.path.lstrip("/")).read_bytes()
+        self.server.turn += body
+        fault = ("error", "cut", "late", "")[self.server.turn % 4] if body else ""
+        self.server.faults[fault] += 1
+        if fault == "error":
+            self.send_error(500)
+            return
+        if fault == "late":
+            time.sleep(0.05)
+        start, end = 0, len(content)
+        asked = self.headers.get("Range", "")
+        if asked:
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(end, int(last) + 1 if last else end)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(end - start))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", f'"{len(content)}"')
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        self.end_headers()
+        if body:
+            piece = content[start:end]
+            self.wfile.write(piece[: len(piece) // 2] if fault == "cut" else piece)
+        self.close_connection = True
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached", [True, False])
+def test_nothing_is_lost_or_twice_where_a_server_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """Errors, connections that are cut and late answers of a server on this machine: the clips are what they are."""
+    pytest.importorskip("aiohttp", reason="fsspec reads http:// with aiohttp")
+    monkeypatch.setattr("wav2vec2.shards.storage._WAITS", (0.01,) * 5)
+    write(tmp_path / "data", "tar")
+    server = FaultyServer(tmp_path / "data")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        index = indexed(f"http://127.0.0.1:{server.server_port}/{{000000..000002}}.tar", tmp_path / "index.arrow")
+        assert index.problems == []
+        cache = FragmentCache(tmp_path / "fragments", 10**7) if cached else None
+        assert read(index, cache) == EXPECTED
+        assert min(server.faults[fault] for fault in ("error", "cut", "late")) >= 1
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

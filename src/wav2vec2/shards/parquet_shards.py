@@ -1,6 +1,5 @@
 """Parquet shards with encoded audio in a column: bytes, or bytes and a path as `datasets` writes them."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,48 +15,33 @@ from wav2vec2.shards.column_names import (
     first_of,
 )
 from wav2vec2.shards.found_clips import FoundClip, measured
-from wav2vec2.shards.storage import ShardError, Storage
+from wav2vec2.shards.storage import Ranges, ShardError, Storage
 
 #: Bytes at the end of a file that are read first: mostly all of the footer.
 _TAIL = 64 * 2**10
 
 
-class _Ranges(io.RawIOBase):
-    """A stored file as pyarrow reads one: only what is asked for, and that whole."""
+class _WithTail(Ranges):
+    """A file whose footer is read once."""
 
     def __init__(self, storage: Storage, url: str, size: int) -> None:
-        self._storage, self._url, self._size, self._at = storage, url, size, 0
+        super().__init__(storage, url, size)
         self._tail_at = max(0, size - _TAIL)
         self._tail: bytes | None = None
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._size, self._at + size)
-        start, self._at = self._at, max(self._at, end)
-        if start >= self._tail_at:
-            if self._tail is None:
-                self._tail = self._storage.read(self._url, self._tail_at, self._size)
-            return self._tail[start - self._tail_at : end - self._tail_at]
-        return self._storage.read(self._url, start, end)
+    def _piece(self, start: int, end: int) -> bytes:
+        if start < self._tail_at:
+            return super()._piece(start, end)
+        if self._tail is None:
+            self._tail = super()._piece(self._tail_at, self._size)
+        return self._tail[start - self._tail_at : end - self._tail_at]
 
 
 def opened(storage: Storage, url: str, size: int) -> parquet.ParquetFile:
     """A shard, of which nothing but the footer has been read."""
     if storage.local:
         return parquet.ParquetFile(url)
-    return parquet.ParquetFile(pa.PythonFile(_Ranges(storage, url, size), mode="r"), pre_buffer=False)
+    return parquet.ParquetFile(pa.PythonFile(_WithTail(storage, url, size), mode="r"), pre_buffer=False)
 
 
 def clips_in_parquet(

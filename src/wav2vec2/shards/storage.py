@@ -4,6 +4,7 @@ What is asked for comes whole or ends in a `ShardError`: connections that are cu
 those that never answer are asked again, from the byte on that was reached.
 """
 
+import io
 import re
 import time
 from collections.abc import Iterator
@@ -11,9 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
-
-T = TypeVar("T")
+from typing import Any, BinaryIO
 
 #: Seconds before a file is asked for again.
 _WAITS = (0.1, 0.3, 1.0, 3.0, 9.0)
@@ -79,8 +78,10 @@ class Storage:
 
     def open(self, url: str) -> BinaryIO:
         """A file to be read from its beginning on; what is skipped in steps of some megabytes is not read."""
-        options = {} if self.local else {"block_size": _BLOCK, "cache_type": "readahead"}
-        return cast(BinaryIO, _again(lambda: self._files.open(url, "rb", **options), url))
+        if self.local:
+            return open(url, "rb")
+        size = int(_again(lambda: self._files.info(url), url)["size"])
+        return io.BufferedReader(Ranges(self, url, size), _BLOCK)
 
     def read(self, url: str, start: int, end: int) -> bytes:
         """The bytes of a file from `start` up to `end`: all of them."""
@@ -98,6 +99,40 @@ class Storage:
         if end > start:
             _again(rest, url)
         return _whole(bytes(got), url, start, end)
+
+
+class Ranges(io.RawIOBase):
+    """A stored file of this `size` as a stream, of which nothing is read but what is asked for, and that whole."""
+
+    def __init__(self, storage: Storage, url: str, size: int) -> None:
+        self._storage, self._url, self._size, self._at = storage, url, size, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Stand elsewhere."""
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes, as many as there is room for."""
+        content = self._piece(self._at, max(self._at, min(self._size, self._at + len(buffer))))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def _piece(self, start: int, end: int) -> bytes:
+        return self._storage.read(self._url, start, end)
 
 
 def _whole(content: bytes, url: str, start: int, end: int) -> bytes:

@@ -97,6 +97,12 @@ def one_process(path: str) -> None:
     sys.stdin.readline()
 
 
+def line_of(process: "subprocess.Popen[str]") -> str:
+    """The next line that a process writes."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 def measure_memory(rows: int) -> None:
     """Two processes over one index."""
     with tempfile.TemporaryDirectory() as folder:
@@ -108,15 +114,13 @@ def measure_memory(rows: int) -> None:
         both: list[subprocess.Popen[str]] = []
         for number in range(2):
             both.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-            assert both[number].stdout is not None
-            print(f"process {number + 1}: {both[number].stdout.readline().strip()}")
+            print(f"process {number + 1}: {line_of(both[number])}")
         for process in both:
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
         for number, process in enumerate(both):
-            assert process.stdout is not None
-            print(f"process {number + 1}: {process.stdout.readline().strip()}")
+            print(f"process {number + 1}: {line_of(process)}")
         for process in both:
             process.communicate()
 
@@ -145,9 +149,15 @@ def measure_bytes(shards: int) -> None:
                     for process in range(processes):
                         section = DataSection(
                             train=[Source(f"counted://{where / 'data'}")],
-                            **{"min_seconds": 0, "max_seconds": 1, "seconds_per_update": 30, "seconds_per_batch": 4},
-                            **{"lanes": 16, "workers": workers, "cache": str(where / "index"), "shard_cache_gib": gib},
+                            min_seconds=0,
+                            max_seconds=1,
+                            seconds_per_update=30,
+                            seconds_per_batch=4,
                             bucket_updates=4,
+                            workers=workers,
+                            cache=str(where / "index"),
+                            lanes=16,
+                            shard_cache_gib=gib,
                         )
                         data = TrainingData(section, seed=1)
                         for table in data._shards:

@@ -6,8 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -125,7 +127,12 @@ def test_unchanged_shards_are_not_read_again(tmp_path: Path, monkeypatch: pytest
     write(tmp_path / "data", "tar")
     opened: list[str] = []
     real = Storage.open
-    monkeypatch.setattr(Storage, "open", lambda self, url: opened.append(Path(url).name) or real(self, url))
+
+    def watched(storage: Storage, url: str) -> BinaryIO:
+        opened.append(Path(url).name)
+        return real(storage, url)
+
+    monkeypatch.setattr(Storage, "open", watched)
     path = tmp_path / "index.arrow"
     indexed(tmp_path / "data", path)
     assert sorted(opened) == ["000000.tar", "000001.tar", "000002.tar"]
@@ -152,8 +159,8 @@ def test_the_cache_keeps_to_its_limit_and_fetches_once(tmp_path: Path) -> None:
 
     def ask() -> None:
         for number in range(4):
-            assert cache.clip(f"{number:040x}", 2, lambda number=number: fetch(number)) == bytes([number + 100]) * 500
-            assert cache.clip(f"{number:040x}", 1, lambda number=number: fetch(number)) == b""
+            assert cache.clip(f"{number:040x}", 2, partial(fetch, number)) == bytes([number + 100]) * 500
+            assert cache.clip(f"{number:040x}", 1, partial(fetch, number)) == b""
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:

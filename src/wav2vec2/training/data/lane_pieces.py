@@ -120,7 +120,7 @@ def pieces_of(tables: Sequence[ShardTable], names: Sequence[str], usable: Usable
     return _joined(list(groups), columns, tables, longest, left_out)
 
 
-def _begins(first: _Numbers, start: int, group: _Numbers) -> _Numbers:
+def _begins(first: _Numbers, start: int, group: _Numbers) -> NDArray[np.intp]:
     """Where in a batch that begins with clip `start` another shard or another group begins."""
     new = np.zeros(len(group), bool)
     new[0] = True

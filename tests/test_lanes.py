@@ -152,6 +152,7 @@ def test_a_run_goes_on_as_it_would_have(
         assert counting.taken() <= uninterrupted + LANES * counting.size / SHARDS
 
 
+@pytest.mark.slow
 def test_what_real_workers_make_is_the_same(shards: Shards, tmp_path: Path) -> None:
     """Two worker processes, and none: the same samples, in the same micro-batches."""
     made = []
@@ -239,6 +240,7 @@ def test_sources_with_weights_share_what_the_weights_say() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_clip_is_used_once_before_any_is_used_twice(tmp_path: Path) -> None:
     """After x epochs each clip was used floor(x) or ceil(x) times, and updates have as much audio as was asked for."""
     path = manifest(tmp_path / "clips.tsv", {("a", "x"): (3000, 3.0), ("a", "y"): (1000, 5.0)})
@@ -286,6 +288,7 @@ def test_a_process_keeps_to_its_lanes() -> None:
         assert all(len(g) * seconds[g].max(initial=0) <= 60 for groups in division.groups for g in groups)
 
 
+@pytest.mark.slow
 def test_processes_have_about_as_much_to_do(tmp_path: Path) -> None:
     """Of clips of 2 to 15 s in 64 lanes, the busiest of 8 processes has at most 1.15 times the mean."""
     generator = np.random.default_rng(6)

@@ -90,7 +90,7 @@ class Pieces:
     @property
     def seconds_of_groups(self) -> NDArray[np.float64]:
         """Seconds of each group (G,)."""
-        return np.bincount(self.group, self.seconds, len(self.groups))
+        return np.bincount(self.group, self.seconds, len(self.groups)).astype(np.float64)
 
 
 def pieces_of(tables: Sequence[ShardTable], names: Sequence[str], usable: Usable, *, by_language: bool) -> Pieces:

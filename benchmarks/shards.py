@@ -125,14 +125,45 @@ def measure_memory(rows: int) -> None:
             process.communicate()
 
 
-def measure_bytes(shards: int) -> None:
-    """Bytes read and ids of an epoch on several numbers of processes."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-    import shard_files
+def epoch_of(where: Path, processes: int, workers: int, gib: float) -> dict[int, list[str]]:
+    """The ids of each update of an epoch, over all processes."""
     from training_audio import joined
 
     from wav2vec2.training.data.batch_loading import TrainingData
     from wav2vec2.training.settings.run_config import DataSection, Source
+
+    found: dict[int, list[str]] = {}
+    for process in range(processes):
+        section = DataSection(
+            train=[Source(f"counted://{where / 'data'}")],
+            min_seconds=0,
+            max_seconds=1,
+            seconds_per_update=30,
+            seconds_per_batch=4,
+            bucket_updates=4,
+            workers=workers,
+            cache=str(where / "index"),
+            lanes=16,
+            shard_cache_gib=gib,
+        )
+        data = TrainingData(section, seed=1)
+        for table in data._shards:
+            if table.reader.cache is not None:
+                table.reader.cache.folder = where / f"cache {processes} {workers} {process}"
+        last = int(data.summary.updates_per_epoch or 0) - 1
+        batches = data.batches(joined, processes=processes, process=process, start_update=0, position={})
+        for batch in batches:
+            found.setdefault(batch.update, []).extend(batch.ids)
+            if batch.update == last and batch.part == batch.parts - 1:
+                break
+        batches.close()
+    return found
+
+
+def measure_bytes(shards: int) -> None:
+    """Bytes read and ids of an epoch on several numbers of processes."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    import shard_files
 
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
@@ -145,33 +176,7 @@ def measure_bytes(shards: int) -> None:
             for processes in (1, 2, 4, 8):
                 for workers in (0, 2):
                     shard_files.counted_in(where / "reads")
-                    found: dict[int, list[str]] = {}
-                    for process in range(processes):
-                        section = DataSection(
-                            train=[Source(f"counted://{where / 'data'}")],
-                            min_seconds=0,
-                            max_seconds=1,
-                            seconds_per_update=30,
-                            seconds_per_batch=4,
-                            bucket_updates=4,
-                            workers=workers,
-                            cache=str(where / "index"),
-                            lanes=16,
-                            shard_cache_gib=gib,
-                        )
-                        data = TrainingData(section, seed=1)
-                        for table in data._shards:
-                            if table.reader.cache is not None:
-                                table.reader.cache.folder = where / f"cache {processes} {workers} {process}"
-                        last = int(data.summary.updates_per_epoch or 0) - 1
-                        batches = data.batches(
-                            joined, processes=processes, process=process, start_update=0, position={}
-                        )
-                        for batch in batches:
-                            found.setdefault(batch.update, []).extend(batch.ids)
-                            if batch.update == last and batch.part == batch.parts - 1:
-                                break
-                        batches.close()
+                    found = epoch_of(where, processes, workers, gib)
                     told = {update: sorted(ids) for update, ids in found.items()}
                     expected = expected or told
                     read = sum(int(line.split("\t")[2]) for line in (where / "reads").read_text().splitlines())

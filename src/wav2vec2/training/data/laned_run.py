@@ -27,10 +27,7 @@ def laned_run(
     by_language = section.balance < 1 or section.language_balance < 1
     usable = Usable(limits, with_text)
     pieces = pieces_of(tables, [source.path for source in section.train], usable, by_language=by_language)
-    if not len(pieces.clips):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in pieces.left_out.items())
-        allowed = f"data.min_seconds={limits.shortest:g}, data.max_seconds={limits.longest:g}"
-        raise TrainingDataError(f"data.train: none of its clips can be used: {reasons}; {allowed}")
+    _require_clips(pieces, limits)
     hours = dict(zip(pieces.groups, (pieces.seconds_of_groups / 3600).tolist(), strict=True))
     try:
         shares = group_shares(hours, weights, section.balance, section.language_balance)
@@ -62,6 +59,14 @@ def laned_run(
     ]
     updates = float(pieces.seconds.sum()) / section.seconds_per_update
     return batches, DataSummary(sources, pieces.left_out, updates), pieces.longest
+
+
+def _require_clips(pieces: Pieces, limits: LengthLimits) -> None:
+    """Refuse data of which nothing is used."""
+    if not len(pieces.clips):
+        reasons = ", ".join(f"{count} {reason}" for reason, count in pieces.left_out.items())
+        allowed = f"data.min_seconds={limits.shortest:g}, data.max_seconds={limits.longest:g}"
+        raise TrainingDataError(f"data.train: none of its clips can be used: {reasons}; {allowed}")
 
 
 def _require_cache(tables: Sequence[ShardTable], open_at_once: int, section: DataSection) -> None:

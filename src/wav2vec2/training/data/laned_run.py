@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from wav2vec2.training.data.audio_clips import LengthLimits, TrainingDataError
 from wav2vec2.training.data.clip_selection import DataSummary, SourceSummary
-from wav2vec2.training.data.lane_pieces import Usable, pieces_of
+from wav2vec2.training.data.lane_pieces import Pieces, Usable, pieces_of
 from wav2vec2.training.data.lane_shares import group_shares
 from wav2vec2.training.data.lanes import LanedBatches
 from wav2vec2.training.data.shard_table import ShardTable

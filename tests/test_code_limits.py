@@ -24,6 +24,7 @@ for room, below in (
     ("modeling", "configuration files"),
     ("baselines", "modeling configuration files"),
     ("processing", "configuration files"),
+    ("shards", "processing configuration files"),
     ("language_models", "files"),
     ("alignment", "configuration files"),
     ("decoding", "language_models alignment configuration files"),

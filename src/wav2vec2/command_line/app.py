@@ -14,6 +14,7 @@ from wav2vec2.command_line.consolidate import consolidate
 from wav2vec2.command_line.convert import convert
 from wav2vec2.command_line.evaluate import evaluate
 from wav2vec2.command_line.export import export
+from wav2vec2.command_line.index import index
 from wav2vec2.command_line.listen import listen
 from wav2vec2.command_line.predict import predict
 from wav2vec2.command_line.pronounce import pronounce
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(transcribe, listen, spot, serve, align, predict, pronounce, build_lm, tune, evaluate, score),
-    *(pretrain, finetune, average, consolidate, report, card, push, convert, export, quickstart),
+    *(index, pretrain, finetune, average, consolidate, report, card, push, convert, export, quickstart),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -198,7 +198,7 @@ def started(
     state = output.state
     with TrainingLog(output.folder, run.run.trackers, run.run.updates, main=output.main, begin_at=state.update) as log:
         log.truncate_to(state.log_bytes)
-        changed = changes(run, output.folder) if state.update else []
+        changed = [*changes(run, output.folder), *data.notes(state.update, state.position)] if state.update else []
         if output.main:
             write_run(run, output.folder)
         stands = f"going on after update {state.update:,}"

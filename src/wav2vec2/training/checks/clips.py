@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from wav2vec2.training.data.batch_loading import TrainingData
 from wav2vec2.training.data.clip_tables import ClipList, ClipTable, TableClips
 from wav2vec2.training.data.streams import DatasetStream
 
-#: Of a stream, the texts of this many first clips are checked, and the audio of fewer is kept to be looked into.
+if TYPE_CHECKING:
+    from wav2vec2.training.data.shard_table import ShardTable
+
+#: Of a stream or of shards, the texts of this many clips are checked, and the audio of fewer is kept to be looked into.
 _OF_A_STREAM, _AUDIO_OF_A_STREAM = 200, 32
 
 Audio = Path | bytes
@@ -29,7 +32,7 @@ class ClipSource:
     `where` is what reports call them, "train" or "valid".
     What is known without looking into the audio are columns of n entries: `seconds` (NaN where they are not known),
     `transcripts`, `speakers`, `paths` (None where the audio is no file of its own) and `rates` (what manifests say).
-    `problems` are the clips whose headers could not be read. `complete` is False for the first clips of a stream.
+    `problems` are the clips whose headers could not be read. `complete` is False for a part of a stream or of shards.
     Copies at other `speeds` are no clips here: they say what their clips say, but for their length.
     """
 
@@ -96,9 +99,15 @@ class ClipSource:
 def clip_sources(data: TrainingData) -> tuple[ClipSource, ClipSource | None]:
     """Training and validation clips of a run, as the run itself has read them; None without validation."""
     tables: list[ClipTable] = []
+    complete = True  # until some clips of many stand for them
     for one in data.train_tables:
-        tables.append(first_clips(one) if isinstance(one, DatasetStream) else one)
-    complete = not any(isinstance(one, DatasetStream) for one in data.train_tables)
+        if isinstance(one, DatasetStream):
+            tables.append(first_clips(one))
+        elif data.on_shards:
+            tables.append(clips_in_between(cast("ShardTable", one)) if len(one.seconds) > _OF_A_STREAM else one)
+        else:
+            tables.append(one)
+        complete &= tables[-1] is one
     limits = {"shortest": data.limits.shortest, "longest": data.limits.longest}
     train = ClipSource("train", tables, **limits, complete=complete, speeds=data.speeds)
     if not data.valid_tables:
@@ -113,6 +122,14 @@ def _column(tables: list[ClipTable], of: Callable[[ClipTable], Sequence[T | None
         values = of(table)
         found += [None] * len(table.seconds) if values is None else values
     return found
+
+
+def clips_in_between(table: "ShardTable") -> ClipList:
+    """As many clips of shards, from everywhere in them, with the audio of some alone."""
+    numbers = np.linspace(0, len(table) - 1, _OF_A_STREAM).astype(int)
+    heard = numbers[np.linspace(0, _OF_A_STREAM - 1, _AUDIO_OF_A_STREAM).astype(int)]
+    others = np.setdiff1d(numbers, heard)
+    return ClipList([*map(table.clip, heard.tolist()), *map(table.facts, others.tolist())])
 
 
 def first_clips(stream: DatasetStream) -> ClipList:

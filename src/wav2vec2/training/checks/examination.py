@@ -59,7 +59,7 @@ def examine(
         checked = {"clips": len(source), "usable": len(spelled.clips), "headers": len(headers), **amount}
         report.checked[source.where] = checked if source.complete else checked | {"first_of_a_stream": True}
         if not source.complete:
-            message = f"a stream: its first {len(source)} clips were checked, not all"
+            message = f"a stream or shards: {len(source)} clips were checked, not all"
             report.findings.append(Finding("stream", "note", source.where, message))
     if valid is not None:
         report.findings += duplicate_findings(train, valid)

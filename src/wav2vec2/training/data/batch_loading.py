@@ -3,39 +3,30 @@
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2vec2.training.data.audio_clips import (
-    EVALUATION,
-    SAMPLING_RATE,
-    Clip,
-    LengthLimits,
-    Skipped,
-    TrainingDataError,
-)
+from wav2vec2.training.data.audio_clips import SAMPLING_RATE, LengthLimits, Skipped, TrainingDataError
 from wav2vec2.training.data.clip_selection import ClipSelection, DataSummary, SourceSummary, select
 from wav2vec2.training.data.clip_tables import ClipTable, TableClips
 from wav2vec2.training.data.division import LengthGrid
 from wav2vec2.training.data.global_batches import GlobalBatches, SourceShare, shares_of
 from wav2vec2.training.data.kept_clips import KeptClips
-from wav2vec2.training.data.micro_batches import (
-    Batch,
-    Collate,
-    Loading,
-    MicroBatches,
-    PlannedUpdate,
-    UpdatePlan,
-)
+from wav2vec2.training.data.micro_batches import Batch, Collate, Loading, MicroBatches, UpdatePlan
 from wav2vec2.training.data.other_speeds import ClipsAtSpeeds
 from wav2vec2.training.data.source_reading import kind_of, label_of, read_source
 from wav2vec2.training.data.streams import DatasetStream, ExampleStream, StreamedBatches, TableStream
+from wav2vec2.training.data.update_plans import EvaluationPlan, MapUpdates, StreamUpdates
 from wav2vec2.training.data.worker_processes import loaded, prepared_context
 from wav2vec2.training.settings.run_config import DataSection, FinetuneDataSection, Source
+
+if TYPE_CHECKING:
+    from wav2vec2.training.data.lanes import LanedBatches
+    from wav2vec2.training.data.shard_table import ShardTable
 
 __all__ = ["Batch", "TrainingData"]
 
@@ -44,75 +35,6 @@ _ONE_FRAME = 400 / SAMPLING_RATE
 
 #: Makes the plan of a run from its next update, and from where the run stands in its streams.
 Plan = Callable[[int, dict[str, Any]], UpdatePlan]
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """The clips of a global batch by their index in it; `indices` (n,) are their numbers among `clips`, to which the
-    run adds `before`."""
-
-    clips: TableClips
-    indices: NDArray[np.int64]
-    before: int = 0
-
-    def __call__(self, index: int) -> Clip:
-        number = int(self.indices[index])
-        return replace(self.clips(number), number=self.before + number)
-
-
-@dataclass(frozen=True)
-class MapUpdates:
-    """The plan of a run over clips of known length."""
-
-    #: Which clips each update is made of.
-    batches: GlobalBatches
-    #: All clips of the run, numbered through.
-    clips: TableClips
-    #: Seconds (n,) that one use of each clip gives.
-    counted: NDArray[np.float64]
-    #: The first update.
-    start: int
-
-    def __call__(self) -> Iterator[PlannedUpdate]:
-        """Every update, for ever."""
-        update = self.start
-        while True:
-            indices = self.batches(update)
-            yield PlannedUpdate(
-                update, self.counted[indices], _Chosen(self.clips, indices), epoch=self.batches.epoch_after(update)
-            )
-            update += 1
-
-
-@dataclass(frozen=True)
-class StreamUpdates:
-    """The plan of a run over streams, from update `start` on, which begins at `position`."""
-
-    batches: StreamedBatches
-    start: int
-    position: dict[str, Any]
-
-    def __call__(self) -> Iterator[PlannedUpdate]:
-        """Every update, for ever."""
-        return self.batches.updates(self.start, self.position)
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """The plan of an evaluation: one "update" of some clips."""
-
-    #: All clips that there are.
-    clips: TableClips
-    #: The numbers of those that are evaluated.
-    indices: NDArray[np.int64]
-    #: Seconds (n,) that each clip gives.
-    counted: NDArray[np.float64]
-    #: How many clips the run has beside them: in its numbers those come first.
-    before: int = 0
-
-    def __call__(self) -> Iterator[PlannedUpdate]:
-        """All clips at once."""
-        yield PlannedUpdate(EVALUATION, self.counted[self.indices], _Chosen(self.clips, self.indices, self.before))
 
 
 class TrainingData:
@@ -138,6 +60,8 @@ class TrainingData:
         self.valid_limits = replace(self.limits, shortest=_ONE_FRAME if with_text else self.limits.shortest)
         self._tables: dict[tuple[str, int], ClipTable] = {}
         self._streams: dict[int, DatasetStream] = {}
+        self._shards: list[ShardTable] = []
+        self._lanes: LanedBatches | None = None
         self._read()
         self._choose()
         if section.workers:
@@ -168,7 +92,9 @@ class TrainingData:
                 label = label_of(sources, number)
                 try:
                     known = replace(source, format=kind_of(source))
-                    if not source.streaming:
+                    if known.format == "shards":
+                        self._read_shards(where, number, known, label)
+                    elif not source.streaming:
                         self._tables[where, number] = read_source(known, cache, label, with_text=with_text)
                     else:
                         self._streams[number] = DatasetStream(known, known.format, label, with_text=with_text)
@@ -177,18 +103,36 @@ class TrainingData:
                     raise TrainingDataError(f"data.{where}.{number}: {error}") from error
                 self._sources[where].append(known)
 
+    def _read_shards(self, where: str, number: int, source: Source, label: str) -> None:
+        """Shards to train on are read as lanes; those of an evaluation, which is over all clips, as other tables."""
+        from wav2vec2.training.data.shard_table import open_shards  # pyarrow, which other sources do not need
+
+        table = open_shards(source, self.section, label, with_text=self.with_text)
+        if where == "train":
+            self._shards.append(table)
+        else:
+            self._tables[where, number] = table
+
     def _choose(self) -> None:
         """Choose among the clips that were read, and plan updates and evaluations with them."""
         self.valid_left_out: dict[str, int] = {}
         self.valid = self._evaluation() if self.section.valid else None
-        self._plan, self.summary, longest = self._mapped() if not self._streams else self._streamed()
+        read = self._laned if self._shards else self._streamed if self._streams else self._mapped
+        self._plan, self.summary, longest = read()
         steps = self.section.length_steps
         self._grid = LengthGrid(longest, steps) if steps else None
 
     @property
     def train_tables(self) -> list[ClipTable | DatasetStream]:
         """What the sources of training were read as, for whoever looks into the data before the run."""
+        if self._shards:
+            return list[ClipTable | DatasetStream](self._shards)
         return [self._streams.get(n) or self._tables["train", n] for n in range(len(self.section.train))]
+
+    @property
+    def on_shards(self) -> bool:
+        """Whether training is on shards."""
+        return bool(self._shards)
 
     @property
     def valid_tables(self) -> list[ClipTable]:
@@ -198,7 +142,8 @@ class TrainingData:
     @property
     def problems(self) -> list[Skipped]:
         """The clips whose headers could not be read."""
-        return [problem for table in self._tables.values() for problem in table.problems]
+        tables: list[ClipTable] = [*self._shards, *self._tables.values()]
+        return [problem for table in tables for problem in table.problems]
 
     @property
     def hours(self) -> float | None:
@@ -215,6 +160,11 @@ class TrainingData:
         """How many numbers the clips of the run have, those of training first, then those of evaluations; 0 where
         training is on a stream, whose clips have none."""
         return 0 if self._streams else self._rows("train") + self._rows("valid")
+
+    def notes(self, update: int, position: dict[str, Any]) -> list[str]:
+        """What is to be said of a run that goes on after `update`, where its data stand at `position`."""
+        changed = self._lanes.changed_shares(update, position) if self._lanes and position else None
+        return [] if changed is None else [changed]
 
     @property
     def has_valid(self) -> bool:
@@ -326,6 +276,19 @@ class TrainingData:
         except ValueError as error:
             raise TrainingDataError(str(error)) from error
 
+    def _laned(self) -> tuple[Plan, DataSummary, float]:
+        """The plan over shards, of which each process reads its own lanes."""
+        from wav2vec2.training.data.laned_run import laned_run  # pyarrow, as above
+
+        others = [source.path for source in self._sources["train"] if source.format != "shards"]
+        if others:
+            raise TrainingDataError(f"{others[0]}: shards are not read beside other sources: index it (wav2vec2 index)")
+        self._lanes, summary, longest = laned_run(
+            self._shards, self.section, self.limits, self.seed, with_text=self.with_text, spelled=self.can_be_spelled
+        )
+        self._require_room(longest, "the longest clip has")
+        return self._lanes.plan, summary, longest
+
     def _streamed(self) -> tuple[Plan, DataSummary, float]:
         """The plan over streams, and the longest that a clip can be. A source of known clips among them becomes a
         stream of its shuffled clips."""
@@ -382,6 +345,8 @@ class TrainingData:
 
     def _rows(self, where: str) -> int:
         """How many clips the sources of training have, with their copies, or those of evaluations."""
+        if where == "train" and self._shards:
+            return sum(map(len, self._shards))
         read = sum(len(table.seconds) for (whose, _), table in self._tables.items() if whose == where)
         return read * (1 + len(self.speeds)) if where == "train" else read
 

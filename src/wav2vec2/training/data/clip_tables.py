@@ -22,8 +22,9 @@ _ROWS_AT_ONCE = 64
 class ClipRows(Protocol):
     """n clips that can be chosen among and loaded."""
 
-    #: Seconds (n,), NaN where a header could not be read.
-    seconds: NDArray[np.float64]
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Seconds (n,), NaN where a header could not be read."""
 
     @property
     def problems(self) -> list[Skipped]:

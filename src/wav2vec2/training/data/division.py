@@ -132,6 +132,34 @@ def divide(
     return _handed_out(pieces, processes)
 
 
+def divide_by_lane(
+    seconds: NDArray[np.float64],
+    lanes: NDArray[np.int64],
+    processes: int,
+    seconds_per_batch: float,
+    grid: LengthGrid | None = None,
+) -> Division:
+    """The same where the clips of lane l all go to process l modulo P, so that no other reads what they are read from.
+
+    Which part of an update a clip is in then depends on the clips of its process alone; all have as many parts as the
+    one that needs most.
+    """
+    mine = [np.flatnonzero(lanes % processes == process) for process in range(processes)]
+    divided = [divide(seconds[own], 1, seconds_per_batch, grid) for own in mine]
+    parts = max(one.parts for one in divided)
+    groups, shapes = [], []
+    for own, one in zip(mine, divided, strict=True):
+        missing = parts - one.parts
+        groups.append([own[group] for group in one.groups[0]] + [np.empty(0, np.int64)] * missing)
+        shapes.append(one.shapes[0] + [AS_THE_CLIPS] * missing)
+    return Division(parts, groups, shapes)
+
+
+def processes_of(lanes: NDArray[np.int64], processes: int) -> int:
+    """How many of the processes have a clip in these lanes."""
+    return len(np.unique(lanes % processes))
+
+
 def _handed_out(pieces: _Pieces, processes: int) -> Division:
     """Which process takes which group."""
     work = np.zeros(processes)

@@ -32,7 +32,15 @@ from wav2vec2.training.data.audio_clips import (
     kept_clip,
     load_clip,
 )
-from wav2vec2.training.data.division import AS_THE_CLIPS, Division, LengthGrid, Shape, divide
+from wav2vec2.training.data.division import (
+    AS_THE_CLIPS,
+    Division,
+    LengthGrid,
+    Shape,
+    divide,
+    divide_by_lane,
+    processes_of,
+)
 from wav2vec2.training.data.durations import reason_of
 from wav2vec2.training.data.kept_clips import KeptClips
 
@@ -182,6 +190,10 @@ class PlannedUpdate:
     position: dict[str, Any] = field(default_factory=dict)
     #: How often the data has been seen by then.
     epoch: float = 0.0
+    #: The lane (n,) that each clip is read from, where a process keeps to its lanes.
+    lanes: NDArray[np.int64] | None = None
+    #: Told of the clips of a micro-batch, by their indices, before each is asked for: they can be read at once.
+    fetch: Callable[[NDArray[np.int64]], None] | None = None
 
 
 class UpdatePlan(Protocol):
@@ -236,14 +248,20 @@ class MicroBatches(IterableDataset[Batch]):
     def _divided(self, planned: PlannedUpdate) -> Division:
         """Which clips of an update each process takes at each of its parts."""
         loading = self.loading
-        return divide(planned.seconds, loading.processes, loading.seconds_per_batch, loading.grid)
+        how = loading.processes, loading.seconds_per_batch, loading.grid
+        if planned.lanes is not None and processes_of(planned.lanes, loading.processes) == loading.processes:
+            return divide_by_lane(planned.seconds, planned.lanes, *how)
+        return divide(planned.seconds, *how)
 
     def _batch(self, planned: PlannedUpdate, part: int, division: Division) -> Batch:
         """Decode the clips of one part. Those that cannot be are reported, the others are as they would be anyway."""
         loading = self.loading
         loaded: list[LoadedClip] = []
         skipped = list(planned.skipped) if part == 0 and loading.process == 0 else []
-        for index in division.groups[loading.process][part]:
+        indices = division.groups[loading.process][part]
+        if planned.fetch is not None:
+            planned.fetch(indices)
+        for index in indices:
             name = f"clip {index} of update {planned.update}"  # of a row that cannot even be read
             try:
                 clip = planned.clip(int(index))

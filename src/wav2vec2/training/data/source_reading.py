@@ -18,6 +18,8 @@ import numpy as np
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, Recording, read_manifest
 from wav2vec2.processing.slot_tables import text_in
+from wav2vec2.shards.column_names import SECONDS_COLUMNS, SPEAKER_COLUMNS, TEXT_COLUMNS, first_of
+from wav2vec2.shards.storage import is_url
 from wav2vec2.training.data.audio_clips import TrainingDataError
 from wav2vec2.training.data.clip_tables import ClipTable, Columns, DatasetTable, FileTable
 from wav2vec2.training.data.durations import DurationCache, measure
@@ -30,20 +32,20 @@ if TYPE_CHECKING:
 #: What the name of a data set on the Hub looks like.
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
-#: Names under which published data sets have what we need, in the order we look for them.
-_TEXT_COLUMNS = ("transcript", "text", "sentence", "transcription", "normalized_text", "raw_transcription")
-_SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
-_SECONDS_COLUMNS = ("duration", "seconds", "duration_seconds")
+#: Folders that say the corpus or the language of the shards in them.
+_PARTITIONED = re.compile(r"(^|/)(corpus|language)=[^/]+(/|$)")
 
 #: Files that `Dataset.save_to_disk` and `DatasetDict.save_to_disk` write.
 _SAVED = ("state.json", "dataset_dict.json")
 
 
 def kind_of(source: "Source") -> str:
-    """What a source is: "folder", "manifest", "parquet" or "dataset"; with format "auto", what its path says."""
+    """What a source is: "folder", "manifest", "parquet", "dataset" or "shards"; "auto" is what its path says."""
     if source.format != "auto":
         return source.format
     path = Path(source.path)
+    if is_url(source.path) or path.suffix in (".arrow", ".tar"):
+        return "shards"
     if path.is_dir():
         return _kind_of_folder(path)
     if path.is_file():
@@ -62,13 +64,19 @@ def _kind_of_folder(path: Path) -> str:
     if any((path / name).is_file() for name in _SAVED):
         return "dataset"
     found = set()
-    for _, _, names in os.walk(path):
+    for folder, _, names in os.walk(path):
         endings = {os.path.splitext(name)[1].lower() for name in names}
-        found |= {"parquet"} & {ending[1:] for ending in endings} | ({"folder"} if endings & AUDIO_ENDINGS else set())
+        if endings & AUDIO_ENDINGS:
+            found.add("folder")
+        if ".tar" in endings or (".parquet" in endings and _PARTITIONED.search(folder)):
+            found.add("shards")
+        elif ".parquet" in endings:
+            found.add("parquet")
     if len(found) == 1:
         return found.pop()
     if found:
-        raise TrainingDataError(f"{path}: holds both audio files and parquet; set format=folder or format=parquet")
+        both = "both audio files and parquet" if found == {"folder", "parquet"} else " and ".join(sorted(found))
+        raise TrainingDataError(f"{path}: holds {both}; set {' or '.join(f'format={one}' for one in sorted(found))}")
     raise TrainingDataError(f"{path}: no audio in this folder (nothing ends in {' '.join(sorted(AUDIO_ENDINGS))})")
 
 
@@ -227,9 +235,6 @@ def _split_of(opened: "dict[str, Dataset]", source: "Source") -> "Dataset":
 def _find_columns(source: "Source", names: list[str], features: Mapping[str, Any], *, with_text: bool) -> Columns:
     """Which columns hold what. What is needed and is not there is an error that names the columns that are."""
 
-    def first(wanted: tuple[str, ...]) -> str | None:
-        return next((name for name in wanted if name in names), None)
-
     present = f"its columns are: {', '.join(names) or 'none'}"
     if source.audio_column not in names:
         raise TrainingDataError(
@@ -237,13 +242,13 @@ def _find_columns(source: "Source", names: list[str], features: Mapping[str, Any
         )
     if source.text_column is not None and source.text_column not in names:
         raise TrainingDataError(f"{source.path}: no column {source.text_column!r}; {present}")
-    text = source.text_column or first(_TEXT_COLUMNS)
+    text = source.text_column or first_of(TEXT_COLUMNS, names)
     if with_text and text is None:
         raise TrainingDataError(f"{source.path}: no column with transcripts (set `text_column`); {present}")
-    seconds = first(_SECONDS_COLUMNS)
+    seconds = first_of(SECONDS_COLUMNS, names)
     if seconds is not None and "float" not in str(getattr(features.get(seconds), "dtype", "")):
         seconds = None  # whole numbers may as well be milliseconds or samples
-    return Columns(source.audio_column, text, first(_SPEAKER_COLUMNS), seconds)
+    return Columns(source.audio_column, text, first_of(SPEAKER_COLUMNS, names), seconds)
 
 
 def _read_dataset(source: "Source", kind: str, label: str, with_text: bool) -> tuple[DatasetTable, str]:

@@ -67,7 +67,7 @@ RUN_FILE = "run.json"
 #: What may change between two starts without a word: how often is looked, how much is kept, how fast it goes.
 _FREE = (
     *("run.output", "run.log_every", "run.keep", "run.trackers", "run.report", "run.save"),
-    *("data.workers", "data.cache", "tuning.keep_features_gib", "origin."),
+    *("data.workers", "data.cache", "data.shard_cache_gib", "tuning.keep_features_gib", "origin."),
 )
 
 #: Of a source that came or went, its path says enough.

@@ -19,16 +19,18 @@ CountOrZero = Annotated[int, Between(0)]
 
 @dataclass
 class Source:
-    """One place where audio comes from: a folder, a manifest, parquet shards or a data set of `datasets`."""
+    """One place where audio comes from: a folder, a manifest, parquet shards or a data set of `datasets`, or shards of
+    any kind anywhere (docs/scale.md)."""
 
-    #: Folder, manifest (.tsv), parquet file or pattern, or the name of a data set. Relative to the current directory.
+    #: Folder, manifest (.tsv), parquet file or pattern, the name of a data set, an index of shards or their address.
+    #: Relative to the current directory.
     path: str
     #: Split of a data set, as "train".
     split: str | None = None
     #: Configuration of a data set, as "clean" or a language.
     name: str | None = None
     #: What `path` is; "auto" looks.
-    format: Annotated[str, OneOf("auto", "folder", "manifest", "parquet", "dataset")] = "auto"
+    format: Annotated[str, OneOf("auto", "folder", "manifest", "parquet", "dataset", "shards")] = "auto"
     #: Read a data set as a stream instead of downloading it first.
     streaming: bool = False
     #: How often this source is drawn beside the others; by default its hours to the power `data.balance`.
@@ -46,7 +48,7 @@ class Source:
         """What cannot be together."""
         if not self.path:
             yield "path", "must name a folder, a manifest, a parquet file or a data set"
-        if self.streaming and self.format in ("folder", "manifest"):
+        if self.streaming and self.format in ("folder", "manifest", "shards"):
             yield "streaming", f"only a data set or parquet can be a stream, not format={self.format}"
 
 
@@ -88,6 +90,8 @@ class DataSection:
     valid: list[Source] = field(default_factory=list)
     #: Alpha of XLS-R: a source is drawn in proportion to hours ** balance. 1 is as it is, 0 makes sources equal.
     balance: Share = 1.0
+    #: The same of the languages within a corpus; of shards alone.
+    language_balance: Share = 1.0
     #: Shorter clips are left out (paper: 32,000 samples).
     min_seconds: NotNegative = 2.0
     #: Longer clips are cropped at random (BASE: 250,000 samples); with transcripts they are left out.
@@ -111,6 +115,11 @@ class DataSection:
     cache: str | None = None
     #: Clips of a stream that are held to shuffle from.
     stream_pool: Count = 1000
+    #: Shards are divided into so many lanes, whatever the number of processes, each of which reads its own: a multiple
+    #: of the most processes that the run may ever have. It cannot change.
+    lanes: Count = 64
+    #: Gigabytes of shards that are kept on the disk of a machine, below `cache`; 0: none, clips are read one by one.
+    shard_cache_gib: NotNegative = 32.0
 
     def problems(self) -> Iterator[Problem]:
         """Something to train on, and lengths that fit into each other."""

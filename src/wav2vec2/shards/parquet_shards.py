@@ -1,0 +1,94 @@
+"""Parquet shards with encoded audio in a column: bytes, or bytes and a path as `datasets` writes them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from wav2vec2.shards.column_names import (
+    CORPUS_COLUMNS,
+    LANGUAGE_COLUMNS,
+    SECONDS_COLUMNS,
+    SPEAKER_COLUMNS,
+    TEXT_COLUMNS,
+    first_of,
+)
+from wav2vec2.shards.found_clips import FoundClip, measured
+from wav2vec2.shards.storage import Ranges, ShardError, Storage
+
+#: Bytes at the end of a file that are read first: mostly all of the footer.
+_TAIL = 64 * 2**10
+
+
+class _WithTail(Ranges):
+    """A file whose footer is read once."""
+
+    def __init__(self, storage: Storage, url: str, size: int) -> None:
+        super().__init__(storage, url, size)
+        self._tail_at = max(0, size - _TAIL)
+        self._tail: bytes | None = None
+
+    def _piece(self, start: int, end: int) -> bytes:
+        if start < self._tail_at:
+            return super()._piece(start, end)
+        if self._tail is None:
+            self._tail = super()._piece(self._tail_at, self._size)
+        return self._tail[start - self._tail_at : end - self._tail_at]
+
+
+def opened(storage: Storage, url: str, size: int) -> parquet.ParquetFile:
+    """A shard, of which nothing but the footer has been read."""
+    if storage.local:
+        return parquet.ParquetFile(url)
+    return parquet.ParquetFile(pa.PythonFile(_WithTail(storage, url, size), mode="r"), pre_buffer=False)
+
+
+def clips_in_parquet(
+    storage: Storage, url: str, size: int, audio_column: str, text_column: str | None
+) -> list[FoundClip]:
+    """The clips of a shard. Its audio is read only where no column says the seconds of all clips."""
+    with opened(storage, url, size) as shard:
+        names = shard.schema_arrow.names
+        if audio_column not in names:
+            raise ShardError(f"{url}: no column {audio_column!r} with audio; its columns are: {', '.join(names)}")
+        if text_column is not None and text_column not in names:
+            raise ShardError(f"{url}: no column {text_column!r}; its columns are: {', '.join(names)}")
+        seconds = first_of(SECONDS_COLUMNS, names)
+        if seconds is not None and not pa.types.is_floating(shard.schema_arrow.field(seconds).type):
+            seconds = None  # whole numbers may as well be milliseconds or samples
+        columns = {
+            "seconds": seconds,
+            "speaker": first_of(SPEAKER_COLUMNS, names),
+            "transcript": text_column or first_of(TEXT_COLUMNS, names),
+            "corpus": first_of(CORPUS_COLUMNS, names),
+            "language": first_of(LANGUAGE_COLUMNS, names),
+        }
+        wanted = {name: column for name, column in columns.items() if column is not None}
+        return [clip for group in range(shard.num_row_groups) for clip in _clips(shard, group, wanted, audio_column)]
+
+
+def audio_of(shard: parquet.ParquetFile, group: int, column: str) -> list[bytes]:
+    """The encoded audio of every row of a row group, empty bytes where there is none."""
+    kind = shard.schema_arrow.field(column).type
+    inside = [f"{column}.bytes"] if pa.types.is_struct(kind) else [column]
+    values = shard.read_row_group(group, columns=inside).column(0).to_pylist()
+    return [(value or {}).get("bytes") or b"" if isinstance(value, dict) else value or b"" for value in values]
+
+
+def _clips(shard: parquet.ParquetFile, group: int, wanted: Mapping[str, str], audio_column: str) -> Iterator[FoundClip]:
+    """Those of one row group."""
+    rows = shard.metadata.row_group(group).num_rows
+    read = shard.read_row_group(group, columns=list(dict.fromkeys(wanted.values()))) if wanted else None
+    values: dict[str, Sequence[Any]] = {
+        name: [None] * rows if read is None or name not in wanted else read.column(wanted[name]).to_pylist()
+        for name in ("seconds", "speaker", "transcript", "corpus", "language")
+    }
+    sizes, seconds = [0] * rows, values["seconds"]
+    if None in seconds:
+        audio = audio_of(shard, group, audio_column)
+        sizes, seconds = [len(one) for one in audio], [measured(one) for one in audio]
+    for row in range(rows):
+        texts = [values[name][row] for name in ("speaker", "transcript", "corpus", "language")]
+        said = [None if text is None else str(text) for text in texts]
+        yield FoundClip(f"row group {group} row {row}", group, row, sizes[row], seconds[row], *said)

@@ -1,0 +1,125 @@
+"""Tar archives of clips: WebDataset (`key.flac`, `key.txt`, `key.json`) and Lhotse Shar (`recording.*.tar` beside
+`cuts.*.jsonl.gz`). Nothing is unpacked: an index knows the byte at which each clip begins.
+"""
+
+import gzip
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
+from wav2vec2.shards.column_names import (
+    CORPUS_COLUMNS,
+    LANGUAGE_COLUMNS,
+    SPEAKER_COLUMNS,
+    TEXT_COLUMNS,
+    seconds_in,
+    text_of,
+)
+from wav2vec2.shards.found_clips import FRAGMENT_BYTES, FoundClip, measured
+from wav2vec2.shards.storage import ShardError, Storage
+
+#: A member of a remote tar up to this size comes with what is read anyway; of a larger one the header alone is.
+_SMALL = 2**20
+
+
+def clips_in_tar(storage: Storage, url: str) -> list[FoundClip]:
+    """The clips of a WebDataset tar. A clip is an audio member; members of the same key say what is known of it."""
+    audio: dict[str, tuple[tarfile.TarInfo, float | None]] = {}
+    known: dict[str, dict[str, Any]] = {}
+    with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        for member, key, ending in _members(archive):
+            if ending in AUDIO_ENDINGS:
+                said = seconds_in(known.get(key, {}))
+                audio[key] = member, said or _seconds(archive, member, storage.local)
+            elif ending in (".txt", ".json"):
+                content = _content(archive, member)
+                known[key] = known.get(key, {}) | (_record(content) if ending == ".json" else {"transcript": content})
+        _require_end(archive, stream, url)
+    return [_found(key, member, seconds, known.get(key, {})) for key, (member, seconds) in audio.items()]
+
+
+def clips_in_shar(storage: Storage, url: str, cuts_url: str) -> list[FoundClip]:
+    """The clips of a Shar shard: the audio of its cuts, which stand in its `cuts` file in the same order."""
+    content = storage.read(cuts_url, 0, next(one.size for one in storage.find(cuts_url)))
+    cuts = [json.loads(line) for line in gzip.decompress(content).decode("utf-8").splitlines() if line.strip()]
+    with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+        # each recording is followed by what Lhotse knows of it, as JSON
+        members = [member for member, _, ending in _members(archive) if ending != ".json"]
+        _require_end(archive, stream, url)
+    if len(members) != len(cuts):
+        raise ShardError(f"{url}: has {len(members)} recordings, and {cuts_url} has {len(cuts)} cuts")
+    return [
+        _found(str(cut["id"]), member, float(cut["duration"]), _said_in(cut))
+        for cut, member in zip(cuts, members, strict=True)
+        if PurePosixPath(member.name).suffix != ".nodata"
+    ]
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
+    """The files of a tar with their key and ending: what stands before and after the first dot of the name."""
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if member.isfile() and not name.name.startswith("."):
+            key = name.name.partition(".")[0]
+            yield member, str(name.with_name(key)) if key else member.name, name.suffix.lower()
+
+
+def _require_end(archive: tarfile.TarFile, stream: Any, url: str) -> None:
+    """A tar ends with a block of zeros: without one it may have been cut off between two members."""
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        stream.seek(max(0, archive.offset - tarfile.BLOCKSIZE))
+        if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise ShardError(f"{url}: is cut off: a tar ends with a block of zeros")
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    opened = archive.extractfile(member)
+    return "" if opened is None else opened.read().decode("utf-8", "replace").strip()
+
+
+def _record(content: str) -> dict[str, Any]:
+    """What a JSON member says, nothing of one that is no record."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _seconds(archive: tarfile.TarFile, member: tarfile.TarInfo, local: bool) -> float:
+    opened = archive.extractfile(member)
+    if opened is None:
+        return float("nan")
+    return measured(opened.read() if not local and member.size <= _SMALL else opened)
+
+
+def _found(name: str, member: tarfile.TarInfo, seconds: float | None, record: Mapping[str, Any]) -> FoundClip:
+    at = member.offset_data
+    return FoundClip(
+        name,
+        at // FRAGMENT_BYTES,
+        at,
+        member.size,
+        float("nan") if seconds is None else seconds,
+        text_of(SPEAKER_COLUMNS, record),
+        text_of(TEXT_COLUMNS, record),
+        text_of(CORPUS_COLUMNS, record),
+        text_of(LANGUAGE_COLUMNS, record),
+    )
+
+
+def _said_in(cut: Mapping[str, Any]) -> dict[str, Any]:
+    """What the supervisions of a cut say together."""
+    found = sorted(cut.get("supervisions") or [], key=lambda one: one.get("start", 0))
+    texts = [one["text"] for one in found if one.get("text")]
+    first = found[0] if found else {}
+    return {
+        "speaker": first.get("speaker"),
+        "transcript": " ".join(texts) or None,
+        "language": first.get("language"),
+        "corpus": (cut.get("custom") or {}).get("corpus"),
+    }

@@ -217,7 +217,9 @@ class _Member(tarfile.TarInfo):
         """The next member."""
         try:
             return super().fromtarfile(archive)
-        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+                raise
             raise tarfile.ReadError(f"cut off or corrupt at byte {archive.offset}") from error
 
 

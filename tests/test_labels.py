@@ -24,7 +24,8 @@ from wav2vec2.evaluation.label_evaluation import LabelEvaluation
 from wav2vec2.inference.label_rule import RULE_FILE, LabelRule, chosen_rule, read_rule
 from wav2vec2.inference.labeller import Labelled, Labeller
 from wav2vec2.modeling.convolved_clips import LayeredClips
-from wav2vec2.training.classification import classify, read_classification
+from wav2vec2.training.classification import classify, read_classification, read_labelled
+from wav2vec2.training.data.audio_clips import TrainingDataError
 
 LABELS = ["high", "low", "middle"]
 
@@ -253,6 +254,20 @@ def test_finetune_learns_what_is_asked(given: tuple[str, ...], task: str) -> Non
     done = invoke("finetune", *given, "data.train.0.path=train.tsv", "--dry-run")
     assert done.exit_code == 0, done.output
     assert any(line.split("#")[0].split() == ["task:", task] for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("clips.arrow", b"ARROW1\0\0\xff\xff\xff\xff", "is no text; labels are read from a manifest"),
+        ("clips.tsv", b"path\nfirst.wav\n", "neither of the columns label and transcript"),
+    ],
+)
+def test_labels_come_from_manifests_that_have_them(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    given = [f"data.train.0.path={tmp_path / name}", f"run.output={tmp_path / 'run'}", *TINY]
+    with pytest.raises(TrainingDataError, match=said):
+        read_labelled(read_classification("multilabel", given))
 
 
 def chords(folder: Path, count: int, first: int) -> Path:

@@ -24,8 +24,11 @@ def choose_columns(run: ClassificationRun) -> None:
         path = Path(source.path)
         if run.task == "speakers" or source.text_column is not None or not path.is_file():
             continue
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline().rstrip("\r\n").split("\t")
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                header = file.readline().rstrip("\r\n").split("\t")
+        except UnicodeDecodeError as error:
+            raise TrainingDataError(f"{path}: is no text; labels are read from a manifest (.tsv)") from error
         source.text_column = next((name for name in _COLUMNS if name in header), None)
         if source.text_column is None:
             raise TrainingDataError(f"{path}: the header has neither of the columns {' and '.join(_COLUMNS)}")

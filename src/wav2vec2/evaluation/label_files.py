@@ -90,12 +90,18 @@ def _summary(evaluation: LabelEvaluation) -> str:
 def _labels(evaluation: LabelEvaluation) -> str:
     rule = evaluation.rule
     rows = [
-        [one.label, str(one.clips), str(one.given), str(one.right), percent(one.precision), percent(one.recall),
-         percent(one.f1), f"{rule.thresholds.get(one.label, rule.threshold):.2f}"]
+        [one.label, str(one.clips), str(one.given), str(one.right), _share(one.precision, one.given),
+         _share(one.recall, one.clips), _share(one.f1, one.given + one.clips),
+         f"{rule.thresholds.get(one.label, rule.threshold):.2f}"]
         for one in evaluation.scores.labels
     ]  # fmt: skip
     head = ["Label", "Clips", "Given", "Right", "Precision", "Recall", "F1", "Threshold"]
     return f"<h2>Labels</h2>{table(rows, head, numbers_from=1, named_rows=True)}"
+
+
+def _share(value: float, of: int) -> str:
+    """Of nothing there is none."""
+    return percent(value) if of else "–"
 
 
 def _confusion(evaluation: LabelEvaluation) -> str:

@@ -98,13 +98,13 @@ def clips(folder: Path, **columns: list[str]) -> Path:
 
 
 def test_no_example_is_left_out() -> None:
-    """All but the studies' own modules are run here, or in `test_example_studies.py`."""
+    """All but the studies' own modules are run here, in `test_example_studies.py`, or in a file of their own."""
     scripts = {path.name for path in EXAMPLES.glob("*.py")}
     scripts |= {path.name for path in STUDIES.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
     tests = "".join(
-        Path(__file__).with_name(f"test_example_{of}.py").read_text("utf-8") for of in ("scripts", "studies")
+        Path(__file__).with_name(f"test_example_{of}.py").read_text("utf-8") for of in ("scripts", "studies", "ray")
     )
-    assert scripts == set(re.findall(r'run_(?:script|edited)\(\s*"(?:studies/)?(\w+\.py)"', tests))
+    assert scripts == set(re.findall(r'(?:run_(?:script|edited)\(\s*"(?:studies/)?|EXAMPLES / ")(\w+\.py)"', tests))
 
 
 def test_classification_of_clips(tmp_path: Path, run_script: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,13 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from wav2vec2.shards.shard_index import ShardIndex
 
 ROWS_OF_A_SHARD = 1000
 
@@ -160,6 +164,21 @@ def epoch_of(where: Path, processes: int, workers: int, gib: float) -> dict[int,
     return found
 
 
+def indexed(where: Path) -> "ShardIndex":
+    """The index of the shards, made where the runs look for it."""
+    from wav2vec2.shards.indexing import IndexRequest, current_index, index_path
+    from wav2vec2.training.settings.run_config import Source
+
+    source = Source(f"counted://{where / 'data'}")
+    request = IndexRequest(source.path, source.split, source.audio_column, source.text_column)
+    return current_index(request, index_path(request, str(where / "index")))
+
+
+def bytes_read(where: Path) -> int:
+    """What was read since the count began."""
+    return sum(int(line.split("\t")[2]) for line in (where / "reads").read_text(encoding="utf-8").splitlines())
+
+
 def measure_bytes(shards: int) -> None:
     """Bytes read and ids of an epoch on several numbers of processes."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -172,6 +191,8 @@ def measure_bytes(shards: int) -> None:
         shard_files.count_reads()
         size = sum(path.stat().st_size for path in (where / "data").iterdir())
         expected: dict[int, list[str]] = {}
+        shard_files.counted_in(where / "reads")
+        print(f"indexing: {len(indexed(where).shards)} shards, {bytes_read(where) / size:.3f} x the data", flush=True)
         for gib in (1.0, 0.0):
             for processes in (1, 2, 4, 8):
                 for workers in (0, 2):
@@ -179,9 +200,9 @@ def measure_bytes(shards: int) -> None:
                     found = epoch_of(where, processes, workers, gib)
                     told = {update: sorted(ids) for update, ids in found.items()}
                     expected = expected or told
-                    read = sum(int(line.split("\t")[2]) for line in (where / "reads").read_text().splitlines())
+                    times = bytes_read(where) / size
                     print(
-                        f"{processes} processes x {workers} workers, cache {gib:g} GiB: {read / size:.3f} x the data, "
+                        f"{processes} processes x {workers} workers, cache {gib:g} GiB: {times:.3f} x the data, "
                         f"ids of {len(told)} updates {'the same' if told == expected else 'DIFFERENT'}",
                         flush=True,
                     )

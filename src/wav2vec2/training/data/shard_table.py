@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from wav2vec2.shards.shard_index import ShardIndex, is_index
 from wav2vec2.shards.shard_reader import ShardReader
 from wav2vec2.shards.storage import ShardError
 from wav2vec2.training.data.audio_clips import Clip, Skipped, TrainingDataError
+from wav2vec2.training.data.text_columns import Column
 
 if TYPE_CHECKING:
     from wav2vec2.training.settings.run_config import DataSection, Source
@@ -88,8 +89,8 @@ class ShardTable:
         return Clip(name, b"", known.seconds, speaker=known.speaker, transcript=known.transcript)
 
 
-class _Column(Sequence[str | None]):
-    """Texts that are read when they are asked for."""
+class _Column(Column[str | None]):
+    """Texts of an index."""
 
     def __init__(self, index: ShardIndex, name: str) -> None:
         self._index, self._name = index, name
@@ -97,11 +98,7 @@ class _Column(Sequence[str | None]):
     def __len__(self) -> int:
         return len(self._index)
 
-    @overload
-    def __getitem__(self, index: int) -> str | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str | None]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        return self._index.value(self._name, range(len(self))[index])
+    def at(self, index: int) -> str | None:
+        """One text."""
+        found: str | None = self._index.value(self._name, index)
+        return found

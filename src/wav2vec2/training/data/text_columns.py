@@ -6,17 +6,36 @@ megabytes. Arrays are mapped, and a text is made when it is asked for.
 Letters: n texts, N bytes of all of them.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TypeVar, overload
 
 import numpy as np
+
+_Value = TypeVar("_Value", covariant=True)
 
 #: Names of files may be no valid UTF-8, which Python writes as lone surrogates.
 _ENCODING = ("utf-8", "surrogatepass")
 
 
-class TextColumn(Sequence[str | None]):
+class Column(Sequence[_Value]):
+    """Values that are made when they are asked for."""
+
+    @abstractmethod
+    def at(self, index: int) -> _Value:
+        """The value of a number from 0 on."""
+
+    @overload
+    def __getitem__(self, index: int) -> _Value: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[_Value]: ...
+    def __getitem__(self, index: int | slice) -> _Value | list[_Value]:
+        numbers = range(len(self))[index]
+        return self.at(numbers) if isinstance(numbers, int) else [self.at(number) for number in numbers]
+
+
+class TextColumn(Column[str | None]):
     """Texts of which some may be None.
 
     >>> column = TextColumn(["one", None, ""])
@@ -33,20 +52,14 @@ class TextColumn(Sequence[str | None]):
     def __len__(self) -> int:
         return len(self._missing)
 
-    @overload
-    def __getitem__(self, index: int) -> str | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str | None]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def at(self, index: int) -> str | None:
+        """One text."""
         if self._missing[index]:
             return None
         return self._bytes[self._ends[index] : self._ends[index + 1]].tobytes().decode(*_ENCODING)
 
 
-class PathColumn(Sequence[Path]):
+class PathColumn(Column[Path]):
     """The same of paths."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -55,11 +68,6 @@ class PathColumn(Sequence[Path]):
     def __len__(self) -> int:
         return len(self._texts)
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Path]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        return Path(self._texts[index] or "")
+    def at(self, index: int) -> Path:
+        """One path."""
+        return Path(self._texts.at(index) or "")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -99,6 +100,19 @@ def test_closing_waits_for_no_worker(tmp_path: Path) -> None:
         begun = time.monotonic()
     assert time.monotonic() - begun < 3 and len(set(workers)) == 3
     assert alive(workers) == []
+
+
+def test_closing_needs_no_lock_that_a_killed_worker_held(tmp_path: Path) -> None:
+    """A worker looks at an event of the DataLoader before each batch, and may be killed while it holds its lock."""
+    batches: Any = batches_of(data_of(tmp_path, 1), Slow(0.01))
+    next(batches)
+    event = batches.gi_frame.f_locals["iterator"]._workers_done_event
+    assert event._cond.acquire(timeout=20)
+    closes = threading.Thread(target=batches.close, daemon=True)
+    closes.start()
+    closes.join(20)
+    assert not closes.is_alive()
+    event._cond.release()
 
 
 def test_a_stop_takes_seconds_beside_the_checkpoint(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection, reduction
 from multiprocessing.context import BaseContext
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -76,6 +76,8 @@ def loaded(dataset: MicroBatches, workers: int, *, pin: bool = False) -> Generat
         # at once: nobody needs what they are making. The DataLoader would give each of them five seconds
         for worker in iterator._workers:
             worker.kill()
+        # one that was killed as it looked at the event that they share holds its lock for ever, and nobody else looks
+        iterator._workers_done_event = Event()
         iterator._shutdown_workers()
 
     atexit.register(close)

@@ -2,9 +2,11 @@
 
 An update of a fixed number of clips is divided among the processes, each on one thread. One process alone, with all
 clips and with an eighth of them, gives what an update costs by itself and what a clip costs; two processes that do
-nothing but sum gradients give what a sum costs. From these three figures follow all others, for n processes:
+nothing but sum gradients give what a sum costs; n processes that have nothing to do with each other, each with an
+eighth of the clips, give how much more a process needs beside others than alone: they share cores, caches and memory.
+From these figures follow all others, for n processes:
 
-    processor seconds of a process = of an update + clips / n * of a clip + 2 (n - 1) / n * of a sum
+    processor seconds of a process = (of an update + clips / n * of a clip) * beside n + 2 (n - 1) / n * of a sum
     seconds by the clock           = n * that / min(n, cores)
 
 since processes beyond the cores share them. What is compared is the time of processors, which other programs at work on
@@ -16,8 +18,8 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
@@ -38,26 +40,30 @@ UPDATES = 3
 
 @dataclass(frozen=True)
 class Costs:
-    """Processor seconds of an update by itself, of a clip in it, and of summing gradients between two processes."""
+    """What an update consists of."""
 
+    #: Processor seconds of an update by itself, of a clip in it, and of summing gradients between two processes.
     update: float
     clip: float
     sum: float
+    #: How many times what it needs alone a process needs beside others, by the number of processes.
+    beside: Mapping[int, float] = field(default_factory=dict)
 
     def of_process(self, processes: int, clips: int = CLIPS) -> float:
         """Processor seconds of each process for an update of so many clips."""
         passed = 2 * (processes - 1) / processes
-        return self.update + clips / processes * self.clip + passed * self.sum
+        computing = (self.update + clips / processes * self.clip) * self.beside.get(processes, 1.0)
+        return computing + passed * self.sum
 
     def by_the_clock(self, processes: int, cores: int) -> float:
         """Seconds of an update, where nothing else is at work."""
         return processes * self.of_process(processes) / min(processes, cores)
 
 
-def costs_of(whole: float, eighth: float, sum_of_two: float) -> Costs:
+def costs_of(whole: float, eighth: float, sum_of_two: float, beside: Mapping[int, float]) -> Costs:
     """From the processor seconds of an update in one process, with all clips and with an eighth of them."""
     clip = (whole - eighth) / (CLIPS - CLIPS // 8)
-    return Costs(eighth - CLIPS // 8 * clip, clip, sum_of_two)
+    return Costs(eighth - CLIPS // 8 * clip, clip, sum_of_two, beside)
 
 
 def training(clips: int, processes: int) -> Callable[[int], None]:
@@ -76,6 +82,11 @@ def training(clips: int, processes: int) -> Callable[[int], None]:
         optimizer.zero_grad()
 
     return update
+
+
+def unrelated(clips: int, processes: int) -> Callable[[int], None]:
+    """The same for itself, whoever else is at work."""
+    return training(clips, 1)
 
 
 def summing(clips: int, processes: int) -> Callable[[int], None]:
@@ -97,6 +108,8 @@ def process(work: Work, clips: int, processes: int, rank: int, port: int, found:
         dist.init_process_group("gloo", rank=rank, world_size=processes)
     update = work(clips, processes)
     update(0)
+    if processes > 1:
+        dist.barrier()  # or some would be done while others begin
     taken = []
     for number in range(1, UPDATES + 1):
         begun = time.process_time(), time.perf_counter()
@@ -134,15 +147,19 @@ def check(rounds: int) -> list[str]:
     predicted: dict[int, list[float]] = {number: [] for number in PROCESSES}
     came: dict[int, list[float]] = {number: [] for number in PROCESSES}
     clock: dict[int, list[tuple[float, float]]] = {number: [] for number in PROCESSES}
+    beside: list[Mapping[int, float]] = []
     for _ in range(rounds):
         eighth, sum_of_two = measured(training, CLIPS // 8, 1)[0], measured(summing, 0, 2)[0]
+        together = {number: measured(unrelated, CLIPS // 8, number)[0] / eighth for number in PROCESSES[1:]}
         figures = {number: measured(training, CLIPS // number, number) for number in PROCESSES}
-        costs = costs_of(figures[1][0], eighth, sum_of_two)
+        costs = costs_of(figures[1][0], eighth, sum_of_two, together)
+        beside.append(together)
         for number, (processor, seconds) in figures.items():
             predicted[number].append(costs.of_process(number))
             came[number].append(processor)
             clock[number].append((costs.by_the_clock(number, cores), seconds))
-    return lines_of(predicted, came, clock, cores)
+    ratios = [f"{number}: {statistics.median(one[number] for one in beside):.2f}" for number in PROCESSES[1:]]
+    return [*lines_of(predicted, came, clock, cores), "", "beside as many that are unrelated, " + ", ".join(ratios)]
 
 
 def lines_of(

@@ -2,9 +2,10 @@
 
     python benchmarks/sharded_memory.py
 
-Each process takes one update in two parts of 2 s of noise, in fp32 with recomputed activations. "held" are the bytes of
-weights, gradients and optimizer state in it, "private" the most memory that was its own and no other's (Linux), from
-the making of the model on, less what it had before. Both are of the process that has most.
+Each process makes the model as a run does, and takes one update in two parts of 2 s of noise, in fp32 with recomputed
+activations. "held" are the bytes of weights, gradients and optimizer state in the process that has most. "At most" is
+the most memory that was a process's own and no other's (Linux), less what it had before: until the model is divided
+("begins"), and until the update is done; of the first process, and of the one that has most among the others.
 """
 
 import os
@@ -20,6 +21,7 @@ import torch
 
 from wav2vec2 import Wav2Vec2ForPreTraining
 from wav2vec2.configuration import presets
+from wav2vec2.training.model_making import make_model
 from wav2vec2.training.settings.recipes import read_run
 from wav2vec2.training.settings.run_config import PretrainRun
 from wav2vec2.training.sharding import held_bytes
@@ -35,11 +37,11 @@ def private_bytes() -> int:
 
 
 def most_while(work: Callable[[], None]) -> int:
-    """The most private memory while something is done, looked at ten times a second."""
+    """The most private memory while something is done, looked at twenty times a second."""
     found, over = [private_bytes()], threading.Event()
 
     def look() -> None:
-        while not over.wait(0.1):
+        while not over.wait(0.05):
             found.append(private_bytes())
 
     watching = threading.Thread(target=look)
@@ -60,16 +62,25 @@ def work_of(rank: int, processes: int, shards: int, port: int, answers: Any) -> 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": str(processes), "ACCELERATE_USE_CPU": "1"}
     torch.set_num_threads(1)
-    asked = ["data.train.0.path=none", "run.gradient_checkpointing=true", f"run.shard_over={shards}"]
+    asked = [
+        "data.train.0.path=none",
+        "model.config.layerdrop=0",
+        "run.gradient_checkpointing=true",
+        f"run.shard_over={shards}",
+    ]
     run = read_run(PretrainRun, "base_960h", asked)
     accelerator = make_accelerator("fp32", shards)
     before, held = private_bytes(), 0
+    made: Any = None
+
+    def begin() -> None:
+        nonlocal made
+        model, _, _ = make_model(Wav2Vec2ForPreTraining, run.model, None)
+        made = prepare(accelerator, model.train(), run)
 
     def update() -> None:
         nonlocal held
-        model: Any = Wav2Vec2ForPreTraining(presets.base(layerdrop=0.0)).train()
-        wrapped, optimizer = prepare(accelerator, model, run)
-        del model
+        wrapped, optimizer = made
         accelerator.gradient_accumulation_steps = 2
         for part in range(2):
             with accelerator.accumulate(wrapped):
@@ -81,14 +92,15 @@ def work_of(rank: int, processes: int, shards: int, port: int, answers: Any) -> 
         gradients = [one.grad for one in bare.parameters() if one.grad is not None]
         held = sum(map(bytes_of, [*bare.parameters(), *gradients, *states]))
 
-    most = most_while(update)
-    answers.put((held, most - before))
+    at_first = most_while(begin)
+    later = most_while(update)
+    answers.put((rank, held, at_first - before, max(at_first, later) - before))
     accelerator.wait_for_everyone()
     torch.distributed.destroy_process_group()
 
 
-def measure(processes: int, shards: int) -> tuple[int, int]:
-    """The most that any of so many processes held, and had for itself."""
+def measure(processes: int, shards: int) -> list[int]:
+    """The most that any of so many processes held; had while it began, the first and the others; and had in all."""
     with socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -98,10 +110,11 @@ def measure(processes: int, shards: int) -> tuple[int, int]:
     started = [context.Process(target=work_of, args=one) for one in arguments]
     for process in started:
         process.start()
-    found = [answers.get() for _ in started]
+    (_, *first), *others = sorted(answers.get() for _ in started)
     for process in started:
         process.join()
-    return max(held for held, _ in found), max(private for _, private in found)
+    _, held, begun, most = map(max, zip(*others, strict=True))
+    return [max(first[0], held), first[1], begun, first[2], most]
 
 
 def main() -> None:
@@ -110,14 +123,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
     with torch.device("meta"):
         model = Wav2Vec2ForPreTraining(presets.base())
-    print("| processes | | held, GiB | computed, GiB | private at most, GiB |\n|---|---|---|---|---|")
+    print(
+        "| processes | | held, GiB | computed, GiB | begins at most: the first | the others | at most: the first "
+        "| the others |\n|---|---|---|---|---|---|---|---|"
+    )
     for processes in parser.parse_args().processes:
         for name, shards in (("DDP", 1), ("FSDP2", processes)):
-            held, private = measure(processes, shards)
+            held, *most = measure(processes, shards)
             computed = held_bytes(model, shards)[0]
-            print(
-                f"| {processes} | {name} | {held / GIB:.3f} | {computed / GIB:.3f} | {private / GIB:.2f} |", flush=True
-            )
+            columns = " | ".join(f"{one / GIB:.2f}" for one in most)
+            print(f"| {processes} | {name} | {held / GIB:.3f} | {computed / GIB:.3f} | {columns} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -99,12 +99,14 @@ def test_the_table_has_a_row_for_each_case(scale: Any, monkeypatch: pytest.Monke
 
 
 def test_costs_of_processes_add_up(scale: Any) -> None:
-    """Costs that are planted are found again, and processes beyond the cores share them."""
+    """Costs that are planted are found again, and processes beyond the cores share them. What a process needs more
+    beside others is of its computing, not of the sums."""
     check = import_module("scale_check")
     update, clip, total = 0.07, 0.03, 0.02
-    costs = check.costs_of(update + 16 * clip, update + 2 * clip, total)
+    costs = check.costs_of(update + 16 * clip, update + 2 * clip, total, {8: 1.2})
     assert math.isclose(costs.update, update) and math.isclose(costs.clip, clip)
     assert costs.of_process(1) == pytest.approx(update + 16 * clip)
-    assert costs.of_process(8) == pytest.approx(update + 2 * clip + 2 * 7 / 8 * total)
+    assert costs.of_process(4) == pytest.approx(update + 4 * clip + 2 * 3 / 4 * total)
+    assert costs.of_process(8) == pytest.approx(1.2 * (update + 2 * clip) + 2 * 7 / 8 * total)
     assert costs.by_the_clock(2, cores=2) == pytest.approx(costs.of_process(2))
     assert costs.by_the_clock(8, cores=2) == pytest.approx(4 * costs.of_process(8))

@@ -1,4 +1,7 @@
-"""What each of several processes does in `test_models_in_parts.py`; a forked process finds its work by this module."""
+"""What each of several processes does in `test_models_in_parts.py` and `test_weights_handed_out.py`.
+
+A forked process finds its work by this module.
+"""
 
 import os
 import signal
@@ -8,10 +11,16 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
-from checkpointed_runs import Run, new_run, restore, save
+from accelerate.utils import set_seed
+from checkpointed_runs import Run, new_run, restore, save, whole
 
+from wav2vec2 import Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
+from wav2vec2.training import starting
+from wav2vec2.training.model_making import make_model, start_afresh
 from wav2vec2.training.saving import checkpoint_folders, parts
 from wav2vec2.training.saving.checkpoints import Checkpoints
+from wav2vec2.training.settings.recipes import from_dict
+from wav2vec2.training.settings.run_config import PretrainRun
 
 #: Runs are saved after this update.
 SAVED = 3
@@ -100,3 +109,34 @@ def local(tensor: Any) -> torch.Tensor:
     """What this process has of a tensor."""
     own: torch.Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return own
+
+
+def begin(root: Path, name: str, head: bool, values: dict[str, Any]) -> None:
+    """What each process has when a divided run begins: whole weights, buffers, the next random number, and by how much
+    making the model let its own memory grow."""
+    torch.set_num_threads(1)
+    run = from_dict(PretrainRun, values)
+    accelerator = starting.make_accelerator("fp32", run.run.shard_over)
+    set_seed(run.run.seed)
+    before = private_bytes()
+    model = made(run, head)
+    grown = private_bytes() - before
+    wrapped, _ = starting.prepare(accelerator, model, run)
+    state = {name: whole(tensor) for name, tensor in (*wrapped.named_parameters(), *wrapped.named_buffers())}
+    found = {"state": state, "next": torch.rand(()), "grown": grown}
+    torch.save(found, root / f"{name}.{accelerator.process_index}.pt")
+
+
+def made(run: Any, head: bool) -> Any:
+    """A model for pretraining, or with a head for CTC that starts afresh."""
+    if not head:
+        return make_model(Wav2Vec2ForPreTraining, run.model, None)[0]
+    model, *_ = make_model(Wav2Vec2ForCTC, run.model, None, head=("lm_head",), vocab_size=7)
+    start_afresh(model.lm_head, run.run.seed, 0.02)
+    return model
+
+
+def private_bytes() -> int:
+    """Memory of this process that no other has."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private"))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from wav2vec2.baselines import SpectrogramConfig, Wav2VecConfig
 from wav2vec2.configuration import Wav2Vec2Config
@@ -21,6 +22,7 @@ from wav2vec2.training.saving.consolidation import in_parts
 from wav2vec2.training.settings.model_choice import CONFIGS, AnyConfig, field_names, meant_for, preset_config
 from wav2vec2.training.settings.random_seeds import seed_of
 from wav2vec2.training.settings.run_sections import ModelSection
+from wav2vec2.training.sharding import gets_weights
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -110,17 +112,26 @@ def make_model(
     modules that may have another size than the checkpoint's; without any, everything must be there and fit.
     Convolutions that get no gradient (`feature_grad_mult` 0, as the paper fine-tunes) are frozen, so that no decay
     moves them either.
+
+    Where a process is handed the weights of a divided model by the main one, its model has none yet, and nothing of
+    the checkpoint but the configuration is read.
     """
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
     missing: list[str] = []
     if section.checkpoint is None:
-        model = kind._from_config(preset_config(str(section.preset), {**section.config, **values}), **options)
+        config = preset_config(str(section.preset), {**section.config, **values})
     else:
-        options |= {"config": checkpoint_config(section, **values), "dtype": torch.float32}
-        if not head:
-            model = kind.from_pretrained(section.checkpoint, **options)
-        else:
-            model, missing = _under_another_head(kind, section.checkpoint, head, options)
+        config = checkpoint_config(section, **values)
+        options["dtype"] = torch.float32
+    if gets_weights():
+        with no_init_weights():  # memory that nothing is written into is no memory yet
+            model = kind._from_config(config, **options)
+    elif section.checkpoint is None:
+        model = kind._from_config(config, **options)
+    elif not head:
+        model = kind.from_pretrained(section.checkpoint, config=config, **options)
+    else:
+        model, missing = _under_another_head(kind, section.checkpoint, head, {"config": config, **options})
     notes = layout_notes(section, model.config)
     if comes_with_the_package(section.checkpoint):
         notes.append(f"model.checkpoint={section.checkpoint}: the model that comes with wav2vec2")

@@ -16,9 +16,10 @@ from wav2vec2.training.model_making import config_of, make_extractor, make_model
 from wav2vec2.training.run_output import StartError
 from wav2vec2.training.saving.checkpoint_folders import update_of
 from wav2vec2.training.saving.checkpoints import TRAINING_WEIGHTS, Saveable
+from wav2vec2.training.saving.main_process import on_main_first
 from wav2vec2.training.settings.recipes import check_run
 from wav2vec2.training.settings.run_config import PretrainRun
-from wav2vec2.training.starting import opened, started
+from wav2vec2.training.starting import cannot_start, opened, started
 from wav2vec2.training.tasks.future_prediction_task import FuturePredictionTask
 from wav2vec2.training.tasks.pretraining_task import PretrainingTask
 from wav2vec2.training.tasks.task import Task
@@ -40,12 +41,18 @@ def pretrain(run: PretrainRun, resume: bool = True) -> Path:
     of the results. What is learnt follows from the model: wav2vec 2.0's objective, or that of its ancestors."""
     check_run(run)
     with opened(run, resume, lambda _: TrainingData(run.data, run.run.seed)) as (accelerator, output, data):
-        ancestor = isinstance(config_of(run.model), Wav2VecConfig)
-        learning = learn_as_2019(run) if ancestor else learn_masked_frames(run, accelerator, output.newest)
+        learning = on_main_first(accelerator, lambda: learn(run, accelerator, output.newest), cannot_start)
         model, task, beside, notes = learning
         with started(run, accelerator, output, model, task, data, beside, notes) as loop:
             loop.train()
     return Path(run.run.output)
+
+
+def learn(run: PretrainRun, accelerator: Accelerator, newest: Path | None) -> Learning:
+    """What a run that stands at its `newest` checkpoint trains."""
+    if isinstance(config_of(run.model), Wav2VecConfig):
+        return learn_as_2019(run)
+    return learn_masked_frames(run, accelerator, newest)
 
 
 def learn_as_2019(run: PretrainRun) -> Learning:

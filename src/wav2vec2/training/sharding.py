@@ -6,27 +6,37 @@ Transformer layer at a time, forwards and again backwards. With more processes t
 
 What is computed is what one process computes: the weights stay in fp32, products are in 16 bits as autocast has it, and
 gradients are added up in fp32. (Accelerate's own choice casts weights, inputs, losses and sums of gradients to bf16.)
+
+The main process alone makes or loads the weights (`gets_weights`), since all of a machine's would not fit into its
+memory, and hands them to the others one tensor at a time once the model is divided (`hand_out`).
 """
 
+import ctypes
+import sys
 from functools import wraps
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedType,
     FullyShardedDataParallelPlugin,
     GradientAccumulationPlugin,
     ParallelismConfig,
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 
 from wav2vec2.modeling.transformer_encoder import Wav2Vec2EncoderLayer
+from wav2vec2.training.saving.named_states import piece_of, without_wrappers
 
 #: Of a parameter, what AdamW keeps beside it: weight, gradient and two averages, in fp32.
 _BYTES = 4 * 4
 _GIB = 2**30
+#: glibc's name (malloc.h) for the size from which on memory that is freed goes back to the system, and our value.
+_M_MMAP_THRESHOLD, _THRESHOLD = -3, 2**20
 
 
 def shards_of(processes: int, shard_over: int | None) -> int:
@@ -71,6 +81,46 @@ def divide_on_cpus(accelerator: Accelerator, fsdp_plugin: Any, parallelism_confi
     state.distributed_type, state.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
     state.parallelism_config = parallelism_config
     state.device_mesh = parallelism_config.get_device_mesh("cpu")
+    _give_back_what_is_freed()
+
+
+def _give_back_what_is_freed() -> None:
+    """glibc keeps what is freed, up to 32 MiB a piece, and layers that are put together leave it in fragments: a
+    process would hold more than that of an undivided model. Other libraries have no such setting and no need of it."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _THRESHOLD)
+
+
+def gets_weights() -> bool:
+    """Whether this process is handed the weights of a divided model, and need not make them."""
+    if not AcceleratorState._shared_state:  # asking it would begin a run on one process
+        return False
+    state: Any = AcceleratorState()
+    return bool(state.distributed_type == DistributedType.FSDP and state.process_index > 0)
+
+
+def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
+    """What the main process keeps of a model that is about to be divided, to hand it out: weights and buffers."""
+    if not accelerator.is_main_process:
+        return {}
+    return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+
+@torch.no_grad()
+def hand_out(accelerator: Accelerator, whole: dict[str, Tensor], divided_model: nn.Module) -> None:
+    """Give every process its part of the main one's weights, which are let go of one by one, and the state of its
+    random numbers, of which the others have drawn none. All processes must call."""
+    for name, own in (*divided_model.named_parameters(), *divided_model.named_buffers()):
+        if accelerator.is_main_process:
+            tensor = whole.pop(without_wrappers(name)).to(accelerator.device).contiguous()
+        else:
+            tensor = torch.empty(own.shape, dtype=own.dtype, device=accelerator.device)
+        dist.broadcast(tensor, src=0)
+        own.copy_(piece_of(tensor, own))
+    numbers = torch.get_rng_state().to(accelerator.device)
+    dist.broadcast(numbers, src=0)
+    torch.set_rng_state(numbers.cpu())
 
 
 def compute_as_undivided(accelerator: Accelerator, model: nn.Module) -> None:
@@ -78,7 +128,8 @@ def compute_as_undivided(accelerator: Accelerator, model: nn.Module) -> None:
 
     A weight that was cast is not kept for its next use, since there is none before it is put together again.
     """
-    accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    plugin = accelerator.state.fsdp_plugin
+    plugin.mixed_precision_policy, plugin.cpu_ram_efficient_loading = MixedPrecisionPolicy(), False  # `hand_out` does
     if not accelerator.native_amp:
         return
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float16

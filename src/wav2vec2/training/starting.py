@@ -40,8 +40,10 @@ from wav2vec2.training.sharding import (
     compute_as_undivided,
     divide_on_cpus,
     divided,
+    hand_out,
     shards_of,
     told_of_division,
+    whole_weights,
 )
 from wav2vec2.training.tasks.task import Task
 from wav2vec2.training.update_step import Updater
@@ -124,11 +126,13 @@ def opened(run: Run, resume: bool, read: Callable[[RunOutput], T]) -> Iterator[t
             )
         return read(output)
 
-    def elsewhere(error: Exception) -> StartError:  # the others would tell of a connection that was lost
-        return StartError(f"the main process could not start: {type(error).__name__}: {error}")
-
     with held_output(run, accelerator, resume) as output:
-        yield accelerator, output, on_main_first(accelerator, look_and_read, elsewhere)
+        yield accelerator, output, on_main_first(accelerator, look_and_read, cannot_start)
+
+
+def cannot_start(error: Exception) -> StartError:
+    """What the others tell when the main process fails; else they would tell of a connection that was lost."""
+    return StartError(f"the main process could not start: {type(error).__name__}: {error}")
 
 
 def prepare(accelerator: Accelerator, model: PreTrainedModel, run: Run) -> tuple[nn.Module, AcceleratedOptimizer]:
@@ -144,11 +148,13 @@ def prepare(accelerator: Accelerator, model: PreTrainedModel, run: Run) -> tuple
     if accelerator.is_fsdp2:
         compute_as_undivided(accelerator, model)
     optimizer = make_optimizer(model, run.optimizer)
+    whole = whole_weights(accelerator, model) if accelerator.is_fsdp2 else {}
     with warnings.catch_warnings():  # of a name that Accelerate hands on to DDP
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         wrapped, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.is_fsdp2:
         divided(wrapped)
+        hand_out(accelerator, whole, wrapped)
     if run.run.compile:
         compile_layers(accelerator.unwrap_model(wrapped))
     return wrapped, optimizer

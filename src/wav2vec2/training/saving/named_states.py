@@ -96,7 +96,7 @@ def restore_weights(accelerator: Accelerator, model: nn.Module, path: Path, some
     require_same(path, own, {name: kind(tensor) for name, tensor in stored.items()}, some)
     own = {name: tensor for name, tensor in own.items() if name in stored}
     for name, tensor in own.items():
-        tensor.copy_(_piece(stored[name], tensor))
+        tensor.copy_(piece_of(stored[name], tensor))
 
 
 def require_same(path: Path, own: Mapping[str, Tensor], stored: Mapping[str, str], some: bool = False) -> None:
@@ -130,7 +130,7 @@ def restore_optimizer(accelerator: Accelerator, model: nn.Module, optimizer: Opt
         if name not in own:
             raise CheckpointError(f"{path}: holds the state of {name}, which this run does not train")
         if isinstance(value, Tensor) and value.shape == own[name].shape:
-            value = _piece(value, own[name])
+            value = piece_of(value, own[name])
         state.setdefault(index[name], {})[entry] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -158,7 +158,7 @@ def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if _is_sharded(tensor) else tensor
 
 
-def _piece(whole: Tensor, like: Tensor) -> Tensor:
+def piece_of(whole: Tensor, like: Tensor) -> Tensor:
     """This process's piece of a tensor, cut as `like` is. Every process has the whole, so nothing is sent."""
     if not _is_sharded(like):
         return whole

@@ -1,5 +1,7 @@
 """Shards: the same clips out of tars, parquet and Shar; an index that is made once; damaged shards are passed over."""
 
+import gzip
+import json
 import os
 import shutil
 import threading
@@ -13,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
-from shard_files import count_reads, some_clips, write_shar, write_shard_parquet, write_tar
+from shard_files import Clips, count_reads, some_clips, write_shar, write_shard_parquet, write_tar
 from training_audio import encoded
 
 from wav2vec2.shards.fragment_cache import FragmentCache
@@ -24,7 +26,13 @@ from wav2vec2.shards.storage import ShardError, Storage
 
 CLIPS = some_clips(24)
 PARTS = [CLIPS[8 * number : 8 * number + 8] for number in range(3)]
-EXPECTED = sorted((clip["transcript"], clip["speaker"], round(clip["seconds"], 6), clip["audio"]) for clip in CLIPS)
+
+
+def rows_of(clips: Clips) -> list[tuple[str, str, float, bytes]]:
+    return sorted((clip["transcript"], clip["speaker"], round(clip["seconds"], 6), clip["audio"]) for clip in clips)
+
+
+EXPECTED = rows_of(CLIPS)
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +76,35 @@ def test_the_same_clips_whatever_they_lie_in(layout: str, tmp_path: Path) -> Non
         index = indexed(source)
         for cache in (None, FragmentCache(tmp_path / "fragments", 10**7)):
             assert read(index, cache) == EXPECTED
+
+
+@pytest.mark.parametrize("number", [0, None])
+def test_shar_as_lhotse_writes_it(number: int | None, tmp_path: Path) -> None:
+    """Cuts are found by their whole ids, whatever is in them; other fields of a cut are no clips, and a cut without
+    audio is none. Segments are joined in the order of their times."""
+    names = ["plain", "with.dots.1", "folder/in/it", "ümläut 3", "x" * 140, ".hidden", "a.json"]
+    clips = [dict(clip, id=name, corpus="mine") for clip, name in zip(CLIPS, names, strict=False)]
+    write_shar(tmp_path, number, [*clips[:3], dict(CLIPS[9], audio=None), *clips[3:]])
+    index = indexed(tmp_path)
+    assert (index.problems, index.groups) == ([], [Group("mine", "")])
+    assert [index.clip(number).name for number in range(len(index))] == names
+    assert read(index, None) == rows_of(clips)
+
+
+def test_shar_whose_cuts_were_edited_is_passed_over(tmp_path: Path) -> None:
+    """A cut that has become a part of what is stored, or another one: its length and text would be false."""
+    for number, (name, value) in enumerate([("start", 0.05), ("duration", 0.05), ("id", "another")]):
+        write_shar(tmp_path, number, PARTS[0][:4])
+        cuts = tmp_path / f"cuts.{number:06d}.jsonl.gz"
+        lines = gzip.decompress(cuts.read_bytes()).decode().splitlines()
+        lines[1] = json.dumps(json.loads(lines[1]) | {name: value})
+        cuts.write_bytes(gzip.compress("\n".join(lines).encode()))
+    write_shar(tmp_path, 3, PARTS[1])
+    index = indexed(tmp_path)
+    reasons = [reason for _, reason in index.problems]
+    assert ["a part of its recording" in reason for reason in reasons] == [True, True, False]
+    assert reasons[2].startswith("has clip00001.wav where its cuts have another")
+    assert read(index, None) == rows_of(PARTS[1])
 
 
 def test_a_manifest_is_shards_too(tmp_path: Path) -> None:

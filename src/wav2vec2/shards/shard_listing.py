@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 from wav2vec2.shards.storage import ShardError, Storage, StoredFile
 
-#: A Shar shard is made of files of one number: `cuts.000000.jsonl.gz`, `recording.000000.tar`.
-_CUTS = re.compile(r"(?P<folder>.*?)cuts\.(?P<number>[^/]+)\.jsonl\.gz$")
-_RECORDING = re.compile(r"(?P<folder>.*?)recording\.(?P<number>[^/]+)\.tar$")
+#: A Shar shard is made of files of one number, or none: `cuts.000000.jsonl.gz`, `recording.000000.tar`. Others of that
+#: number hold other things that are known of the same cuts.
+_PART = re.compile(r"(?P<folder>.*/)?(?P<field>[^/.]+)(?P<number>[^/]*?)\.(?:tar|jsonl(?:\.gz)?)")
 
 #: Folders of a partitioned data set: `corpus=X/language=Y/`.
 _HIVE = re.compile(r"(?:^|/)(corpus|language|split)=([^/]+)(?=/)")
@@ -49,13 +49,15 @@ def shards_of(source: str, storage: Storage, split: str | None = None) -> list[S
 
 
 def _shards(files: list[StoredFile]) -> Iterator[Shard]:
-    cuts = {found.group("folder", "number"): one for one in files if (found := _CUTS.match(one.url))}
+    parts = [(one, found) for one in files if (found := _PART.fullmatch(one.url))]
+    cuts = {found.group("folder", "number"): one for one, found in parts if found["field"] == "cuts"}
+    beside = {one.url: (found["field"], cuts.get(found.group("folder", "number"))) for one, found in parts}
     for one in files:
         suffix = PurePosixPath(one.url).suffix.lower()
-        recording = _RECORDING.match(one.url)
-        beside = cuts.get(recording.group("folder", "number")) if recording else None
-        if beside is not None:
-            yield _shard(one, "shar", f"{one.stamp} {beside.stamp} {beside.size}", beside.url)
+        field, known = beside.get(one.url, ("", None))
+        if suffix == ".tar" and known is not None:
+            if field == "recording":
+                yield _shard(one, "shar", f"{one.stamp} {known.stamp} {known.size}", known.url)
         elif suffix in (".tar", ".parquet"):
             yield _shard(one, suffix[1:], one.stamp)
         elif suffix in _MANIFESTS:

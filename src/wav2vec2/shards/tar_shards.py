@@ -21,6 +21,9 @@ from wav2vec2.shards.column_names import (
 from wav2vec2.shards.found_clips import FRAGMENT_BYTES, FoundClip, measured
 from wav2vec2.shards.storage import ShardError, Storage
 
+#: Seconds by which the length of a cut may differ from that of its recording.
+_ROUNDING = 0.01
+
 #: A member of a remote tar up to this size comes with what is read anyway; of a larger one the header alone is.
 _SMALL = 2**20
 
@@ -43,19 +46,46 @@ def clips_in_tar(storage: Storage, url: str) -> list[FoundClip]:
 
 def clips_in_shar(storage: Storage, url: str, cuts_url: str) -> list[FoundClip]:
     """The clips of a Shar shard: the audio of its cuts, which stand in its `cuts` file in the same order."""
-    content = storage.read(cuts_url, 0, next(one.size for one in storage.find(cuts_url)))
-    cuts = [json.loads(line) for line in gzip.decompress(content).decode("utf-8").splitlines() if line.strip()]
+    cuts = _cuts(storage, cuts_url)
     with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        # each recording is followed by what Lhotse knows of it, as JSON
-        members = [member for member, _, ending in _members(archive) if ending != ".json"]
+        pairs = [(member, _record(_content(archive, about))) for member, about in _recordings(archive, url)]
         _require_end(archive, stream, url)
-    if len(members) != len(cuts):
-        raise ShardError(f"{url}: has {len(members)} recordings, and {cuts_url} has {len(cuts)} cuts")
+    if len(pairs) != len(cuts):
+        raise ShardError(f"{url}: has {len(pairs)} recordings, and {cuts_url} has {len(cuts)} cuts")
     return [
         _found(str(cut["id"]), member, float(cut["duration"]), _said_in(cut))
-        for cut, member in zip(cuts, members, strict=True)
-        if PurePosixPath(member.name).suffix != ".nodata"
+        for cut, (member, about) in zip(cuts, pairs, strict=True)
+        if _is_stored(cut, member, about, url)
     ]
+
+
+def _cuts(storage: Storage, url: str) -> list[dict[str, Any]]:
+    content = storage.read(url, 0, next(one.size for one in storage.find(url)))
+    text = (gzip.decompress(content) if url.endswith(".gz") else content).decode("utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _recordings(archive: tarfile.TarFile, url: str) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarInfo]]:
+    """Each recording of a Shar with what Lhotse knows of it, which is the member behind it."""
+    members = (member for member in archive if member.isfile())
+    for member in members:
+        about = next(members, None)
+        if about is None:
+            raise ShardError(f"{url}: nothing behind {member.name} says what it is: no tar of a Shar")
+        yield member, about
+
+
+def _is_stored(cut: Mapping[str, Any], member: tarfile.TarInfo, about: Mapping[str, Any], url: str) -> bool:
+    """Whether a cut has audio here. A ShardError if that is another cut's, or more than the cut."""
+    name = PurePosixPath(member.name)
+    if str(name.with_suffix("")) != str(PurePosixPath(cut["id"])):
+        raise ShardError(f"{url}: has {name} where its cuts have {cut['id']}: write the Shar anew")
+    if name.suffix == ".nodata":
+        return False
+    whole = about.get("duration", cut["duration"])
+    if cut["start"] or abs(whole - cut["duration"]) > _ROUNDING:
+        raise ShardError(f"{url}: cut {cut['id']} is a part of its recording of {whole} s: write the Shar anew")
+    return True
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:

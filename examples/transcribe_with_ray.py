@@ -22,7 +22,7 @@ import numpy as np
 
 from wav2vec2 import Transcriber
 from wav2vec2.inference.corpus_transcripts import rows_of
-from wav2vec2.processing.clip_collections import clip_of_row
+from wav2vec2.shards.clip_collections import clip_of_row
 
 
 class Recogniser:

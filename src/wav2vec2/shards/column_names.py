@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+ID_COLUMNS = ("id", "key", "__key__")
 TEXT_COLUMNS = ("transcript", "text", "sentence", "transcription", "normalized_text", "raw_transcription")
 SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id")
 SECONDS_COLUMNS = ("duration", "seconds", "duration_seconds")

@@ -1,6 +1,7 @@
 """Parquet shards with encoded audio in a column: bytes, or bytes and a path as `datasets` writes them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from wav2vec2.shards.column_names import (
     TEXT_COLUMNS,
     first_of,
 )
-from wav2vec2.shards.found_clips import FoundClip, measured
+from wav2vec2.shards.found_clips import FoundClip, encoded_in, measured
 from wav2vec2.shards.storage import Ranges, ShardError, Storage
 
 #: Bytes at the end of a file that are read first: mostly all of the footer.
@@ -50,10 +51,9 @@ def clips_in_parquet(
     """The clips of a shard. Its audio is read only where no column says the seconds of all clips."""
     with opened(storage, url, size) as shard:
         names = shard.schema_arrow.names
-        if audio_column not in names:
-            raise ShardError(f"{url}: no column {audio_column!r} with audio; its columns are: {', '.join(names)}")
-        if text_column is not None and text_column not in names:
-            raise ShardError(f"{url}: no column {text_column!r}; its columns are: {', '.join(names)}")
+        _require(audio_column, names)
+        if text_column is not None:
+            _require(text_column, names)
         seconds = first_of(SECONDS_COLUMNS, names)
         if seconds is not None and not pa.types.is_floating(shard.schema_arrow.field(seconds).type):
             seconds = None  # whole numbers may as well be milliseconds or samples
@@ -73,7 +73,23 @@ def audio_of(shard: parquet.ParquetFile, group: int, column: str) -> list[bytes]
     kind = shard.schema_arrow.field(column).type
     inside = [f"{column}.bytes"] if pa.types.is_struct(kind) else [column]
     values = shard.read_row_group(group, columns=inside).column(0).to_pylist()
-    return [(value or {}).get("bytes") or b"" if isinstance(value, dict) else value or b"" for value in values]
+    return [encoded_in(value) or b"" for value in values]
+
+
+def rows_of(path: Path, audio_column: str, others: Sequence[str], at_once: int) -> Iterator[dict[str, Any]]:
+    """The rows of a shard on this disk from the first to the last, so many `at_once` in memory: their audio, and those
+    of the `others` that it has."""
+    with parquet.ParquetFile(path) as shard:
+        names = shard.schema_arrow.names
+        _require(audio_column, names)
+        wanted = [audio_column, *(name for name in others if name in names)]
+        for batch in shard.iter_batches(batch_size=at_once, columns=wanted):
+            yield from batch.to_pylist()
+
+
+def _require(column: str, names: Sequence[str]) -> None:
+    if column not in names:
+        raise ShardError(f"it has no column `{column}` (its columns: {', '.join(names)})")
 
 
 def _clips(shard: parquet.ParquetFile, group: int, wanted: Mapping[str, str], audio_column: str) -> Iterator[FoundClip]:

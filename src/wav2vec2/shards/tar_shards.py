@@ -7,7 +7,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.shards.column_names import (
@@ -28,11 +28,49 @@ _ROUNDING = 0.01
 _SMALL = 2**20
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive that has to be whole: Python's reader takes a broken header, and the end of what was cut
+    off between two members, for the archive's end. That is a block of zeros."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        """The next member."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+                raise
+            raise tarfile.ReadError(f"cut off or corrupt at byte {archive.offset}") from error
+
+
+def opened_tar(stream: BinaryIO, mode: Literal["r:", "r|*"]) -> tarfile.TarFile:
+    """A tar to be read anywhere ("r:") or, compressed or not, once from its beginning to its end ("r|*"); it is a
+    tarfile.ReadError where it is cut off."""
+    return tarfile.open(fileobj=stream, mode=mode, tarinfo=_Member)
+
+
+def audio_in(archive: tarfile.TarFile, layout: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """The clips of a tar of this layout with their names, as they come."""
+    if layout == "tar":
+        yield from ((member, key) for member, key, ending in _members(archive) if ending in AUDIO_ENDINGS)
+        return
+    for number, member in enumerate(member for member in archive if member.isfile()):
+        name = PurePosixPath(member.name)
+        if number % 2 == 0 and name.suffix != ".nodata":
+            yield member, str(name.with_suffix(""))
+
+
+def _with_random_access(stream: BinaryIO, url: str) -> tarfile.TarFile:
+    if not url.lower().endswith(".tar"):
+        raise ShardError(f"{url}: is compressed, and clips of it cannot be read one by one: unpack it into a .tar")
+    return opened_tar(stream, "r:")
+
+
 def clips_in_tar(storage: Storage, url: str) -> list[FoundClip]:
     """The clips of a WebDataset tar. A clip is an audio member; members of the same key say what is known of it."""
     audio: dict[str, tuple[tarfile.TarInfo, float | None]] = {}
     known: dict[str, dict[str, Any]] = {}
-    with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with storage.open(url) as stream, _with_random_access(stream, url) as archive:
         for member, key, ending in _members(archive):
             if ending in AUDIO_ENDINGS:
                 said = seconds_in(known.get(key, {}))
@@ -40,16 +78,14 @@ def clips_in_tar(storage: Storage, url: str) -> list[FoundClip]:
             elif ending in (".txt", ".json"):
                 content = _content(archive, member)
                 known[key] = known.get(key, {}) | (_record(content) if ending == ".json" else {"transcript": content})
-        _require_end(archive, stream, url)
     return [_found(key, member, seconds, known.get(key, {})) for key, (member, seconds) in audio.items()]
 
 
 def clips_in_shar(storage: Storage, url: str, cuts_url: str) -> list[FoundClip]:
     """The clips of a Shar shard: the audio of its cuts, which stand in its `cuts` file in the same order."""
     cuts = _cuts(storage, cuts_url)
-    with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with storage.open(url) as stream, _with_random_access(stream, url) as archive:
         pairs = [(member, _record(_content(archive, about))) for member, about in _recordings(archive, url)]
-        _require_end(archive, stream, url)
     if len(pairs) != len(cuts):
         raise ShardError(f"{url}: has {len(pairs)} recordings, and {cuts_url} has {len(cuts)} cuts")
     return [
@@ -95,15 +131,6 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, s
         if member.isfile() and not name.name.startswith("."):
             key = name.name.partition(".")[0]
             yield member, str(name.with_name(key)) if key else member.name, name.suffix.lower()
-
-
-def _require_end(archive: tarfile.TarFile, stream: Any, url: str) -> None:
-    """A tar ends with a block of zeros: without one it may have been cut off between two members."""
-    stream.seek(archive.offset)
-    if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        stream.seek(max(0, archive.offset - tarfile.BLOCKSIZE))
-        if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise ShardError(f"{url}: is cut off: a tar ends with a block of zeros")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:

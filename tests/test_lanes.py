@@ -152,6 +152,35 @@ def test_a_run_goes_on_as_it_would_have(
         assert counting.taken() <= uninterrupted + LANES * counting.size / SHARDS
 
 
+def test_updates_planned_together_read_less_than_a_shard_a_lane_again(
+    counting: Shards, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed within updates that are planned together, and resumed without the cache: of a lane, fewer bytes are read
+    twice than a shard has, where a shard has more fragments than those updates take of a lane."""
+    monkeypatch.setattr("wav2vec2.shards.tar_shards.FRAGMENT_BYTES", 8000)
+    for number in range(8):
+        write_tar(tmp_path / "data" / f"{number:06d}.tar", some_clips(16, first=16 * number))
+    section = counting.section("index", bucket_updates=3, seconds_per_update=0.8, lanes=4)
+    section = replace(section, train=[Source(f"counted://{tmp_path / 'data'}")], cache=str(tmp_path / "index"))
+    data, twice = TrainingData(section, seed=2), Counter[str]()
+    whole, positions = heard(data, 1, 0, range(8), monkeypatch, caches=tmp_path / "whole")
+    for killed in range(1, 7):
+        counting.taken()
+        before, _ = heard(data, 1, 0, range(killed), monkeypatch, caches=tmp_path / f"before {killed}")
+        first = Counter(counting.reads.read_text().splitlines())
+        counting.taken()
+        caches = tmp_path / f"after {killed}"
+        after, _ = heard(data, 2, 0, range(killed, 8), monkeypatch, positions[killed - 1], caches)
+        assert before | after == whole
+        again = first & Counter(counting.reads.read_text().splitlines())
+        lanes = Counter[int]()
+        for path, _, size in (line.split("\t") for line in again):
+            lanes[int(Path(path).stem) % 4] += int(size)
+            twice[path] += 1
+        assert max(lanes.values(), default=0) < min(path.stat().st_size for path in (tmp_path / "data").iterdir())
+    assert twice  # there was something to bound
+
+
 @pytest.mark.slow
 def test_what_real_workers_make_is_the_same(shards: Shards, tmp_path: Path) -> None:
     """Two worker processes, and none: the same samples, in the same micro-batches."""

@@ -18,7 +18,7 @@ from wav2vec2.training.data.batch_loading import Batch, TrainingData
 from wav2vec2.training.data.division import divide_by_lane
 from wav2vec2.training.data.lane_shares import LaneGroup, group_shares
 from wav2vec2.training.data.micro_batches import PlannedUpdate
-from wav2vec2.training.settings.run_config import DataSection, FinetuneDataSection, Source
+from wav2vec2.training.settings.run_config import DataSection, Source
 
 SHARDS, CLIPS_OF_A_SHARD, LANES = 96, 3, 16
 
@@ -347,6 +347,3 @@ def test_what_cannot_be_is_refused(shards: Shards, tmp_path: Path) -> None:
         planned(shards.section("index", lanes=8), 1, position, start=1)
     with pytest.raises(TrainingDataError, match=r"none of its clips can be used: 288 shorter than 2 s"):
         TrainingData(shards.section("index", min_seconds=2, max_seconds=3), seed=1)
-    with pytest.raises(TrainingDataError, match=r"data.speeds: no copies at other speeds"):
-        changes: dict[str, Any] = {"speeds": [0.9], "min_seconds": 0, "cache": str(shards.folder / "caches" / "index")}
-        TrainingData(FinetuneDataSection(train=shards.section("index").train, **changes), seed=1)

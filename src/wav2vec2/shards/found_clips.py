@@ -30,6 +30,8 @@ class FoundClip(NamedTuple):
     corpus: str | None = None
     #: The language that is spoken, if its shard says so.
     language: str | None = None
+    #: Its label or labels, for who learns these, if there is one.
+    label: str | None = None
 
 
 def measured(audio: bytes | Path | IO[bytes]) -> float:

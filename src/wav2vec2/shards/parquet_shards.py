@@ -9,14 +9,19 @@ import pyarrow.parquet as parquet
 
 from wav2vec2.shards.column_names import (
     CORPUS_COLUMNS,
+    LABEL_COLUMNS,
     LANGUAGE_COLUMNS,
     SECONDS_COLUMNS,
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
+    as_text,
     first_of,
 )
 from wav2vec2.shards.found_clips import FoundClip, encoded_in, measured
 from wav2vec2.shards.storage import Ranges, ShardError, Storage
+
+#: What is said of a clip, as `FoundClip` has it.
+_TEXTS = ("speaker", "transcript", "corpus", "language", "label")
 
 #: Bytes at the end of a file that are read first: mostly all of the footer.
 _TAIL = 64 * 2**10
@@ -63,6 +68,7 @@ def clips_in_parquet(
             "transcript": text_column or first_of(TEXT_COLUMNS, names),
             "corpus": first_of(CORPUS_COLUMNS, names),
             "language": first_of(LANGUAGE_COLUMNS, names),
+            "label": first_of(LABEL_COLUMNS, names),
         }
         wanted = {name: column for name, column in columns.items() if column is not None}
         return [clip for group in range(shard.num_row_groups) for clip in _clips(shard, group, wanted, audio_column)]
@@ -98,13 +104,13 @@ def _clips(shard: parquet.ParquetFile, group: int, wanted: Mapping[str, str], au
     read = shard.read_row_group(group, columns=list(dict.fromkeys(wanted.values()))) if wanted else None
     values: dict[str, Sequence[Any]] = {
         name: [None] * rows if read is None or name not in wanted else read.column(wanted[name]).to_pylist()
-        for name in ("seconds", "speaker", "transcript", "corpus", "language")
+        for name in ("seconds", *_TEXTS)
     }
     sizes, seconds = [0] * rows, values["seconds"]
     if None in seconds:
         audio = audio_of(shard, group, audio_column)
         sizes, seconds = [len(one) for one in audio], [measured(one) for one in audio]
     for row in range(rows):
-        texts = [values[name][row] for name in ("speaker", "transcript", "corpus", "language")]
-        said = [None if text is None else str(text) for text in texts]
+        texts = [values[name][row] for name in _TEXTS]
+        said = [as_text(text) for text in texts]
         yield FoundClip(f"row group {group} row {row}", group, row, sizes[row], seconds[row], *said)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Literal
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.shards.column_names import (
     CORPUS_COLUMNS,
+    LABEL_COLUMNS,
     LANGUAGE_COLUMNS,
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
@@ -20,6 +21,9 @@ from wav2vec2.shards.column_names import (
 )
 from wav2vec2.shards.found_clips import FRAGMENT_BYTES, FoundClip, measured
 from wav2vec2.shards.storage import ShardError, Storage
+
+#: Members that say what is known of a clip, and what; a record says its names itself.
+_TEXTS = {".txt": "transcript", ".cls": "label", ".json": ""}
 
 #: Seconds by which the length of a cut may differ from that of its recording.
 _ROUNDING = 0.01
@@ -75,9 +79,9 @@ def clips_in_tar(storage: Storage, url: str) -> list[FoundClip]:
             if ending in AUDIO_ENDINGS:
                 said = seconds_in(known.get(key, {}))
                 audio[key] = member, said or _seconds(archive, member, storage.local)
-            elif ending in (".txt", ".json"):
-                content = _content(archive, member)
-                known[key] = known.get(key, {}) | (_record(content) if ending == ".json" else {"transcript": content})
+            elif ending in _TEXTS:
+                content, name = _content(archive, member), _TEXTS[ending]
+                known[key] = known.get(key, {}) | ({name: content} if name else _record(content))
     return [_found(key, member, seconds, known.get(key, {})) for key, (member, seconds) in audio.items()]
 
 
@@ -166,6 +170,7 @@ def _found(name: str, member: tarfile.TarInfo, seconds: float | None, record: Ma
         text_of(TEXT_COLUMNS, record),
         text_of(CORPUS_COLUMNS, record),
         text_of(LANGUAGE_COLUMNS, record),
+        text_of(LABEL_COLUMNS, record),
     )
 
 
@@ -178,5 +183,9 @@ def _said_in(cut: Mapping[str, Any]) -> dict[str, Any]:
         "speaker": first.get("speaker"),
         "transcript": " ".join(texts) or None,
         "language": first.get("language"),
-        "corpus": (cut.get("custom") or {}).get("corpus"),
+    } | {
+        name: one[name]
+        for one in (first.get("custom") or {}, cut.get("custom") or {})
+        for name in ("corpus", "label")
+        if name in one
     }

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from shard_files import Clips, count_reads, some_clips, write_shar, write_shard_parquet, write_tar
 from training_audio import encoded
+from typer.testing import CliRunner
 
+from wav2vec2.command_line.app import app
 from wav2vec2.shards.fragment_cache import FragmentCache
 from wav2vec2.shards.indexing import IndexRequest, current_index, index_path, make_index
 from wav2vec2.shards.shard_index import Group, ShardIndex
@@ -159,6 +161,26 @@ def test_a_compressed_tar_is_listed_and_passed_over(tmp_path: Path) -> None:
     assert problem[0].endswith("packed.tar.gz")
     assert problem[1] == "is compressed, and clips of it cannot be read one by one: unpack it into a .tar"
     assert read(index, None) == EXPECTED
+
+
+def test_the_command_passes_over_what_is_bad_and_exits_with_1(tmp_path: Path) -> None:
+    """The index is there all the same; once the shard is whole, the exit code is 0."""
+    write(tmp_path / "data", "tar")
+    shard, path = tmp_path / "data" / "000001.tar", tmp_path / "index.arrow"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:5000])
+    command = ["index", str(tmp_path / "data"), "-o", str(path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert f"{path}: 16 clips, 0.00 h in 2 shards\n" == result.stdout
+    assert "1 shards cannot be read and are passed over:" in result.stderr and f"{shard}: " in result.stderr
+    assert len(ShardIndex(path)) == 16
+    shard.write_bytes(whole)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    broken = [{**PARTS[0][0], "audio": b"no audio"}, *PARTS[0][1:]]
+    write_shard_parquet(tmp_path / "header" / "a.parquet", broken, seconds=False)
+    result = CliRunner().invoke(app, ["index", str(tmp_path / "header"), "-o", str(path)])
+    assert (result.exit_code, "1 clips cannot be read: their headers are damaged" in result.stderr) == (1, True)
 
 
 def test_a_clip_with_a_damaged_header_stays_alone(tmp_path: Path) -> None:

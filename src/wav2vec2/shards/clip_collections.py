@@ -175,10 +175,10 @@ def _parquet_clips(path: Path, name: str) -> Iterator[Clip]:
         raise ImportError("parquet is read by pyarrow, which is not installed: pip install pyarrow") from error
     for number, row in enumerate(rows_of(path, "audio", ID_COLUMNS, _ROWS_AT_ONCE)):
         id = first_of(ID_COLUMNS, row)
-        yield clip_of_row(row["audio"], None if id is None else row[id], f"{name}:{number}")
+        yield _clip_of_row(row["audio"], None if id is None else row[id], f"{name}:{number}")
 
 
-def clip_of_row(audio: Any, id: object, otherwise: str) -> Clip:
+def _clip_of_row(audio: Any, id: object, otherwise: str) -> Clip:
     """Audio is bytes, or what `datasets` writes: {"bytes": ..., "path": ...}. Without a name, its path is one."""
     path = audio.get("path") if isinstance(audio, dict) else None
     content = encoded_in(audio)

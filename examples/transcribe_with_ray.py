@@ -17,7 +17,7 @@ what is finished: a run that is started again begins again, where `wav2vec2 tran
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wav2vec2 import Transcriber
@@ -26,14 +26,14 @@ from wav2vec2.shards.clip_collections import Clip, Unit, units_of
 
 
 class Recogniser:
-    """A model in a worker process, which is called with units."""
+    """A model in a worker process, which is called with the numbers of units."""
 
-    def __init__(self, model: str) -> None:
-        self._transcriber = Transcriber.from_pretrained(model)
+    def __init__(self, model: str, units: Sequence[Unit]) -> None:
+        self._transcriber, self._units = Transcriber.from_pretrained(model), units
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """A row of JSON for each clip, in order; what they are of differs from row to row, so they are texts."""
-        for found in rows_of(self._transcriber, reached(row["unit"])):
+        for found in rows_of(self._transcriber, reached(self._units[row["id"]])):
             yield {"bad": "error" in found, "row": json.dumps(found, ensure_ascii=False)}
 
 
@@ -58,12 +58,12 @@ def main() -> int:
     options = parser.parse_args()
     import ray.data
 
-    units = [{"unit": unit} for unit in units_of([options.shards])]
+    units = units_of([options.shards])
     transcripts = (
-        ray.data.from_items(units, override_num_blocks=len(units))
+        ray.data.range(len(units), override_num_blocks=len(units))
         .flat_map(
             Recogniser,
-            fn_constructor_args=(options.model,),
+            fn_constructor_args=(options.model, units),
             concurrency=options.workers,
             num_gpus=options.gpus,
         )

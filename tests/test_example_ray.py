@@ -45,14 +45,14 @@ def test_a_unit_becomes_rows(checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     """What Ray Data hands to a worker, without Ray: a bad clip has its error, so have a damaged shard and one that is
     gone, the others their texts."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    recogniser = import_module("transcribe_with_ray").Recogniser(str(checkpoint))
     clips = {"a": encoded(1, 0.5), "bad": b"no audio", "b": encoded(2, 0.7)}
     shard(tmp_path / "0.parquet", clips)
     cut = damaged(tmp_path / "1.tar")
     gone = shard(tmp_path / "2.parquet", clips)
     units = units_of([str(tmp_path)])
     gone.unlink()
-    rows = [json.loads(row["row"]) for unit in units for row in recogniser({"unit": unit})]
+    recogniser = import_module("transcribe_with_ray").Recogniser(str(checkpoint), units)
+    rows = [json.loads(row["row"]) for number in range(len(units)) for row in recogniser({"id": number})]
     assert [row["id"] for row in rows] == [*clips, "clip00000", str(cut), str(gone)]
     first = plain(checkpoint, some_clips(1)[0]["audio"])
     texts = [plain(checkpoint, clips["a"]), None, plain(checkpoint, clips["b"]), first, None, None]

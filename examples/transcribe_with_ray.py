@@ -34,7 +34,7 @@ class Recogniser:
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """A row of JSON for each clip, in order; what they are of differs from row to row, so they are texts."""
         for found in rows_of(self._transcriber, reached(self._units[row["id"]])):
-            yield {"bad": "error" in found, "row": json.dumps(found, ensure_ascii=False)}
+            yield {"bad": int("error" in found), "row": json.dumps(found, ensure_ascii=False)}
 
 
 def reached(unit: Unit) -> Iterator[Clip]:

@@ -63,6 +63,7 @@ def written_index(path: Path, rows: int) -> Path:
                 "seconds": generator.uniform(2, 16, len(some)),
                 "speaker": texts,
                 "transcript": told,
+                "label": [None] * len(told),
             }
             writer.write_batch(pa.record_batch([pa.array(values[f.name], f.type) for f in CLIPS], schema=CLIPS))
     return path

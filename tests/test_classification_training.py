@@ -32,6 +32,7 @@ from wav2vec2.training.classification import (
 )
 from wav2vec2.training.data.audio_clips import EVALUATION, LoadedClip, TrainingDataError, clip_seed
 from wav2vec2.training.labels_of_clips import labels_of, manifest_with_segments
+from wav2vec2.training.settings.run_config import Source
 from wav2vec2.training.tasks.classification_task import (
     ClipLabelTask,
     FrameLabelTask,
@@ -305,7 +306,7 @@ def test_labels_that_cannot_be_learnt_are_named_before_training(tmp_path: Path) 
     single = write(tmp_path / "single", [("a.wav", sound, "", "yes")])
 
     def labels(task: str, first: Path, second: Path) -> list[str]:
-        sources = [SimpleNamespace(path=str(path), text_column="label") for path in (first, second)]
+        sources = [Source(str(path), text_column="label") for path in (first, second)]
         data = SimpleNamespace(train=sources[:1], valid=sources[1:])
         run: Any = SimpleNamespace(task=task, background="none", data=data)
         return labels_of(run)

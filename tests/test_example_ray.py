@@ -1,4 +1,4 @@
-"""`examples/transcribe_with_ray.py`: the rows of `wav2vec2 transcribe`, of a block and on a Ray of one machine."""
+"""`examples/transcribe_with_ray.py`: the rows of `wav2vec2 transcribe`, of a unit and on a Ray of one machine."""
 
 import json
 import os
@@ -8,12 +8,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
 from recognition_checkpoints import save_checkpoint
+from shard_files import some_clips, write_tar
 from training_audio import encoded, write_parquet
 
 from wav2vec2 import Transcriber
+from wav2vec2.shards.clip_collections import units_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -27,17 +28,36 @@ def plain(checkpoint: Path, audio: bytes) -> object:
     return Transcriber.from_pretrained(checkpoint).transcribe(audio).text  # type: ignore[union-attr]
 
 
-def test_a_block_of_rows_becomes_rows(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Ray Data hands to a worker, without Ray: a bad clip has its error, the others their texts."""
+def shard(path: Path, clips: dict[str, bytes]) -> Path:
+    write_parquet(path, ({"id": name, "audio": {"bytes": audio, "path": None}} for name, audio in clips.items()))
+    return path
+
+
+def damaged(path: Path) -> Path:
+    """A tar with a clip, cut off in the next."""
+    write_tar(path, some_clips(2))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"clip00001.wav") + 1000])
+    return path
+
+
+def test_a_unit_becomes_rows(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray Data hands to a worker, without Ray: a bad clip has its error, so have a damaged shard and one that is
+    gone, the others their texts."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    recogniser = import_module("transcribe_with_ray").Recogniser(str(checkpoint))
     clips = {"a": encoded(1, 0.5), "bad": b"no audio", "b": encoded(2, 0.7)}
-    audio = np.array([{"bytes": one, "path": None} for one in clips.values()], dtype=object)
-    answer = recogniser({"id": np.array(list(clips), dtype=object), "audio": audio})
-    rows = [json.loads(row) for row in answer["row"]]
-    assert [row["id"] for row in rows] == list(clips)
-    assert [row.get("text") for row in rows] == [plain(checkpoint, clips["a"]), None, plain(checkpoint, clips["b"])]
-    assert "error" in rows[1]
+    shard(tmp_path / "0.parquet", clips)
+    cut = damaged(tmp_path / "1.tar")
+    gone = shard(tmp_path / "2.parquet", clips)
+    units = units_of([str(tmp_path)])
+    gone.unlink()
+    recogniser = import_module("transcribe_with_ray").Recogniser(str(checkpoint), units)
+    rows = [json.loads(row["row"]) for number in range(len(units)) for row in recogniser({"id": number})]
+    assert [row["id"] for row in rows] == [*clips, "clip00000", str(cut), str(gone)]
+    first = plain(checkpoint, some_clips(1)[0]["audio"])
+    texts = [plain(checkpoint, clips["a"]), None, plain(checkpoint, clips["b"]), first, None, None]
+    assert [row.get("text") for row in rows] == texts
+    assert ["error" in row for row in rows] == [text is None for text in texts]
 
 
 @pytest.mark.slow
@@ -46,13 +66,14 @@ def test_ray_does_the_same(checkpoint: Path, tmp_path: Path) -> None:
     clips = {f"clip{number}": encoded(number, 0.5) for number in range(6)}
     for first in (0, 3):
         chosen = list(clips)[first : first + 3]
-        write_parquet(
-            tmp_path / "in" / f"{first}.parquet",
-            ({"id": name, "audio": {"bytes": clips[name], "path": None}} for name in chosen),
-        )
+        shard(tmp_path / "in" / f"{first}.parquet", {name: clips[name] for name in chosen})
+    cut = damaged(tmp_path / "in" / "cut.tar")
     script, out = EXAMPLES / "transcribe_with_ray.py", tmp_path / "out"
     command = [sys.executable, str(script), str(tmp_path / "in"), str(out), "--model", str(checkpoint)]
-    subprocess.run(command, check=True, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}, timeout=600)
+    ended = subprocess.run(command, env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}, timeout=600)
+    assert ended.returncode == 1
     rows = [json.loads(line) for path in out.iterdir() for line in path.read_text("utf-8").splitlines()]
-    assert {row["id"]: row["text"] for row in rows} == {name: plain(checkpoint, one) for name, one in clips.items()}
-    assert len(rows) == len(clips)
+    found = {row["id"]: row.get("text") for row in rows}
+    expected = {name: plain(checkpoint, one) for name, one in clips.items()}
+    assert found == expected | {"clip00000": plain(checkpoint, some_clips(1)[0]["audio"]), str(cut): None}
+    assert len(rows) == len(found)

@@ -1,5 +1,7 @@
 """Shards: the same clips out of tars, parquet and Shar; an index that is made once; damaged shards are passed over."""
 
+import gzip
+import json
 import os
 import shutil
 import threading
@@ -13,9 +15,11 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
-from shard_files import count_reads, some_clips, write_shar, write_shard_parquet, write_tar
+from shard_files import Clips, count_reads, some_clips, write_shar, write_shard_parquet, write_tar
 from training_audio import encoded
+from typer.testing import CliRunner
 
+from wav2vec2.command_line.app import app
 from wav2vec2.shards.fragment_cache import FragmentCache
 from wav2vec2.shards.indexing import IndexRequest, current_index, index_path, make_index
 from wav2vec2.shards.shard_index import Group, ShardIndex
@@ -24,7 +28,13 @@ from wav2vec2.shards.storage import ShardError, Storage
 
 CLIPS = some_clips(24)
 PARTS = [CLIPS[8 * number : 8 * number + 8] for number in range(3)]
-EXPECTED = sorted((clip["transcript"], clip["speaker"], round(clip["seconds"], 6), clip["audio"]) for clip in CLIPS)
+
+
+def rows_of(clips: Clips) -> list[tuple[str, str, float, bytes]]:
+    return sorted((clip["transcript"], clip["speaker"], round(clip["seconds"], 6), clip["audio"]) for clip in clips)
+
+
+EXPECTED = rows_of(CLIPS)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +80,35 @@ def test_the_same_clips_whatever_they_lie_in(layout: str, tmp_path: Path) -> Non
             assert read(index, cache) == EXPECTED
 
 
+@pytest.mark.parametrize("number", [0, None])
+def test_shar_as_lhotse_writes_it(number: int | None, tmp_path: Path) -> None:
+    """Cuts are found by their whole ids, whatever is in them; other fields of a cut are no clips, and a cut without
+    audio is none. Segments are joined in the order of their times."""
+    names = ["plain", "with.dots.1", "folder/in/it", "ümläut 3", "x" * 140, ".hidden", "a.json"]
+    clips = [dict(clip, id=name, corpus="mine") for clip, name in zip(CLIPS, names, strict=False)]
+    write_shar(tmp_path, number, [*clips[:3], dict(CLIPS[9], audio=None), *clips[3:]])
+    index = indexed(tmp_path)
+    assert (index.problems, index.groups) == ([], [Group("mine", "")])
+    assert [index.clip(number).name for number in range(len(index))] == names
+    assert read(index, None) == rows_of(clips)
+
+
+def test_shar_whose_cuts_were_edited_is_passed_over(tmp_path: Path) -> None:
+    """A cut that has become a part of what is stored, or another one: its length and text would be false."""
+    for number, (name, value) in enumerate([("start", 0.05), ("duration", 0.05), ("id", "another")]):
+        write_shar(tmp_path, number, PARTS[0][:4])
+        cuts = tmp_path / f"cuts.{number:06d}.jsonl.gz"
+        lines = gzip.decompress(cuts.read_bytes()).decode().splitlines()
+        lines[1] = json.dumps(json.loads(lines[1]) | {name: value})
+        cuts.write_bytes(gzip.compress("\n".join(lines).encode()))
+    write_shar(tmp_path, 3, PARTS[1])
+    index = indexed(tmp_path)
+    reasons = [reason for _, reason in index.problems]
+    assert ["a part of its recording" in reason for reason in reasons] == [True, True, False]
+    assert reasons[2].startswith("has clip00001.wav where its cuts have another")
+    assert read(index, None) == rows_of(PARTS[1])
+
+
 def test_a_manifest_is_shards_too(tmp_path: Path) -> None:
     """Its clips are files, whose lengths are read where it does not say them; columns say corpus and language."""
     for clip in CLIPS:
@@ -111,6 +150,37 @@ def test_a_truncated_shard_is_listed_and_passed_over(layout: str, tmp_path: Path
         assert read(index, FragmentCache(tmp_path / f"fragments{length}", 10**7)) == others
     shard.write_bytes(whole)
     assert read(indexed(folder), FragmentCache(tmp_path / "fragments", 10**7)) == EXPECTED
+
+
+def test_a_compressed_tar_is_listed_and_passed_over(tmp_path: Path) -> None:
+    """Nothing in it can be read without what is before it."""
+    write(tmp_path, "tar")
+    (tmp_path / "packed.tar.gz").write_bytes(gzip.compress((tmp_path / "000001.tar").read_bytes()))
+    index = indexed(tmp_path)
+    (problem,) = index.problems
+    assert problem[0].endswith("packed.tar.gz")
+    assert problem[1] == "is compressed, and clips of it cannot be read one by one: unpack it into a .tar"
+    assert read(index, None) == EXPECTED
+
+
+def test_the_command_passes_over_what_is_bad_and_exits_with_1(tmp_path: Path) -> None:
+    """The index is there all the same; once the shard is whole, the exit code is 0."""
+    write(tmp_path / "data", "tar")
+    shard, path = tmp_path / "data" / "000001.tar", tmp_path / "index.arrow"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:5000])
+    command = ["index", str(tmp_path / "data"), "-o", str(path)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert f"{path}: 16 clips, 0.00 h in 2 shards\n" == result.stdout
+    assert "1 shards cannot be read and are passed over:" in result.stderr and f"{shard}: " in result.stderr
+    assert len(ShardIndex(path)) == 16
+    shard.write_bytes(whole)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    broken = [{**PARTS[0][0], "audio": b"no audio"}, *PARTS[0][1:]]
+    write_shard_parquet(tmp_path / "header" / "a.parquet", broken, seconds=False)
+    result = CliRunner().invoke(app, ["index", str(tmp_path / "header"), "-o", str(path)])
+    assert (result.exit_code, "1 clips cannot be read: their headers are damaged" in result.stderr) == (1, True)
 
 
 def test_a_clip_with_a_damaged_header_stays_alone(tmp_path: Path) -> None:
@@ -195,7 +265,7 @@ def test_what_is_no_index_or_no_source_is_said_in_a_line(tmp_path: Path) -> None
         indexed(tmp_path)
     with pytest.raises(ShardError, match="Protocol not known: nowhere"):
         indexed("nowhere://bucket")
-    with pytest.raises(ShardError, match="no column 'sound' with audio; its columns are: audio"):
+    with pytest.raises(ShardError, match=r"no column `sound` \(its columns: audio"):
         write_shard_parquet(tmp_path / "a.parquet", [{"id": "a", "audio": encoded(1, 0.1), "seconds": 0.1}])
         make_index(IndexRequest(str(tmp_path), audio_column="sound"), tmp_path / "index.arrow")
 

@@ -1,5 +1,6 @@
 """`wav2vec2 transcribe` of manifests and shards: texts of the plain command, each clip once, whatever fails."""
 
+import gzip
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 import soundfile
 from fsspec.implementations.memory import MemoryFileSystem
 from recognition_checkpoints import RATE, noise, save_checkpoint, write_noise
+from shard_files import write_shar
 from training_audio import write_parquet
 from typer.testing import CliRunner, Result
 
@@ -24,8 +26,8 @@ from wav2vec2.command_line.app import app
 from wav2vec2.files.shared_work import Claims
 from wav2vec2.inference import Transcriber
 from wav2vec2.inference.corpus_transcripts import Wanted, transcribe_units
-from wav2vec2.processing import clip_collections
-from wav2vec2.processing.clip_collections import Clip, units_of
+from wav2vec2.shards import clip_collections
+from wav2vec2.shards.clip_collections import Clip, units_of
 
 RUNNER = CliRunner()
 
@@ -81,37 +83,44 @@ def plain_texts(checkpoint: Path, content: dict[str, bytes]) -> dict[str, str]:
 
 
 def test_every_kind_has_the_texts_of_the_plain_command(checkpoint: Path, tmp_path: Path) -> None:
-    """Parquet, tar and a manifest; rows have the confidence of their words; the second run has nothing to do."""
-    content = clips(0, 9)
+    """Parquet, tars, Shar and a manifest; rows have the confidence of their words; the second run has nothing to do."""
+    content = clips(0, 13)
     names = list(content)
     audio, out = tmp_path / "audio", tmp_path / "out"
     write_shard(tmp_path / "shards" / "de" / "a.parquet", {name: content[name] for name in names[:3]})
     write_tar(tmp_path / "shards" / "b.tar", {name: content[name] for name in names[3:6]})
-    for name in names[6:]:
+    packed = write_tar(tmp_path / "c.tar", {name: content[name] for name in names[9:11]})
+    (tmp_path / "shards" / "c.tar.gz").write_bytes(gzip.compress(packed.read_bytes()))
+    shar = [{"id": name, "audio": content[name], "seconds": 0.5} for name in names[11:]]
+    write_shar(tmp_path / "shards" / "shar", 0, [*shar, {"id": "silent", "audio": None, "seconds": 0.5}])
+    for name in names[6:9]:
         (audio / f"{name}.wav").parent.mkdir(exist_ok=True)
         (audio / f"{name}.wav").write_bytes(content[name])
     manifest = tmp_path / "more.tsv"
-    manifest.write_text("path\tid\n" + "".join(f"audio/{name}.wav\t{name}\n" for name in names[6:]))
+    manifest.write_text("path\tid\n" + "".join(f"audio/{name}.wav\t{name}\n" for name in names[6:9]))
     result = run(checkpoint, tmp_path / "shards", manifest, "--output", out, "--timestamps", "word")
     assert result.exit_code == 0, result.output
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*.jsonl"))
-    assert written == ["b.tar.jsonl", "de/a.parquet.jsonl", "more.tsv.000000002-000000004.jsonl"]
+    assert written == [
+        *("b.tar.jsonl", "c.tar.gz.jsonl", "de/a.parquet.jsonl", "more.tsv.000000002-000000004.jsonl"),
+        "shar/recording.000000.tar.jsonl",
+    ]
     found = rows(out)
     assert {row["id"]: row["text"] for row in found} == plain_texts(checkpoint, content)
-    assert len(found) == 9
+    assert len(found) == 13
     for row in found:
         confidences = [word["confidence"] for word in row["words"]]  # type: ignore[attr-defined]
         assert row["confidence"] == pytest.approx(np.mean(confidences), abs=2e-4)
         assert row["seconds"] == pytest.approx(len(content[str(row["id"])]) / 2 / RATE, abs=0.002)
     assert list((out / ".claims").iterdir()) == []
     assert (
-        "all 3 units are finished"
+        "all 5 units are finished"
         in run(checkpoint, tmp_path / "shards", manifest, "--output", out, "--timestamps", "word").stderr
     )
 
     plain = run(checkpoint, audio, "--output", tmp_path / "plain")
     assert plain.exit_code == 0
-    for row in found[-3:]:
+    for row in found[8:11]:
         assert (tmp_path / "plain" / f"{row['id']}.txt").read_text("utf-8") == f"{row['text']}\n"
 
 
@@ -233,35 +242,29 @@ def test_parts_of_a_run_are_disjoint(checkpoint: Path, tmp_path: Path) -> None:
 def test_shards_behind_urls_are_fetched_again_where_that_fails(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shard that comes cut off, or not at all, is asked for three times; one that cannot be had is no damaged one:
+    """A shard that comes cut off, or not at all, is asked for six times; one that cannot be had is no damaged one:
     the unit stays to do."""
     storage = MemoryFileSystem()
     content = clips(0, 2)
     for name, audio in content.items():
         storage.pipe(f"/corpus/{name}.parquet", write_shard(tmp_path / "one.parquet", {name: audio}).read_bytes())
-    faults = ["down", "cut"] + ["down"] * 3
-    fetch = clip_collections._fetch
+    faults = ["down", "cut"] + ["down"] * 6
+    fetch = MemoryFileSystem.get_file
 
-    def faulty(files: MemoryFileSystem, remote: str, local: Path) -> None:
+    def faulty(files: MemoryFileSystem, remote: str, local: str, **options: object) -> None:
         fault = faults.pop(0) if faults else None
         if fault == "down":
             raise ConnectionError("500")
+        fetch(files, remote, local, **options)
         if fault == "cut":
-            monkeypatch.setattr(files, "size", lambda path: 10**9)
-            try:
-                fetch(files, remote, local)
-            finally:
-                monkeypatch.undo()
-                monkeypatch.setattr(clip_collections, "_fetch", faulty)
-                monkeypatch.setattr(clip_collections, "_PAUSES", (0.0, 0.0))
-        fetch(files, remote, local)
+            os.truncate(local, 1000)
 
-    monkeypatch.setattr(clip_collections, "_fetch", faulty)
-    monkeypatch.setattr(clip_collections, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(MemoryFileSystem, "get_file", faulty)
+    monkeypatch.setattr("wav2vec2.shards.storage._WAITS", (0.0,) * 5)
     out = tmp_path / "out"
     result = run(checkpoint, "memory://corpus", "--output", out)
     assert result.exit_code == 1
-    assert "could not be fetched: 500" in result.stderr
+    assert "asked 6 times: 500" in result.stderr
     assert "1 units have no file yet" in result.stderr
     assert len(rows(out)) == 1
     assert run(checkpoint, "memory://corpus/*.parquet", "--output", out).exit_code == 0

@@ -41,28 +41,51 @@ def write_tar(path: Path, clips: Clips) -> None:
             _add(archive, f"{clip['id']}.wav", clip["audio"])
 
 
-def write_shar(folder: Path, number: int, clips: Clips) -> None:
-    """As `lhotse.shar.SharWriter` with `recording: "wav"` has it."""
+def write_shar(folder: Path, number: int | None, clips: Clips) -> None:
+    """As `SharWriter` of Lhotse 1.33.0 with `recording: "wav"`, `target_recording: "wav"` and `dialect: "jsonl"` does,
+    with a `shard_size` or, where `number` is None, without. A clip without audio has the mark of one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(folder / f"recording.{number:06d}.tar", "w") as archive:
-        for clip in clips:
-            _add(archive, f"{clip['id']}.wav", clip["audio"])
-            _add(archive, f"{clip['id']}.json", b'{"id": "x"}')
-    cuts = [
-        {
-            "id": clip["id"],
-            "start": 0.0,
-            "duration": clip["seconds"],
-            "supervisions": [
-                {"id": "s", "start": 0.0, "text": clip.get("transcript"), "speaker": clip.get("speaker")}
-                | {name: clip[name] for name in ("language",) if name in clip}
-            ],
-            "type": "MonoCut",
-        }
-        for clip in clips
-    ]
-    text = "".join(json.dumps(cut) + "\n" for cut in cuts)
-    (folder / f"cuts.{number:06d}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    part = "" if number is None else f".{number:06d}"
+    for field in ("recording", "target_recording"):
+        with tarfile.open(folder / f"{field}{part}.tar", "w") as archive:
+            for clip in clips:
+                stored = clip["audio"] is not None
+                about = json.dumps(_recording(clip)) + "\n" if stored else ""
+                _add(archive, f"{clip['id']}.{'wav' if stored else 'nodata'}", clip["audio"] or b"")
+                _add(archive, f"{clip['id']}.{'json' if stored else 'nometa'}", about.encode())
+    for name, lines in (("cuts", map(_cut, clips)), ("dialect", ({"cut_id": clip["id"]} for clip in clips))):
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (folder / f"{name}{part}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+
+
+def _cut(clip: Mapping[str, Any]) -> dict[str, Any]:
+    """A cut, said in as many segments as its transcript has words, the last one first."""
+    words = list(enumerate((clip.get("transcript") or "").split()))
+    said = {name: clip[name] for name in ("speaker", "language") if name in clip}
+    place = {"recording_id": "talk", "duration": 0.01, "channel": 0}
+    return {
+        "id": clip["id"],
+        "start": 0,
+        "duration": clip["seconds"],
+        "channel": 0,
+        "supervisions": [
+            {"id": f"{clip['id']}-{at}", "start": 0.01 * at, **place, "text": word, **said} for at, word in words[::-1]
+        ],
+        **({"recording": _recording(clip)} if clip["audio"] is not None else {}),
+        "custom": {"snr": 3.5} | {name: clip[name] for name in ("corpus", "label") if name in clip},
+        "type": "MonoCut",
+    }
+
+
+def _recording(clip: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "talk",
+        "sources": [{"type": "shar", "channels": [0], "source": ""}],
+        "sampling_rate": 16000,
+        "num_samples": round(16000 * clip["seconds"]),
+        "duration": clip["seconds"],
+        "channel_ids": [0],
+    }
 
 
 def write_shard_parquet(path: Path, clips: Clips, row_group: int = 4, *, seconds: bool = True) -> None:

@@ -31,7 +31,8 @@ def index(
     text_column: Annotated[str | None, typer.Option(help="Column of parquet with the transcript.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for an index that cannot lie beside its source.")] = None,
 ) -> None:
-    """Read shards once and write where each clip begins, how long it is and what is said of it."""
+    """Read shards once and write where each clip begins, how long it is and what is said of it; exits with 1 if shards
+    or clips had to be passed over."""
     with told("index", "stopped; the index was not written"), work_progress("index") as tell:
         if output is not None and output.suffix != ".arrow":
             raise ValueError(f"{output}: the name of an index ends in .arrow")
@@ -40,11 +41,15 @@ def index(
         request = IndexRequest(source, split, audio_column, text_column)
         path = output or index_path(request, cache)
         found = make_index(request, path, tell)
-    typer.echo("\n".join(_lines(path, found)))
+    unreadable = _tell(path, found)
+    faults = _faults(found, unreadable)
+    if faults:
+        typer.echo("\n".join(faults), err=True)
+        raise typer.Exit(1)
 
 
-def _lines(path: Path, found: "ShardIndex") -> list[str]:
-    """What was indexed, by corpus and language where there are several, and what was passed over."""
+def _tell(path: Path, found: "ShardIndex") -> int:
+    """Say what was indexed, by corpus and language where there are several; how many clips no one can read."""
     from wav2vec2.shards.group_totals import totals_of
 
     totals = totals_of(found)
@@ -55,11 +60,17 @@ def _lines(path: Path, found: "ShardIndex") -> list[str]:
     if len(found.groups) > 1:
         for group, clips, seconds in zip(found.groups, totals.clips, totals.seconds, strict=True):
             lines.append(f"  {group.corpus or '-'} {group.language or '-'}: {clips:,} clips, {seconds / 3600:,.2f} h")
-    if totals.unreadable:
-        lines.append(f"  {totals.unreadable:,} more clips cannot be read: their headers are damaged")
-    problems = found.problems
+    typer.echo("\n".join(lines))
+    return totals.unreadable
+
+
+def _faults(found: "ShardIndex", unreadable: int) -> list[str]:
+    """What is not in the index."""
+    lines, problems = [], found.problems
+    if unreadable:
+        lines.append(f"index: {unreadable:,} clips cannot be read: their headers are damaged")
     if problems:
-        lines.append(f"  {len(problems):,} shards cannot be read and are passed over:")
-        lines += [f"    {url}: {reason}" for url, reason in problems[:_NAMED]]
-        lines += [f"    and {len(problems) - _NAMED:,} more"] if len(problems) > _NAMED else []
+        lines.append(f"index: {len(problems):,} shards cannot be read and are passed over:")
+        lines += [f"  {url}: {reason}" for url, reason in problems[:_NAMED]]
+        lines += [f"  and {len(problems) - _NAMED:,} more"] if len(problems) > _NAMED else []
     return lines

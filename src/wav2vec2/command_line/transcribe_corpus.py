@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wav2vec2.inference.corpus_transcripts import UnitReport
     from wav2vec2.inference.transcript import Timestamps
     from wav2vec2.inference.voice_activity import SilenceRules
-    from wav2vec2.processing.clip_collections import Unit
+    from wav2vec2.shards.clip_collections import Unit
 
 #: Seconds after which a unit whose process does not renew its claim is free for others: more than a network file system
 #: may show old times of files (a minute, by default of NFS).
@@ -35,7 +35,7 @@ _LISTED = 20
 
 def is_corpus(given: Sequence[str]) -> bool:
     """Whether these name manifests and shards, and not files of audio."""
-    from wav2vec2.processing.clip_collections import are_collections
+    from wav2vec2.shards.clip_collections import are_collections
 
     return are_collections(given)
 
@@ -63,7 +63,7 @@ class CorpusRun:
     def execute(self, given: Sequence[str], silence: "SilenceRules | None") -> None:
         """Do this process's share; exits with 1 if clips or shards could not be used, with 130 after Ctrl-C."""
         from wav2vec2.inference.corpus_transcripts import Wanted, transcribe_units
-        from wav2vec2.processing.clip_collections import units_of
+        from wav2vec2.shards.clip_collections import units_of
 
         units = units_of(given)
         results = [self._output / f"{unit.place}.jsonl" for unit in units]

@@ -19,7 +19,8 @@ from wav2vec2.inference.subtitle_formats import timed_row
 from wav2vec2.inference.transcriber import Transcriber
 from wav2vec2.inference.transcript import Timestamps, Transcript
 from wav2vec2.inference.voice_activity import SkipSilence
-from wav2vec2.processing.clip_collections import Clip, Unit
+from wav2vec2.shards.clip_collections import Clip, Unit
+from wav2vec2.shards.storage import ShardError
 
 #: Calls between two batches: with the seconds of audio that were got further.
 Progress = Callable[[float], None]
@@ -126,7 +127,7 @@ class _UnreachableError(Exception):
 def _reachable(clips: Iterable[Clip]) -> Iterator[Clip]:
     try:
         yield from clips
-    except OSError as error:
+    except (OSError, ShardError) as error:
         raise _UnreachableError(str(error)) from error
 
 

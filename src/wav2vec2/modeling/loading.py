@@ -34,9 +34,10 @@ FOLDED_SPELLING = {re.escape(f"{_POSITIONAL}weight") + "$": f"{_PARAMETRISED}1"}
 FRESH_PARTS = ("masked_spec_embed", "wav2vec2.masked_spec_embed", "wav2vec2.adapter.", "adapter.")
 
 
-class CheckpointError(OSError, RuntimeError):
-    """A checkpoint that cannot be used as it is, and why. Stock Transformers raises the one for files that are not
-    there, the other for tensors that do not fit; whoever catches either catches this."""
+class CheckpointError(OSError, RuntimeError, ValueError):
+    """A checkpoint that cannot be used as it is, and why. Stock Transformers raises the first for files that are not
+    there, the second for tensors that do not fit, and this package the third for what it is given and cannot use;
+    whoever catches any of them catches this."""
 
 
 #: The functions of Transformers and torch that read weight files, and what they raise on contents they do not expect.

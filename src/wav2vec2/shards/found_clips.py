@@ -1,7 +1,7 @@
 """What an index says of a clip, and how the audio of a clip is measured without decoding it."""
 
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from wav2vec2.processing.audio_files import audio_duration
 
@@ -30,6 +30,8 @@ class FoundClip(NamedTuple):
     corpus: str | None = None
     #: The language that is spoken, if its shard says so.
     language: str | None = None
+    #: Its label or labels, for who learns these, if there is one.
+    label: str | None = None
 
 
 def measured(audio: bytes | Path | IO[bytes]) -> float:
@@ -40,3 +42,9 @@ def measured(audio: bytes | Path | IO[bytes]) -> float:
         raise
     except Exception:
         return float("nan")
+
+
+def encoded_in(value: Any) -> bytes | None:
+    """The encoded audio in a column of it: bytes, or {"bytes": ..., "path": ...} as `datasets` writes it."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return content if isinstance(content, bytes) else None

@@ -18,7 +18,7 @@ from wav2vec2.files.replaced_file import replaced_file
 from wav2vec2.shards.found_clips import FoundClip
 from wav2vec2.shards.manifest_shards import clips_in_manifest
 from wav2vec2.shards.parquet_shards import clips_in_parquet
-from wav2vec2.shards.shard_index import CLIPS, ENDING, SHARDS, Group, ShardIndex, about
+from wav2vec2.shards.shard_index import CLIPS, ENDING, SHARDS, Group, IndexedClip, ShardIndex, about
 from wav2vec2.shards.shard_listing import Shard, shards_of
 from wav2vec2.shards.storage import ShardError, Storage, is_url
 from wav2vec2.shards.tar_shards import clips_in_shar, clips_in_tar
@@ -134,9 +134,12 @@ class _Before:
         index = self._index
         assert index is not None
         begin, end = index.first[shard : shard + 2].tolist()
-        names = ("name", "fragment", "offset", "size", "seconds", "speaker", "transcript", "group")
-        rows = zip(*(index.column(name, begin, end).to_pylist() for name in names), strict=True)
-        return [FoundClip(*row[:-1], *(text or None for text in index.groups[row[-1]])) for row in rows]
+        rows = zip(*(index.column(name, begin, end).to_pylist() for name in IndexedClip._fields), strict=True)
+        groups = (index.groups[one] for one in index.column("group", begin, end).to_pylist())
+        return [
+            FoundClip(*[*row[:-1], group.corpus or None, group.language or None, row[-1]])
+            for row, group in zip(rows, groups, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

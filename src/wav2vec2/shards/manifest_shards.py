@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from wav2vec2.processing.manifests import Recording, read_manifest
-from wav2vec2.shards.column_names import CORPUS_COLUMNS, LANGUAGE_COLUMNS, text_of
+from wav2vec2.shards.column_names import CORPUS_COLUMNS, LABEL_COLUMNS, LANGUAGE_COLUMNS, text_of
 from wav2vec2.shards.found_clips import FoundClip, measured
 
 #: Lines of a manifest that are one shard.
@@ -33,6 +33,7 @@ def _pieces(folder: str, recordings: Iterator[Recording]) -> Iterator[list[Found
 
 def _clip(folder: str, one: Recording, found: dict[Path, float]) -> FoundClip:
     seconds = found[one.path] if one.duration is None else one.duration
-    corpus, language = text_of(CORPUS_COLUMNS, one.others), text_of(LANGUAGE_COLUMNS, one.others)
+    columns = CORPUS_COLUMNS, LANGUAGE_COLUMNS, LABEL_COLUMNS
+    others = [text_of(wanted, one.others) or None for wanted in columns]
     name = str(one.path).removeprefix(folder)
-    return FoundClip(name, 0, 0, 0, seconds, one.speaker, one.transcript, corpus or None, language or None)
+    return FoundClip(name, 0, 0, 0, seconds, one.speaker, one.transcript, *others)

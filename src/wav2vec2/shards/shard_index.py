@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wav2vec2.shards.storage import ShardError
 
 #: Under this name the schema says what the file is; the number rises when a column changes its meaning.
-_FORMAT, _VERSION = b"wav2vec2 shards", b"1"
+_FORMAT, _VERSION = b"wav2vec2 shards", b"2"
 
 #: What the names of indices end in.
 ENDING = ".arrow"
@@ -33,6 +33,7 @@ CLIPS = pa.schema(
         ("seconds", pa.float64()),
         ("speaker", pa.string()),
         ("transcript", pa.string()),
+        ("label", pa.string()),
     ]
 )
 
@@ -65,6 +66,7 @@ class IndexedClip(NamedTuple):
     seconds: float
     speaker: str | None
     transcript: str | None
+    label: str | None
 
 
 class ShardIndex:
@@ -134,10 +136,13 @@ class ShardIndex:
         """The shard in which a clip is."""
         return int(np.searchsorted(self.first, clip, side="right")) - 1
 
-    @property
-    def has_transcripts(self) -> bool:
-        """Whether any clip has a transcript."""
-        return any(batch.column(0).null_count < batch.num_rows for _, batch in self.batches(["transcript"]))
+    def has(self, column: str) -> bool:
+        """Whether any clip has a transcript, or what else a column says."""
+        return any(batch.column(0).null_count < batch.num_rows for _, batch in self.batches([column]))
+
+    def distinct(self, column: str) -> set[str | None]:
+        """All that a column says, None if it says nothing of some clip."""
+        return {value for _, batch in self.batches([column]) for value in batch.column(0).unique().to_pylist()}
 
     @property
     def problems(self) -> list[tuple[str, str]]:

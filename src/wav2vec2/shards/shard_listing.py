@@ -3,19 +3,19 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from wav2vec2.shards.storage import ShardError, Storage, StoredFile
 
-#: A Shar shard is made of files of one number: `cuts.000000.jsonl.gz`, `recording.000000.tar`.
-_CUTS = re.compile(r"(?P<folder>.*?)cuts\.(?P<number>[^/]+)\.jsonl\.gz$")
-_RECORDING = re.compile(r"(?P<folder>.*?)recording\.(?P<number>[^/]+)\.tar$")
+#: A Shar shard is made of files of one number, or none: `cuts.000000.jsonl.gz`, `recording.000000.tar`. Others of that
+#: number hold other things that are known of the same cuts.
+_PART = re.compile(r"(?P<folder>.*/)?(?P<field>[^/.]+)(?P<number>[^/]*?)\.(?:tar|tar\.gz|tgz|jsonl|jsonl\.gz)")
 
 #: Folders of a partitioned data set: `corpus=X/language=Y/`.
 _HIVE = re.compile(r"(?:^|/)(corpus|language|split)=([^/]+)(?=/)")
 
-#: Manifests by their endings.
-_MANIFESTS = (".tsv",)
+#: What the names of shards and manifests end in, and the layout that is meant.
+SHARD_ENDINGS, MANIFEST_ENDING = (".parquet", ".tar", ".tar.gz", ".tgz"), ".tsv"
+_LAYOUTS = {".parquet": "parquet", MANIFEST_ENDING: "manifest"} | dict.fromkeys((".tar", ".tar.gz", ".tgz"), "tar")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class Shard:
     language: str | None = None
 
 
-def shards_of(source: str, storage: Storage, split: str | None = None) -> list[Shard]:
+def shards_of(source: str, storage: Storage, split: str | None = None, *, manifests: bool = True) -> list[Shard]:
     """The shards of a source in order; of a partitioned one with splits, those of this `split`."""
-    shards = list(_shards(storage.find(source)))
+    shards = [shard for shard in _shards(storage.find(source)) if manifests or shard.layout != "manifest"]
     if not shards:
-        raise ShardError(f"{source}: no shards there: nothing ends in .parquet, .tar or .tsv")
+        endings = (*SHARD_ENDINGS, MANIFEST_ENDING) if manifests else SHARD_ENDINGS
+        raise ShardError(f"{source}: no shards there: nothing ends in {', '.join(endings[:-1])} or {endings[-1]}")
     kept = [shard for shard in shards if split is None or _folders(shard).get("split", split) == split]
     if not kept:
         raise ShardError(f"{source}: no shard of split={split}")
@@ -49,17 +50,22 @@ def shards_of(source: str, storage: Storage, split: str | None = None) -> list[S
 
 
 def _shards(files: list[StoredFile]) -> Iterator[Shard]:
-    cuts = {found.group("folder", "number"): one for one in files if (found := _CUTS.match(one.url))}
+    parts = {one.url: found for one in files if (found := _PART.fullmatch(one.url))}
+    cuts = {_number(parts[one.url]): one for one in files if one.url in parts and parts[one.url]["field"] == "cuts"}
     for one in files:
-        suffix = PurePosixPath(one.url).suffix.lower()
-        recording = _RECORDING.match(one.url)
-        beside = cuts.get(recording.group("folder", "number")) if recording else None
-        if beside is not None:
-            yield _shard(one, "shar", f"{one.stamp} {beside.stamp} {beside.size}", beside.url)
-        elif suffix in (".tar", ".parquet"):
-            yield _shard(one, suffix[1:], one.stamp)
-        elif suffix in _MANIFESTS:
-            yield _shard(one, "manifest", one.stamp)
+        part = parts.get(one.url)
+        known = None if part is None else cuts.get(_number(part))
+        layout = next((layout for ending, layout in _LAYOUTS.items() if one.url.lower().endswith(ending)), None)
+        if layout == "tar" and part is not None and known is not None:
+            if part["field"] == "recording":
+                yield _shard(one, "shar", f"{one.stamp} {known.stamp} {known.size}", known.url)
+        elif layout is not None:
+            yield _shard(one, layout, one.stamp)
+
+
+def _number(part: re.Match[str]) -> tuple[str, ...]:
+    """What the files of one Shar shard have in common."""
+    return part["folder"] or "", part["number"]
 
 
 def _shard(file: StoredFile, layout: str, stamp: str, cuts: str = "") -> Shard:

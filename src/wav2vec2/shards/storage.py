@@ -74,7 +74,15 @@ class Storage:
 
     def _stored(self, path: str, info: dict[str, Any]) -> StoredFile:
         stamp = next((str(info[name]) for name in _STAMPS if info.get(name)), "")
-        return StoredFile(path if self.local else self._files.unstrip_protocol(path), int(info.get("size") or 0), stamp)
+        return StoredFile(self._url(path), int(info.get("size") or 0), stamp)
+
+    def _url(self, path: str) -> str:
+        return path if self.local else str(self._files.unstrip_protocol(path))
+
+    def place(self, url: str, source: str) -> str:
+        """The name of a file below the folder that a source is, or its own."""
+        root = self._url(self._files._strip_protocol(source)).rstrip("/") + "/"
+        return url.removeprefix(root) if url.startswith(root) else url.rpartition("/")[2]
 
     def open(self, url: str) -> BinaryIO:
         """A file to be read from its beginning on; what is skipped in steps of some megabytes is not read."""
@@ -82,6 +90,16 @@ class Storage:
             return open(url, "rb")
         size = int(_again(lambda: self._files.info(url), url)["size"])
         return io.BufferedReader(Ranges(self, url, size), _BLOCK)
+
+    def fetch(self, url: str, path: Path) -> None:
+        """Write a file, all of it, to a path of this machine; its server need not know ranges."""
+
+        def once() -> None:
+            self._files.get_file(self._files._strip_protocol(url), str(path))
+            if (size := self._files.size(url)) not in (None, came := path.stat().st_size):
+                raise OSError(f"{came} of {size} bytes came")
+
+        _again(once, url)
 
     def read(self, url: str, start: int, end: int) -> bytes:
         """The bytes of a file from `start` up to `end`: all of them."""

@@ -7,11 +7,12 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.shards.column_names import (
     CORPUS_COLUMNS,
+    LABEL_COLUMNS,
     LANGUAGE_COLUMNS,
     SPEAKER_COLUMNS,
     TEXT_COLUMNS,
@@ -21,41 +22,110 @@ from wav2vec2.shards.column_names import (
 from wav2vec2.shards.found_clips import FRAGMENT_BYTES, FoundClip, measured
 from wav2vec2.shards.storage import ShardError, Storage
 
+#: Members that say what is known of a clip, and what; a record says its names itself.
+_TEXTS = {".txt": "transcript", ".cls": "label", ".json": ""}
+
+#: Seconds by which the length of a cut may differ from that of its recording.
+_ROUNDING = 0.01
+
 #: A member of a remote tar up to this size comes with what is read anyway; of a larger one the header alone is.
 _SMALL = 2**20
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive that has to be whole: Python's reader takes a broken header, and the end of what was cut
+    off between two members, for the archive's end. That is a block of zeros."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        """The next member."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+                raise
+            raise tarfile.ReadError(f"cut off or corrupt at byte {archive.offset}") from error
+
+
+def opened_tar(stream: BinaryIO, mode: Literal["r:", "r|*"]) -> tarfile.TarFile:
+    """A tar to be read anywhere ("r:") or, compressed or not, once from its beginning to its end ("r|*"); it is a
+    tarfile.ReadError where it is cut off."""
+    return tarfile.open(fileobj=stream, mode=mode, tarinfo=_Member)
+
+
+def audio_in(archive: tarfile.TarFile, layout: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """The clips of a tar of this layout with their names, as they come."""
+    if layout == "tar":
+        yield from ((member, key) for member, key, ending in _members(archive) if ending in AUDIO_ENDINGS)
+        return
+    for number, member in enumerate(member for member in archive if member.isfile()):
+        name = PurePosixPath(member.name)
+        if number % 2 == 0 and name.suffix != ".nodata":
+            yield member, str(name.with_suffix(""))
+
+
+def _with_random_access(stream: BinaryIO, url: str) -> tarfile.TarFile:
+    if not url.lower().endswith(".tar"):
+        raise ShardError(f"{url}: is compressed, and clips of it cannot be read one by one: unpack it into a .tar")
+    return opened_tar(stream, "r:")
 
 
 def clips_in_tar(storage: Storage, url: str) -> list[FoundClip]:
     """The clips of a WebDataset tar. A clip is an audio member; members of the same key say what is known of it."""
     audio: dict[str, tuple[tarfile.TarInfo, float | None]] = {}
     known: dict[str, dict[str, Any]] = {}
-    with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with storage.open(url) as stream, _with_random_access(stream, url) as archive:
         for member, key, ending in _members(archive):
             if ending in AUDIO_ENDINGS:
                 said = seconds_in(known.get(key, {}))
                 audio[key] = member, said or _seconds(archive, member, storage.local)
-            elif ending in (".txt", ".json"):
-                content = _content(archive, member)
-                known[key] = known.get(key, {}) | (_record(content) if ending == ".json" else {"transcript": content})
-        _require_end(archive, stream, url)
+            elif ending in _TEXTS:
+                content, name = _content(archive, member), _TEXTS[ending]
+                known[key] = known.get(key, {}) | ({name: content} if name else _record(content))
     return [_found(key, member, seconds, known.get(key, {})) for key, (member, seconds) in audio.items()]
 
 
 def clips_in_shar(storage: Storage, url: str, cuts_url: str) -> list[FoundClip]:
     """The clips of a Shar shard: the audio of its cuts, which stand in its `cuts` file in the same order."""
-    content = storage.read(cuts_url, 0, next(one.size for one in storage.find(cuts_url)))
-    cuts = [json.loads(line) for line in gzip.decompress(content).decode("utf-8").splitlines() if line.strip()]
-    with storage.open(url) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        # each recording is followed by what Lhotse knows of it, as JSON
-        members = [member for member, _, ending in _members(archive) if ending != ".json"]
-        _require_end(archive, stream, url)
-    if len(members) != len(cuts):
-        raise ShardError(f"{url}: has {len(members)} recordings, and {cuts_url} has {len(cuts)} cuts")
+    cuts = _cuts(storage, cuts_url)
+    with storage.open(url) as stream, _with_random_access(stream, url) as archive:
+        pairs = [(member, _record(_content(archive, about))) for member, about in _recordings(archive, url)]
+    if len(pairs) != len(cuts):
+        raise ShardError(f"{url}: has {len(pairs)} recordings, and {cuts_url} has {len(cuts)} cuts")
     return [
         _found(str(cut["id"]), member, float(cut["duration"]), _said_in(cut))
-        for cut, member in zip(cuts, members, strict=True)
-        if PurePosixPath(member.name).suffix != ".nodata"
+        for cut, (member, about) in zip(cuts, pairs, strict=True)
+        if _is_stored(cut, member, about, url)
     ]
+
+
+def _cuts(storage: Storage, url: str) -> list[dict[str, Any]]:
+    content = storage.read(url, 0, next(one.size for one in storage.find(url)))
+    text = (gzip.decompress(content) if url.endswith(".gz") else content).decode("utf-8")
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _recordings(archive: tarfile.TarFile, url: str) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarInfo]]:
+    """Each recording of a Shar with what Lhotse knows of it, which is the member behind it."""
+    members = (member for member in archive if member.isfile())
+    for member in members:
+        about = next(members, None)
+        if about is None:
+            raise ShardError(f"{url}: nothing behind {member.name} says what it is: no tar of a Shar")
+        yield member, about
+
+
+def _is_stored(cut: Mapping[str, Any], member: tarfile.TarInfo, about: Mapping[str, Any], url: str) -> bool:
+    """Whether a cut has audio here. A ShardError if that is another cut's, or more than the cut."""
+    name = PurePosixPath(member.name)
+    if str(name.with_suffix("")) != str(PurePosixPath(cut["id"])):
+        raise ShardError(f"{url}: has {name} where its cuts have {cut['id']}: write the Shar anew")
+    if name.suffix == ".nodata":
+        return False
+    whole = about.get("duration", cut["duration"])
+    if cut["start"] or abs(whole - cut["duration"]) > _ROUNDING:
+        raise ShardError(f"{url}: cut {cut['id']} is a part of its recording of {whole} s: write the Shar anew")
+    return True
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, str]]:
@@ -65,15 +135,6 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str, s
         if member.isfile() and not name.name.startswith("."):
             key = name.name.partition(".")[0]
             yield member, str(name.with_name(key)) if key else member.name, name.suffix.lower()
-
-
-def _require_end(archive: tarfile.TarFile, stream: Any, url: str) -> None:
-    """A tar ends with a block of zeros: without one it may have been cut off between two members."""
-    stream.seek(archive.offset)
-    if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        stream.seek(max(0, archive.offset - tarfile.BLOCKSIZE))
-        if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise ShardError(f"{url}: is cut off: a tar ends with a block of zeros")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
@@ -109,6 +170,7 @@ def _found(name: str, member: tarfile.TarInfo, seconds: float | None, record: Ma
         text_of(TEXT_COLUMNS, record),
         text_of(CORPUS_COLUMNS, record),
         text_of(LANGUAGE_COLUMNS, record),
+        text_of(LABEL_COLUMNS, record),
     )
 
 
@@ -121,5 +183,9 @@ def _said_in(cut: Mapping[str, Any]) -> dict[str, Any]:
         "speaker": first.get("speaker"),
         "transcript": " ".join(texts) or None,
         "language": first.get("language"),
-        "corpus": (cut.get("custom") or {}).get("corpus"),
+    } | {
+        name: one[name]
+        for one in (first.get("custom") or {}, cut.get("custom") or {})
+        for name in ("corpus", "label")
+        if name in one
     }

@@ -1,4 +1,4 @@
-"""The labels of a run's data, as manifests have them, and a manifest of stretches.
+"""The labels of a run's data, as manifests and shards have them, and a manifest of stretches.
 
 A label stands in the column `label`, else `transcript`, or in the one that a source names. Where a clip has several,
 they stand there with a semicolon between them.
@@ -6,13 +6,18 @@ they stand there with a semicolon between them.
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wav2vec2.inference.label_rule import NONE, several_labels
 from wav2vec2.processing.manifests import Recording, read_manifest
 from wav2vec2.training.data.audio_clips import TrainingDataError
+from wav2vec2.training.data.source_reading import are_shards
 from wav2vec2.training.settings.classification_run import OF_CLIPS, ClassificationRun
 from wav2vec2.training.settings.run_config import Source
 from wav2vec2.training.tasks.classification_task import segments_of
+
+if TYPE_CHECKING:
+    from wav2vec2.training.data.shard_table import ShardTable
 
 #: Columns that hold the label where none is named, in this order.
 _COLUMNS = ("label", "transcript")
@@ -22,13 +27,18 @@ def choose_columns(run: ClassificationRun) -> None:
     """Fill in the column of the label where none is named: `label`, else `transcript`."""
     for source in [*run.data.train, *run.data.valid]:
         path = Path(source.path)
-        if run.task == "speakers" or source.text_column is not None or not path.is_file():
+        if run.task == "speakers" or source.text_column is not None:
+            continue
+        if are_shards(source):
+            source.text_column = "label" if shards_of(run, source, with_text=False).index.has("label") else None
+            continue
+        if not path.is_file():
             continue
         try:
             with path.open(encoding="utf-8-sig") as file:
                 header = file.readline().rstrip("\r\n").split("\t")
         except UnicodeDecodeError as error:
-            raise TrainingDataError(f"{path}: is no text; labels are read from a manifest (.tsv)") from error
+            raise TrainingDataError(f"{path}: is no text; labels are read from a manifest (.tsv) or shards") from error
         source.text_column = next((name for name in _COLUMNS if name in header), None)
         if source.text_column is None:
             raise TrainingDataError(f"{path}: the header has neither of the columns {' and '.join(_COLUMNS)}")
@@ -52,12 +62,30 @@ def labels_of(run: ClassificationRun) -> list[str]:
 def _labels_in(run: ClassificationRun, sources: list[Source]) -> set[str]:
     found: set[str] = set()
     for source in sources:
-        for clip in _clips_of(source):
+        for clip in _clips_in_shards(run, source) if are_shards(source) else _clips_of(source):
             try:
                 found |= _labels_of_clip(run.task, clip, source.text_column or "transcript")
             except ValueError as error:
                 raise TrainingDataError(f"{source.path}: {clip.path.name}: {error}") from error
     return found
+
+
+def shards_of(run: ClassificationRun, source: Source, *, with_text: bool) -> "ShardTable":
+    """The clips of a source that is shards."""
+    from wav2vec2.training.data.shard_table import open_shards  # pyarrow, which manifests do not need
+
+    return open_shards(source, run.data, "", with_text=with_text)
+
+
+def _clips_in_shards(run: ClassificationRun, source: Source) -> list[Recording]:
+    """For all clips of shards that say the same, one."""
+    table, column = shards_of(run, source, with_text=run.task != "speakers"), source.text_column or "transcript"
+    if run.task == "speakers":
+        return [Recording(Path("a clip"), speaker=name) for name in table.index.distinct("speaker")]
+    return [
+        Recording(Path(f"a clip with {text!r}"), transcript=text, others={column: text or ""})
+        for text in table.index.distinct(table.text)
+    ]
 
 
 def _clips_of(source: Source) -> list[Recording]:

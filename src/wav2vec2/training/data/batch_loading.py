@@ -346,7 +346,7 @@ class TrainingData:
     def _rows(self, where: str) -> int:
         """How many clips the sources of training have, with their copies, or those of evaluations."""
         if where == "train" and self._shards:
-            return sum(map(len, self._shards))
+            return sum(map(len, self._shards)) * (1 + len(self.speeds))
         read = sum(len(table.seconds) for (whose, _), table in self._tables.items() if whose == where)
         return read * (1 + len(self.speeds)) if where == "train" else read
 

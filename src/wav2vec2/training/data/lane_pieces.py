@@ -1,8 +1,9 @@
 """Which clips of an index are used, as pieces: the clips of one shard that are drawn by the same share.
 
-This looks at every length once, in the mapped file, and keeps a few numbers of each piece.
+This looks at every length once, in the mapped file, and keeps a few numbers of each piece. A clip is used at each of
+the speeds of a run; what is said here of clips is said of each of these copies.
 
-Shapes: n clips of a batch of the index, p pieces, G groups.
+Shapes: n clips of a batch of the index, v speeds, p pieces, G groups.
 """
 
 from collections import Counter
@@ -25,15 +26,15 @@ _Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Usable:
-    """Which clips are used: those within `limits` and, `with_text`, that have a transcript."""
+    """Which clips are used: those within `limits` at one of the `speeds` and, `with_text`, that have a transcript."""
 
     limits: LengthLimits
     with_text: bool
+    speeds: tuple[float, ...] = (1.0,)
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns of an index that say so."""
-        return ["seconds", "transcript"] if self.with_text else ["seconds"]
+    def columns(self, table: ShardTable) -> list[str]:
+        """The columns of its index that say so."""
+        return ["seconds", table.text] if self.with_text else ["seconds"]
 
     def reasons(self, seconds: NDArray[np.float64], transcripts: object = None) -> dict[str, _Bools]:
         """Why clips (n,) are left out."""
@@ -50,12 +51,33 @@ class Usable:
             found["without a transcript"] = known & ~short & ~long & empty.to_numpy(zero_copy_only=False)
         return found
 
-    def within(self, table: ShardTable, begin: int, end: int) -> tuple[_Numbers, NDArray[np.float64]]:
-        """The clips from `begin` up to `end` that are used, counted from `begin`, and the seconds of all of them."""
-        columns = [table.index.column(name, begin, end) for name in self.columns]
-        seconds = columns[0].to_numpy()
-        left_out = np.any(list(self.reasons(seconds, *columns[1:]).values()), axis=0)
-        return np.flatnonzero(~left_out).astype(np.int64), seconds
+    def within(self, table: ShardTable, begin: int, end: int) -> _Numbers:
+        """The clips from `begin` up to `end` that are used: clip i of n at speed j has the number j n + i."""
+        lengths, *texts = (table.index.column(name, begin, end) for name in self.columns(table))
+        seconds = lengths.to_numpy()
+        used = [~_any(self.reasons(seconds / speed, *texts)) for speed in self.speeds]
+        return np.flatnonzero(np.concatenate(used)).astype(np.int64)
+
+
+def _any(reasons: dict[str, _Bools]) -> _Bools:
+    found: _Bools = np.any(list(reasons.values()), axis=0)
+    return found
+
+
+class _Uses:
+    """How often the clips of a batch are used (n,), the seconds of that (n,), the longest, and what is left out."""
+
+    def __init__(self, usable: Usable, lengths: NDArray[np.float64], texts: Sequence[object]) -> None:
+        self.count, self.seconds = np.zeros(len(lengths), np.int64), np.zeros(len(lengths))
+        self.longest, self.left_out = 0.0, Counter[str]()
+        for speed in usable.speeds:
+            reasons = usable.reasons(lengths / speed, *texts)
+            used = ~_any(reasons)
+            counted = np.where(used, usable.limits.counted(lengths / speed), 0.0)
+            self.count += used
+            self.seconds += counted
+            self.longest = max(self.longest, float(counted.max(initial=0.0)))
+            self.left_out += Counter({reason: int(which.sum()) for reason, which in reasons.items() if which.any()})
 
 
 @dataclass(frozen=True)
@@ -103,16 +125,13 @@ def pieces_of(tables: Sequence[ShardTable], names: Sequence[str], usable: Usable
         own = [LaneGroup(number, one.corpus or corpus, one.language) for one in table.index.groups]
         own = own if by_language else [LaneGroup(number, corpus, "")] * len(own)
         numbers = np.array([groups.setdefault(one, len(groups)) for one in own], np.int64)
-        for start, batch in table.index.batches(["group", *usable.columns]):
-            lengths = batch.column("seconds").to_numpy()
-            reasons = usable.reasons(lengths, *(batch.column(one) for one in usable.columns[1:]))
-            kept = ~np.any(list(reasons.values()), axis=0)
-            left_out += Counter({reason: int(which.sum()) for reason, which in reasons.items() if which.any()})
-            counted = np.where(kept, usable.limits.counted(lengths), 0.0)
-            longest = max(longest, float(counted.max(initial=0.0)))
+        read = usable.columns(table)
+        for start, batch in table.index.batches(["group", *read]):
+            uses = _Uses(usable, batch.column("seconds").to_numpy(), [batch.column(one) for one in read[1:]])
+            longest, left_out = max(longest, uses.longest), left_out + uses.left_out
             group = numbers[batch.column("group").to_numpy()]
             begins = _begins(table.index.first, start, group)
-            sums = (np.add.reduceat(kept.astype(np.int64), begins), np.add.reduceat(counted, begins))
+            sums = (np.add.reduceat(uses.count, begins), np.add.reduceat(uses.seconds, begins))
             shard = np.searchsorted(table.index.first, start + begins, side="right") - 1 + shards
             found.append((group[begins], np.full(len(begins), number), shard, start + begins, *sums))
         shards += len(table.index.shards)

@@ -21,11 +21,10 @@ def laned_run(
     spelled: Callable[[str], bool] | None,
 ) -> tuple[LanedBatches, DataSummary, float]:
     """The batches of a run over shards, what is said of its data, and how long the longest clip is."""
-    if isinstance(section, FinetuneDataSection) and section.speeds:
-        raise TrainingDataError("data.speeds: no copies at other speeds are made of shards; leave it empty")
     weights = [source.weight for source in section.train]
     by_language = section.balance < 1 or section.language_balance < 1
-    usable = Usable(limits, with_text)
+    speeds = section.speeds if isinstance(section, FinetuneDataSection) else []
+    usable = Usable(limits, with_text, (1.0, *speeds))
     pieces = pieces_of(tables, [source.path for source in section.train], usable, by_language=by_language)
     _require_clips(pieces, limits)
     hours = dict(zip(pieces.groups, (pieces.seconds_of_groups / 3600).tolist(), strict=True))

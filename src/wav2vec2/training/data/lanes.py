@@ -6,6 +6,9 @@ language, where these have shares of their own) goes through its clips in all la
 is x epochs, so is that of each of its lanes, to a clip. So a clip is used once in an epoch, no lane runs out before the
 others, and where a run stands is one number for each group.
 
+A clip comes also at other speeds, if the run says so: copies are clips of the same fragment, so that what is read is
+read once for all of them.
+
 A *window* is the clips of `bucket_updates` updates. Those of like length become an update, and each update takes as
 much from each part of the lanes, so that processes that keep to their lanes have about as much to do.
 
@@ -70,8 +73,8 @@ class LanedBatches:
         can_be_spelled: Callable[[str], bool] | None = None,
     ) -> None:
         self.tables, self.usable, self.seed, self.lanes = list(tables), usable, seed, lanes
-        self.can_be_spelled = can_be_spelled
-        #: The first clip of each source among all of the run.
+        self.can_be_spelled, self._speeds = can_be_spelled, np.array(usable.speeds)
+        #: The first clip of each source among the n of the run. Clip i at speed j has the number j n + i.
         self.first = np.cumsum([0, *(len(table) for table in tables)])
         self.shares = np.array([shares[group] for group in pieces.groups])
         total = float(pieces.seconds.sum())
@@ -227,7 +230,8 @@ class LanedBatches:
             inside = self._shuffled(piece, epoch)[max(0, begin - start) : end - start]
             first, source = int(self._begin[piece]), int(self._source[piece])
             seconds = self.tables[source].index.seconds(first, int(self._end[piece]))
-            yield inside + (self.first[source] + first), seconds[inside]
+            copy, own = np.divmod(inside.astype(np.int64), len(seconds))
+            yield own + (copy * self.first[-1] + self.first[source] + first), seconds[own] / self._speeds[copy]
 
     def _order_of(self, pair: int, epoch: int) -> tuple[_Numbers, _Numbers]:
         """The pieces of a pair in the order of an epoch, and how many clips there are up to the end of each."""
@@ -236,14 +240,14 @@ class LanedBatches:
         return order, np.cumsum(self._count[order])
 
     def _shuffle(self, piece: int, epoch: int) -> NDArray[np.int32]:
-        """The usable clips of a piece, counted from its beginning: its fragments in random order, and the clips within
-        each."""
+        """The usable clips of a piece, as `Usable.within` counts them: its fragments in random order, and the clips
+        within each."""
         begin, end = int(self._begin[piece]), int(self._end[piece])
         table = self.tables[self._source[piece]]
-        rows, _ = self.usable.within(table, begin, end)
+        rows = self.usable.within(table, begin, end)
         generator = _generator(self.seed, f"piece {piece}", epoch)
         rows = generator.permutation(rows)
-        fragments = table.index.column("fragment", begin, end).to_numpy()[rows]
+        fragments = table.index.column("fragment", begin, end).to_numpy()[rows % (end - begin)]
         names, own = np.unique(fragments, return_inverse=True)
         return rows[np.argsort(generator.permutation(len(names))[own], kind="stable")].astype(np.int32)
 
@@ -270,8 +274,9 @@ class LanedBatches:
         return [order[update == one] for one in generator.permutation(count)]
 
     def _table(self, clip: int) -> tuple[ShardTable, int]:
-        source = int(np.searchsorted(self.first, clip, side="right")) - 1
-        return self.tables[source], clip - int(self.first[source])
+        own = clip % int(self.first[-1])
+        source = int(np.searchsorted(self.first, own, side="right")) - 1
+        return self.tables[source], own - int(self.first[source])
 
     def _transcript(self, clip: int) -> str | None:
         table, own = self._table(clip)
@@ -280,12 +285,12 @@ class LanedBatches:
     def _clip(self, clips: _Numbers, index: int) -> Clip:
         number = int(clips[index])
         table, own = self._table(number)
-        return replace(table.clip(own), number=number)
+        return replace(table.clip(own).at(self.usable.speeds[number // int(self.first[-1])]), number=number)
 
     def _fetch(self, clips: _Numbers, indices: _Numbers) -> None:
         """Have what a micro-batch is read with in the cache."""
         for number, table in enumerate(self.tables):
-            own = clips[indices] - self.first[number]
+            own = clips[indices] % self.first[-1] - self.first[number]
             table.reader.fetch(own[(own >= 0) & (own < len(table))].tolist())
 
 

@@ -19,25 +19,36 @@ from wav2vec2.training.data.text_columns import Column
 if TYPE_CHECKING:
     from wav2vec2.training.settings.run_config import DataSection, Source
 
+#: The column that holds labels, where they are what is learnt.
+LABEL = "label"
+
 
 def open_shards(source: "Source", section: "DataSection", label: str, *, with_text: bool) -> "ShardTable":
     """The shards of a source, whose index is made if there is none or if shards have come or changed."""
+    of_label = source.text_column == LABEL
     try:
         if is_index(Path(source.path)):
             index = ShardIndex(source.path)
         else:
-            request = IndexRequest(source.path, source.split, source.audio_column, source.text_column)
+            request = IndexRequest(
+                source.path, source.split, source.audio_column, None if of_label else source.text_column
+            )
             index = current_index(request, index_path(request, section.cache))
         cache = None
         if section.shard_cache_gib:
             cache = FragmentCache(cache_folder(section.cache) / "fragments", round(section.shard_cache_gib * 2**30))
-        table = ShardTable(ShardReader(index, cache), label)
+        table = ShardTable(ShardReader(index, cache), label, LABEL if of_label else "transcript")
     except (ShardError, OSError) as error:
         raise TrainingDataError(str(error)) from error
-    if with_text and not index.has_transcripts:
+    chosen = source.text_column not in (None, LABEL, "transcript")
+    if chosen and (is_index(Path(source.path)) or set(index.shards["layout"].to_pylist()) != {"parquet"}):
         raise TrainingDataError(
-            f"{source.path}: no transcripts in its shards (text_column names the column of parquet)"
+            f"{source.path}: text_column={source.text_column} is a column of parquet, which is chosen where that is "
+            "indexed (wav2vec2 index --text-column); leave it out, or set it to label"
         )
+    if with_text and table.transcripts is None:
+        what = "labels" if of_label else "transcripts"
+        raise TrainingDataError(f"{source.path}: no {what} in its shards (text_column names the column of parquet)")
     return table
 
 
@@ -47,8 +58,10 @@ class ShardTable:
     rates: None = None
     paths: None = None
 
-    def __init__(self, reader: ShardReader, label: str) -> None:
+    def __init__(self, reader: ShardReader, label: str, text: str = "transcript") -> None:
         self.reader, self.index, self.label = reader, reader.index, label
+        #: The column of the index with what is learnt: "transcript" or "label".
+        self.text = text
 
     def __len__(self) -> int:
         return len(self.index)
@@ -66,7 +79,7 @@ class ShardTable:
     @property
     def transcripts(self) -> Sequence[str | None] | None:
         """The column of transcripts."""
-        return _Column(self.index, "transcript") if self.index.has_transcripts else None
+        return _Column(self.index, self.text) if self.index.has(self.text) else None
 
     @property
     def speakers(self) -> Sequence[str | None]:
@@ -75,7 +88,7 @@ class ShardTable:
 
     def transcript(self, index: int) -> str | None:
         """The transcript of one clip."""
-        found: str | None = self.index.value("transcript", index)
+        found: str | None = self.index.value(self.text, index)
         return found
 
     def clip(self, index: int) -> Clip:
@@ -86,7 +99,7 @@ class ShardTable:
         """The same without its audio."""
         known = self.index.clip(index)
         name = self.label + self.reader.name(index)
-        return Clip(name, b"", known.seconds, speaker=known.speaker, transcript=known.transcript)
+        return Clip(name, b"", known.seconds, speaker=known.speaker, transcript=getattr(known, self.text))
 
 
 class _Column(Column[str | None]):

@@ -59,6 +59,13 @@ def kind_of(source: "Source") -> str:
     raise TrainingDataError(f"{path}: nothing there; give a folder, a manifest (.tsv), parquet files or a data set")
 
 
+def are_shards(source: "Source") -> bool:
+    """Whether a source is shards, of whatever may be one."""
+    path = Path(source.path)
+    may_be = source.format == "shards" or is_url(source.path) or path.is_dir() or path.suffix in (".arrow", ".tar")
+    return may_be and kind_of(source) == "shards"
+
+
 def _kind_of_folder(path: Path) -> str:
     """What the files below a folder are; a folder with both audio files and parquet is ambiguous."""
     if any((path / name).is_file() for name in _SAVED):

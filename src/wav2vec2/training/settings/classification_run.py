@@ -22,7 +22,7 @@ class ClassificationTuningSection(TuningSection):
 
 @dataclass(kw_only=True)
 class ClassificationRun(SupervisedRun):
-    """A run that learns labels. Sources are manifests; `text_column` names the column of the label."""
+    """A run that learns labels. Sources are manifests or shards; `text_column` names the column of the label."""
 
     #: What has a label: "clips" (one each), "multilabel" (clips, any number each), "frames" (stretches of a clip), or
     #: "speakers" (x-vectors).

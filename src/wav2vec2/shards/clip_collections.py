@@ -1,16 +1,13 @@
-"""Collections of clips, cut into units that can be read one without the others: shards (parquet files with a column of
-encoded audio, WebDataset tars) and blocks of a manifest's rows.
+"""Collections of clips, cut into units that can be read one without the others: shards and blocks of a manifest's rows.
 
-What is named may be a file, a folder of shards, a pattern, or any of these as a URL that fsspec knows (`s3://`,
-`gs://`, `hf://`, `https://`, `memory://`). A shard behind a URL is fetched once, whole, into a temporary file;
-manifests and what they name lie on this machine's disks.
+What is named may be a file, a folder of shards, a pattern, or any of these as an address that fsspec knows. A shard of
+a store is fetched once, whole, into a temporary file; manifests and what they name lie on this machine's disks.
 """
 
 import tarfile
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,20 +15,17 @@ from typing import Any
 
 from wav2vec2.processing.audio_sources import AUDIO_ENDINGS
 from wav2vec2.processing.manifests import ManifestError, columns_of, recording_of, text_of_line
-
-#: What a shard ends in, and how many bytes into a file its first bytes are.
-_TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
-SHARD_ENDINGS = (".parquet", *_TAR_ENDINGS)
-MANIFEST_ENDING = ".tsv"
-
-#: Columns in which a clip's name is looked for.
-_ID_COLUMNS = ("id", "key", "__key__")
+from wav2vec2.shards.column_names import ID_COLUMNS, first_of
+from wav2vec2.shards.found_clips import encoded_in
+from wav2vec2.shards.shard_listing import MANIFEST_ENDING, SHARD_ENDINGS, shards_of
+from wav2vec2.shards.storage import Storage, is_url
+from wav2vec2.shards.tar_shards import audio_in, opened_tar
 
 #: The rows, and the seconds of audio, after which a block of a manifest ends.
 BLOCK_ROWS, BLOCK_SECONDS = 500, 7200.0
 
-#: Rows of a parquet file that are in memory at once; seconds between the attempts to fetch a shard.
-_ROWS_AT_ONCE, _PAUSES = 16, (1.0, 5.0)
+#: Rows of a parquet file that are in memory at once.
+_ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -54,19 +48,23 @@ class Unit:
     place: str
     #: Of a manifest: the byte where the block begins, the number of its first line, and how many lines it has.
     block: tuple[int, int, int] | None = None
+    #: Of a shard: "parquet", "tar" or "shar".
+    layout: str = ""
 
     def clips(self) -> Iterator[Clip]:
         """Its clips in order. Where the rest of a shard cannot be read, the last one has its name and the error.
 
-        An OSError says that it could not be reached now, which a later attempt may do.
+        An OSError or a ShardError says that it could not be reached now, which a later attempt may do.
         """
         if self.block is not None:
             yield from _manifest_clips(Path(self.source), *self.block)
             return
         with _local(self.source) as path:
-            name = PurePosixPath(self.place).name
             try:
-                yield from _parquet_clips(path, name) if name.endswith(".parquet") else _tar_clips(path)
+                if self.layout == "parquet":
+                    yield from _parquet_clips(path, PurePosixPath(self.place).name)
+                else:
+                    yield from _tar_clips(path, self.layout)
             except (ValueError, OSError, EOFError, tarfile.TarError, zlib.error) as error:
                 if getattr(error, "errno", None) is not None:
                     raise
@@ -98,7 +96,7 @@ def units_of(given: Sequence[str]) -> list[Unit]:
 
 def _is_collection(given: str) -> bool:
     path = Path(given)
-    if "://" in given or (given.endswith((*SHARD_ENDINGS, MANIFEST_ENDING)) and not path.is_dir()):
+    if is_url(given) or (given.endswith((*SHARD_ENDINGS, MANIFEST_ENDING)) and not path.is_dir()):
         return True
     if not path.is_dir():
         return any(sign in given for sign in "*?[") and not path.exists()
@@ -111,23 +109,12 @@ def _is_collection(given: str) -> bool:
 
 
 def _units_of(given: str) -> Iterator[Unit]:
-    from fsspec.core import url_to_fs
-
-    if given.endswith(MANIFEST_ENDING) and "://" not in given:
+    if given.endswith(MANIFEST_ENDING) and not is_url(given):
         yield from _manifest_blocks(Path(given))
         return
-    files, root = url_to_fs(given)
-    if files.isdir(root):
-        found = {one: one.removeprefix(root).lstrip("/") for one in files.find(root) if one.endswith(SHARD_ENDINGS)}
-    else:
-        paths = files.glob(root) if any(sign in root for sign in "*?[") else [root] * files.exists(root)
-        found = {one: PurePosixPath(one).name for one in paths}
-    if not found:
-        raise FileNotFoundError(f"{given}: no shards there (files that end in {', '.join(SHARD_ENDINGS)})")
-    for path, place in sorted(found.items()):
-        if not path.endswith(SHARD_ENDINGS):
-            raise ValueError(f"{path}: no shard: it does not end in {', '.join(SHARD_ENDINGS)}")
-        yield Unit(files.unstrip_protocol(path) if "://" in given else path, place)
+    storage = Storage(given)
+    for shard in shards_of(given, storage, manifests=False):
+        yield Unit(shard.url, storage.place(shard.url, given), layout=shard.layout)
 
 
 def _manifest_blocks(path: Path) -> Iterator[Unit]:
@@ -183,88 +170,42 @@ def _clip_of_line(path: Path, columns: list[str], number: int, line: bytes) -> C
 
 def _parquet_clips(path: Path, name: str) -> Iterator[Clip]:
     try:
-        from pyarrow.parquet import ParquetFile
+        from wav2vec2.shards.parquet_shards import rows_of
     except ImportError as error:
         raise ImportError("parquet is read by pyarrow, which is not installed: pip install pyarrow") from error
-    with ParquetFile(path) as file:
-        columns = file.schema_arrow.names
-        if "audio" not in columns:
-            raise ValueError(f"it has no column `audio` (its columns: {', '.join(columns)})")
-        names = next((one for one in _ID_COLUMNS if one in columns), None)
-        wanted = ["audio"] if names is None else ["audio", names]
-        number = 0
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
-            for row in batch.to_pylist():
-                yield clip_of_row(row["audio"], None if names is None else row[names], f"{name}:{number}")
-                number += 1
+    for number, row in enumerate(rows_of(path, "audio", ID_COLUMNS, _ROWS_AT_ONCE)):
+        id = first_of(ID_COLUMNS, row)
+        yield _clip_of_row(row["audio"], None if id is None else row[id], f"{name}:{number}")
 
 
-def clip_of_row(audio: Any, id: object, otherwise: str) -> Clip:
+def _clip_of_row(audio: Any, id: object, otherwise: str) -> Clip:
     """Audio is bytes, or what `datasets` writes: {"bytes": ..., "path": ...}. Without a name, its path is one."""
     path = audio.get("path") if isinstance(audio, dict) else None
-    content = audio.get("bytes") if isinstance(audio, dict) else audio
+    content = encoded_in(audio)
     name = str(id if id is not None else path or otherwise)
-    if not isinstance(content, bytes):
+    if content is None:
         return Clip(name, error=f"{name}: no bytes of audio in this row")
     return Clip(name, content)
 
 
-class _Member(tarfile.TarInfo):
-    """A member of an archive that has to be whole: Python's reader takes a broken header for the archive's end."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
-        """The next member."""
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.HeaderError as error:
-            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-                raise
-            raise tarfile.ReadError(f"cut off or corrupt at byte {archive.offset}") from error
-
-
-def _tar_clips(path: Path) -> Iterator[Clip]:
-    """Of WebDataset's samples those members that are audio, by their key: the name up to the first dot."""
-    with tarfile.open(path, "r|*", tarinfo=_Member) as archive:
-        for member in archive:
-            place = PurePosixPath(member.name)
-            if not member.isfile() or place.suffix.lower() not in AUDIO_ENDINGS or place.name.startswith("."):
-                continue
+def _tar_clips(path: Path, layout: str) -> Iterator[Clip]:
+    """Those of a tar, compressed or not, by the names that an index would have for them."""
+    with path.open("rb") as file, opened_tar(file, "r|*") as archive:
+        for member, name in audio_in(archive, layout):
             stream = archive.extractfile(member)
             content = b"" if stream is None else stream.read()
             if len(content) < member.size:
                 raise tarfile.ReadError(f"cut off in {member.name}")
-            yield Clip(str(place.with_name(place.name.partition(".")[0])), content)
+            yield Clip(name, content)
 
 
 @contextmanager
 def _local(source: str) -> Iterator[Path]:
     """The shard as a file on this machine."""
-    if "://" not in source:
+    if not is_url(source):
         yield Path(source)
         return
-    from fsspec.core import url_to_fs
-
     with tempfile.TemporaryDirectory() as folder:
-        files, remote = url_to_fs(source)
-        local = Path(folder) / "shard"
-        _in_several_attempts(lambda: _fetch(files, remote, local), source)
-        yield local
-
-
-def _fetch(files: Any, remote: str, local: Path) -> None:
-    files.get_file(remote, str(local))
-    if (size := files.size(remote)) not in (None, local.stat().st_size):
-        raise OSError(f"{local.stat().st_size} of {size} bytes came")
-
-
-def _in_several_attempts(fetch: Callable[[], object], source: str) -> None:
-    for pause in (*_PAUSES, None):
-        try:
-            fetch()
-        except Exception as error:  # every storage has errors of its own
-            if pause is None or isinstance(error, FileNotFoundError):
-                raise OSError(f"{source}: could not be fetched: {error}") from error
-            time.sleep(pause)
-        else:
-            return
+        path = Path(folder) / "shard"
+        Storage(source).fetch(source, path)
+        yield path

@@ -92,7 +92,7 @@ def test_planted_errors(tmp_path: Path, run_edited: Any) -> None:
     ]
     write_parquet(tmp_path / "data" / "speech" / "train-0.parquet", rows)
     changes = {
-        "SAID, TRAINING = 40, 40, 20, 15, 12": "SAID, TRAINING = 4, 4, 2, 4, 12",
+        "TRAINING = 40, 15, 60, 12": "TRAINING = 4, 4, 3, 12",
         '"run.report=false"]': '"run.report=false", "run.updates=2", "run.evaluate_every=2", "run.save_every=2"]',
         "in enumerate(map(american, TRAINING_VOICES))": "in enumerate(map(american, TRAINING_VOICES[:6]))",
     }
@@ -100,3 +100,4 @@ def test_planted_errors(tmp_path: Path, run_edited: Any) -> None:
     found = json.loads((tmp_path / "results" / "planted_errors.json").read_text(encoding="utf-8"))
     tested = (tmp_path / "work" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
     assert set(found) == {"recipe"} and found["recipe"]["utterances"] == len(tested) > 12
+    assert "right words flagged, calibrated" in found["recipe"]

@@ -34,8 +34,8 @@ from wav2vec2.pronunciation.pauses import fluency
 _MOST_CELLS = 1 << 24
 
 #: Without a calibration, which has thresholds of its own, a sound with a lower score is a fault. The model's odds know
-#: nothing of how rarely a sound is said otherwise, nor of how often the model is wrong: they must be ten thousand to one
-#: against it, so that hardly a word that was said well is marked.
+#: nothing of how rarely a sound is said otherwise, nor of how often the model is wrong: they must be ten thousand to
+#: one against it, so that hardly a word that was said well is marked.
 UNCALIBRATED_THRESHOLD = 0.0001
 
 

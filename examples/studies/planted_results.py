@@ -41,16 +41,21 @@ def figures(found: Path, calibration: Calibration) -> dict[str, Any]:
     def auc(score: Callable[[Line], float]) -> Callable[[Sequence[Line]], float]:
         return lambda some: _auc(some, score)
 
-    own, curve = (lambda phone: float(phone["score"])), (lambda phone: _probability(phone, calibration))
-    found = {"utterances": len(lines), "phones": sum(len(_asked(line)) for line in lines)}
-    found |= {
+    def own(phone: Line) -> float:
+        return float(phone["score"])
+
+    def curve(phone: Line) -> float:
+        return _probability(phone, calibration)
+
+    values: dict[str, Any] = {"utterances": len(lines), "phones": sum(len(_asked(line)) for line in lines)}
+    values |= {
         "phone AUC": _interval(lines, auc(own)),
         "phone AUC, calibrated": _interval(lines, auc(curve)),
         "phone AUC, calibrated, substitutions": _interval([*untouched, *replaced], auc(curve)),
         "phone AUC, calibrated, omissions": _interval([*untouched, *left_out], auc(curve)),
     }
     for name, is_fault in (("not calibrated", by_default), ("calibrated", calibrated)):
-        found |= {
+        values |= {
             f"substitutions flagged, {name}": _interval(replaced, _share(partial(_flagged, is_fault))),
             f"substitutions flagged and named, {name}": _interval(replaced, _share(partial(_named, is_fault))),
             f"omissions flagged, {name}": _interval(left_out, _share(partial(_flagged, is_fault))),
@@ -58,7 +63,7 @@ def figures(found: Path, calibration: Calibration) -> dict[str, Any]:
             f"insertions told, {name}": _interval(put_in, _share(partial(_told_insertion, is_fault))),
             f"right words flagged, {name}": _interval(untouched, _words_flagged(is_fault)),
         }
-    return found | {
+    return values | {
         "calibration": calibration.in_words(),
         "by threshold": {str(limit): _at(limit, replaced, left_out, untouched) for limit in _THRESHOLDS},
         "substitutions by pair": _by_pair(replaced, calibrated),

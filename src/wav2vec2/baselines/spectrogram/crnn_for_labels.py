@@ -32,7 +32,7 @@ class CRNNForSequenceClassification(CRNNForCTC):
         self.post_init()
 
     @can_return_tuple
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_values: Tensor | None = None,
         attention_mask: Tensor | None = None,

@@ -75,6 +75,7 @@ def corpus(data: Path, work: Path) -> None:
     texts = list(sentences(data / "speech", READER, 4, 8))
     test = TEST * len(TEST_VOICES)
     held = test + DEVELOPMENT * len(DEVELOPMENT_VOICES)
+    work.mkdir(parents=True, exist_ok=True)
     (work / "texts.txt").write_text("\n".join(texts[held:]) + "\n", encoding="utf-8")
     for name, voices, parts, kinds in (
         ("development", DEVELOPMENT_VOICES, texts[test:held], KINDS[:1]),

@@ -1,6 +1,7 @@
 """`wav2vec2 pronounce`: what it prints and writes, its calibration beside the model, and what it refuses."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from planted_speech import PHONES, plant, save_planted, write_sound
 from typer.testing import CliRunner, Result
 
 from wav2vec2.command_line.app import app
+from wav2vec2.command_line.learnable import calibrate
 from wav2vec2.pronunciation.azure_json import NO_CLAIM
+from wav2vec2.training.settings.recipes import read_run
+from wav2vec2.training.settings.run_config import FinetuneRun
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +77,28 @@ def test_a_calibration_lies_beside_the_model(checkpoint: Path, audio: Path, tmp_
     elsewhere.replace(file)
     assert "calibrated on held_out.tsv" in run(checkpoint, audio, "--phones", "kæts").stdout
     file.unlink()
+
+
+def test_a_finished_run_of_phones_is_calibrated_by_itself(
+    checkpoint: Path, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On what its validation data say, whose phones are right; where they do not suffice, that is told and no more."""
+    shutil.copytree(checkpoint, tmp_path / "run" / "model")
+    write_sound(tmp_path / "b.wav", ". h . ə . l . oʊ . k . æ . t . s .", PHONES)
+    given = [f"data.train.0.path={tmp_path}", f"data.valid.0.path={tmp_path / 'dev.tsv'}", "text.phonemes_given=true"]
+    run_read = read_run(FinetuneRun, "ctc_phonemes", [*given, f"run.output={tmp_path / 'run'}"])
+    file = tmp_path / "run" / "model" / "pronunciation_calibration.json"
+    for clips in (1, 30):
+        rows = ["path\ttranscript\tspeaker", *["b.wav\th ə l oʊ k æ t s\tanna"] * clips]
+        (tmp_path / "dev.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        calibrate(run_read)
+        assert file.is_file() == (clips > 1)
+        told = capsys.readouterr().err
+        assert ("warning: scores of pronunciation are not calibrated: " in told) == (clips == 1)
+    assert "pronunciation: calibrated on dev.tsv: 30 recordings of 1 speaker, " in told
+    assert "0 of 60 words that were said well are marked" in told  # four phones are taken for a word
+    heard = run(tmp_path / "run" / "model", audio, "--phones", "həloʊ kæts").stdout
+    assert "Say l, not k." in heard and "calibrated on dev.tsv" in heard
 
 
 @pytest.mark.parametrize(

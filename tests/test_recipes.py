@@ -33,7 +33,7 @@ FINETUNING = [
     "ctc_streaming",
     "superb_sf",
 ]
-LABELS = ["superb_ks", "labels_small_minutes", "labels_depthwise_cnn", "events_small_minutes"]
+LABELS = ["superb_ks", "labels_small_minutes", "labels_depthwise_cnn", "labels_crnn", "events_small_minutes"]
 SLOTS = ["superb_ic", "slots_small_minutes"]
 ALL = PRETRAINING + FINETUNING + LABELS + SLOTS
 #: What every recipe leaves to its user.

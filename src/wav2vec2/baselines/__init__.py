@@ -8,6 +8,7 @@ vq-wav2vec.
 """
 
 from wav2vec2.baselines.spectrogram.crnn import CRNNConfig, CRNNForCTC
+from wav2vec2.baselines.spectrogram.crnn_for_labels import CRNNForSequenceClassification
 from wav2vec2.baselines.spectrogram.depthwise_cnn import DepthwiseCNNConfig, DepthwiseCNNForSequenceClassification
 from wav2vec2.baselines.spectrogram.for_slots import CRNNForSlots, DepthwiseCNNForSlots
 from wav2vec2.baselines.spectrogram.log_mel_feature_extractor import LogMelFeatureExtractor
@@ -27,10 +28,18 @@ SPECTROGRAM_MODELS: dict[str, type[SpectrogramModel]] = {
     for model in (CRNNForCTC, TimeFrequencyLSTMForCTC, DepthwiseCNNForSequenceClassification)
 }
 
+#: Those that give labels to whole clips.
+SPECTROGRAM_CLASSIFIERS: dict[str, type[SpectrogramModel]] = {
+    model.config_class.model_type: model
+    for model in (CRNNForSequenceClassification, DepthwiseCNNForSequenceClassification)
+}
+
 __all__ = [
+    "SPECTROGRAM_CLASSIFIERS",
     "SPECTROGRAM_MODELS",
     "CRNNConfig",
     "CRNNForCTC",
+    "CRNNForSequenceClassification",
     "CRNNForSlots",
     "DepthwiseCNNConfig",
     "DepthwiseCNNForSequenceClassification",

@@ -1,11 +1,13 @@
 """What `wav2vec2 finetune` can learn: for each `--task` the run that describes it, and what starts such a run."""
 
+import os
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from wav2vec2.training.settings.run_config import Run
+    from wav2vec2.training.settings.run_config import FinetuneRun, Run
 
 
 class FinetuneTask(StrEnum):
@@ -28,15 +30,29 @@ class Learnable(NamedTuple):
 
 
 def recognition() -> Learnable:
-    """Transcripts: CTC."""
+    """Transcripts: CTC. A model of phones is then calibrated for `pronounce`."""
     from wav2vec2.training.settings.run_config import FinetuneRun
 
     def start(run: FinetuneRun, resume: bool) -> object:
         from wav2vec2.training.finetuning import finetune  # which no dry run needs
 
-        return finetune(run, resume)
+        output = finetune(run, resume)
+        if run.text.phonemes is not None:
+            calibrate(run)
+        return output
 
     return Learnable(FinetuneRun, "ctc", start)
+
+
+def calibrate(run: "FinetuneRun") -> None:
+    """Calibrate a finished run's model of phones, if there are validation data; the main process alone."""
+    from wav2vec2.pronunciation.calibrating_models import calibrate_model
+    from wav2vec2.training.saving.interruption import exit_code
+
+    folder = Path(run.run.output) / "model"
+    if run.data.valid and folder.is_dir() and not exit_code() and os.environ.get("RANK", "0") == "0":
+        manifests = {Path(source.path): source.text_column or "transcript" for source in run.data.valid}
+        calibrate_model(folder, manifests, run.text.phonemes_given)
 
 
 def classification() -> Learnable:

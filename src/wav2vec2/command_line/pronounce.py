@@ -37,14 +37,14 @@ Html = Annotated[Path | None, typer.Option(help="File for a page for the one who
 EmbedAudio = Annotated[bool, typer.Option("--embed-audio", help="Put the recording into the page, to play each word.")]
 Threshold = Annotated[
     float | None,
-    typer.Option(min=0.0, max=1.0, help="A sound with a lower score is a fault: 0.1, or calibrated 0.5."),
+    typer.Option(min=0.0, max=1.0, help="A sound with a lower score is a fault; by default as calibrated, or 0.0001."),
 ]
 Curve = Annotated[
     Path | None, typer.Option(help="Its calibration; by default the one in the model's folder, if there is one.")
 ]
 Calibrate = Annotated[
     Path | None,
-    typer.Option(exists=True, dir_okay=False, help="Make the calibration, from a manifest with the column `said`."),
+    typer.Option(exists=True, dir_okay=False, help="Make the calibration, from a manifest of held-out recordings."),
 ]
 
 
@@ -67,8 +67,9 @@ def pronounce(
 ) -> None:
     """Assess how well a text was said: each sound and word with its score, what was said instead, left out or put in.
 
-    A model of phones assesses phones, one of letters letters. Scores are calibrated on held-out recordings
-    (--calibrate), or the answer says that they are not. Nothing is claimed about human learners.
+    A model of phones assesses phones, one of letters letters. Scores are calibrated on held-out recordings (by
+    `finetune` with text.phonemes, or --calibrate), or the answer says that they are not, and then only what the model
+    is nearly certain of is told as a fault. Nothing is claimed about human learners.
     """
     if (audio is None) == (calibrate is None):
         raise typer.BadParameter("give a recording, or --calibrate with a manifest of them", param_hint="AUDIO")

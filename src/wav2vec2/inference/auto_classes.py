@@ -16,6 +16,7 @@ import transformers
 from wav2vec2.baselines import (
     CRNNConfig,
     CRNNForCTC,
+    CRNNForSequenceClassification,
     DepthwiseCNNConfig,
     DepthwiseCNNForSequenceClassification,
     TimeFrequencyLSTMConfig,
@@ -55,6 +56,7 @@ _ANCESTORS = (
 #: Networks on log-mel energies: configuration, what finds the model, the model.
 _SPECTROGRAM_MODELS: tuple[tuple[Any, Any, Any], ...] = (
     (CRNNConfig, transformers.AutoModelForCTC, CRNNForCTC),
+    (CRNNConfig, transformers.AutoModelForAudioClassification, CRNNForSequenceClassification),
     (TimeFrequencyLSTMConfig, transformers.AutoModelForCTC, TimeFrequencyLSTMForCTC),
     (DepthwiseCNNConfig, transformers.AutoModelForAudioClassification, DepthwiseCNNForSequenceClassification),
 )

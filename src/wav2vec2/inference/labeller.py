@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from wav2vec2.baselines import SPECTROGRAM_MODELS
+from wav2vec2.baselines import SPECTROGRAM_CLASSIFIERS
 from wav2vec2.configuration.frame_arithmetic import receptive_field
 from wav2vec2.inference.audio_inputs import AudioInput, audio_inputs
 from wav2vec2.inference.checkpoint_check import reach
@@ -86,7 +86,7 @@ class Labeller:
                 "classification` makes a model that does"
             )
         network = {} if path is None else read_json(path)
-        model_class = SPECTROGRAM_MODELS.get(network.get("model_type", ""), Wav2Vec2ForSequenceClassification)
+        model_class = SPECTROGRAM_CLASSIFIERS.get(network.get("model_type", ""), Wav2Vec2ForSequenceClassification)
         model = model_class.from_pretrained(name_or_path, dtype=torch.float32, **hub).to(device or there)
         extractor = Wav2Vec2FeatureExtractor.from_pretrained(name_or_path, **hub)
         several = gives_several(model)

@@ -33,17 +33,19 @@ from wav2vec2.pronunciation.pauses import fluency
 #: Numbers in one table of the sums over paths (128 MiB, of which a few stand at a time): a few minutes of speech.
 _MOST_CELLS = 1 << 24
 
-#: A sound with a lower score is a fault. The model's own odds know nothing of how rarely a sound is said otherwise, so
-#: they must be nine to one against it; a calibrated probability knows.
-_UNCALIBRATED_THRESHOLD, _CALIBRATED_THRESHOLD = 0.1, 0.5
+#: Without a calibration, which has thresholds of its own, a sound with a lower score is a fault. The model's odds know
+#: nothing of how rarely a sound is said otherwise, nor of how often the model is wrong: they must be ten thousand to
+#: one against it, so that hardly a word that was said well is marked.
+UNCALIBRATED_THRESHOLD = 0.0001
 
 
 class Asked(NamedTuple):
-    """A recording and what was asked for in it: a text, phones, or both (`asked_for`)."""
+    """A recording and what was asked for in it: a text, phones, or both (`asked_for`); or its `words` themselves."""
 
     audio: object
     text: str | None = None
     phones: str | None = None
+    words: Sequence[AskedWord] | None = None
 
 
 @dataclass
@@ -89,8 +91,8 @@ def assess(
 
     With a model of phones a text is said as espeak-ng says it in `text_language` (by default the tokenizer's); `phones`
     say it otherwise, word by word, "həˈloʊ wɜːld". A model of letters assesses letters. A phone whose score is below
-    the `threshold` is a fault: by default 0.1, and 0.5 with a `calibration`, without which scores are what the model
-    believes of itself.
+    the `threshold` is a fault: by default the one that a `calibration` has chosen, and without one, where scores are
+    what the model believes of itself, 0.0001.
     """
     each = assess_each(
         transcriber,
@@ -159,7 +161,8 @@ def samples_of(audio: AudioInput, sampling_rate: int) -> NDArray[np.float32]:
 def _begun(transcriber: Transcriber, asked: Asked, text_language: str | None) -> Said:
     """The recording, or what is wrong with it or with what was asked for."""
     try:
-        words = asked_for(transcriber.processor.tokenizer, asked.text, asked.phones, text_language)
+        tokenizer = transcriber.processor.tokenizer
+        words = list(asked.words or asked_for(tokenizer, asked.text, asked.phones, text_language))
         ((audio,), _) = audio_inputs([asked.audio], None)
     except (ValueError, OSError) as error:
         return Said(AudioInput("", b""), error=error)
@@ -232,10 +235,12 @@ def _phone(
     if asked is None:
         score = logistic(place.log_odds)
         found = AssessedPhone("", *interval, score, Fault.insertion, name(told), None, candidates)
-        return found if score < (threshold or _UNCALIBRATED_THRESHOLD) else None
-    score = logistic(place.log_odds) if calibration is None else calibration.probability(place.log_odds)
+        usual = UNCALIBRATED_THRESHOLD if calibration is None else calibration.insertion_threshold
+        return found if score < (threshold or usual) else None
     meant, goodness = said.asked[asked], said.spoken.goodness[asked]
-    usual = _UNCALIBRATED_THRESHOLD if calibration is None else _CALIBRATED_THRESHOLD
+    own = logistic(place.log_odds)
+    score = own if calibration is None else calibration.probability(place.log_odds, name(meant))
+    usual = UNCALIBRATED_THRESHOLD if calibration is None else calibration.threshold
     if score >= (threshold or usual):
         return AssessedPhone(name(meant), *interval, score, None, name(meant), goodness, candidates)
     if told == meant:  # likelier than any other by itself, not than all others together

@@ -1,8 +1,10 @@
-"""From the model's odds to a probability that held-out recordings bear out: Platt's logistic curve, in a small file.
+"""From the model's odds to a probability that held-out recordings bear out: a logistic curve, in a small file.
 
-A model is surer of itself than it is right, and no two are so in the same way. What was really said in recordings that
-it never learnt from shows by how much: the curve that maps its log-odds to how often phones with such odds were as
-asked. The file says which recordings those were, and so does every score that was made with it.
+A model is surer of itself than it is right, and no two are so in the same way; nor is it as sure of one phone as of
+another. Recordings that it never learnt from, of which is known what was said, show by how much: the curve maps its
+log-odds, and how much it doubts such a phone where it was said as asked, to how often such phones were as asked. The
+same recordings say below which probability a phone is told as a fault: so low that hardly a word that was said well has
+one. The file says which recordings those were, and so does every score that was made with it.
 
 Platt, "Probabilistic outputs for support vector machines" (1999), with his prior on few examples.
 """
@@ -10,7 +12,7 @@ Platt, "Probabilistic outputs for support vector machines" (1999), with his prio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, log
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,12 @@ CALIBRATION_FILE = "pronunciation_calibration.json"
 #: Fewer right or wrong phones than that say nothing of a curve.
 FEWEST = 10
 
-#: Odds beyond that, in nats (22,000 to one), are as good as certain: a few that are far beyond, and wrong, would else
-#: bend the curve for all others.
-_MOST = 10.0
+#: Odds beyond that, in nats, are as good as certain: a few that are far beyond, and wrong, would else bend the curve
+#: for all others.
+_MOST = 20.0
+
+#: So many phones with the usual doubt are added to each phone's own, of which there may be few.
+_ADDED = 20
 
 
 @dataclass(frozen=True)
@@ -36,28 +41,44 @@ class Calibration:
 
     #: What the log-odds of a phone are multiplied with.
     slope: float
-    #: What is added then; the logistic function of that is the probability.
+    #: What the logarithm of its doubt is multiplied with.
+    doubt_weight: float
+    #: What is added then; the logistic function of the sum is the probability.
     intercept: float
-    #: The name of the manifest, and the SHA-256 of its content.
+    #: By phone, how probable others are, on average, where it was said as asked.
+    doubts: dict[str, float]
+    #: The mean of all phones, for one that was not in the recordings.
+    usual_doubt: float
+    #: A phone with a lower probability is a fault.
+    threshold: float
+    #: And one that was put in, if the model's own probability that nothing was is lower.
+    insertion_threshold: float
+    #: Words that were said as asked, and how many of them these thresholds take for wrong.
+    right_words: int
+    flagged_words: int
+    #: Whether all was said well, and what was wrong is that other phones were asked for.
+    asked_otherwise: bool
+    #: The names of the manifests, and the SHA-256 of their content.
     data: str
     data_sha256: str
     #: Of whose scores it is: the SHA-256 of the model's head.
     model_sha256: str
     recordings: int
-    #: How many different speakers the manifest names; 0 if it names none.
+    #: How many different speakers the manifests name; 0 if they name none.
     speakers: int
     #: The phones (or letters) that were asked for, and how many of them were not said so.
     phones: int
     wrong: int
-    #: The chance that a phone that was said as asked has a higher score than one that was not: of the raw scores too.
+    #: The chance that a phone that was said as asked has a higher probability than one that was not.
     auc: float
     #: How far the probabilities are from what was said, as the mean of the squares: before and after.
     brier_before: float
     brier: float
 
-    def probability(self, log_odds: float) -> float:
+    def probability(self, log_odds: float, phone: str) -> float:
         """How probable it is that a phone with these odds was said as asked."""
-        return logistic(self.slope * min(max(log_odds, -_MOST), _MOST) + self.intercept)
+        doubt = log(self.doubts.get(phone, self.usual_doubt))
+        return logistic(self.slope * min(max(log_odds, -_MOST), _MOST) + self.doubt_weight * doubt + self.intercept)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -67,10 +88,12 @@ class Calibration:
 
     def in_words(self) -> str:
         """What the scores were calibrated on."""
-        speakers = f" of {self.speakers} speakers" if self.speakers else ""
+        speakers = f" of {self.speakers} speaker{'s' * (self.speakers > 1)}" if self.speakers else ""
+        how = "asked for otherwise than said" if self.asked_otherwise else "said otherwise"
         return (
             f"calibrated on {self.data}: {self.recordings} recordings{speakers}, {self.phones} sounds of which "
-            f"{self.wrong} were said otherwise (AUC {self.auc:.3f})"
+            f"{self.wrong} were {how} (AUC {self.auc:.3f}); {self.flagged_words} of {self.right_words} words that were "
+            "said well are marked"
         )
 
 
@@ -91,8 +114,9 @@ def logistic(value: float) -> float:
     return 1 / (1 + exp(-value)) if value > -700 else 0.0
 
 
-def fitted(log_odds: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
-    """The slope and the intercept with which the logistic curve tells best which phones were right.
+def fitted(log_odds: Sequence[float], doubts: Sequence[float], right: Sequence[bool]) -> tuple[float, float, float]:
+    """The slope, the weight of the logarithms of doubts and the intercept with which the logistic curve tells best
+    which phones were right.
 
     Newton's method; the targets are drawn in from 0 and 1 by as much as one more example of each would (Platt).
     """
@@ -103,21 +127,40 @@ def fitted(log_odds: Sequence[float], right: Sequence[bool]) -> tuple[float, flo
             f"at least {FEWEST} of each kind are needed"
         )
     odds = np.clip(np.asarray(log_odds, dtype=np.float64), -_MOST, _MOST)
+    ones = np.ones_like(odds)
+    slope, weight, intercept = _newton(np.stack([odds, np.log(doubts), ones], 1), said)
+    if weight < 0:  # that a phone is often doubted never tells against the one who says it
+        (slope, intercept), weight = _newton(np.stack([odds, ones], 1), said), 0.0
+    if slope <= 0:
+        raise ValueError("scores are no higher where phones were said as asked: the manifest, or the model, is wrong")
+    return float(slope), float(weight), float(intercept)
+
+
+def _newton(inputs: NDArray[np.float64], said: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The weights of inputs (N, weights)."""
     high, low = (said.sum() + 1) / (said.sum() + 2), 1 / ((~said).sum() + 2)
     target = np.where(said, high, low)
-    inputs = np.stack([odds, np.ones_like(odds)], 1)  # (N, 2)
-    weights = np.array([1.0, 0.0])
-    for _ in range(100):
+    weights = np.zeros(inputs.shape[1])
+    weights[0] = 1.0
+    for _ in range(200):
         guessed = _logistic(inputs @ weights)
         slack = np.maximum(guessed * (1 - guessed), 1e-9)
-        step = np.linalg.solve((inputs * slack[:, None]).T @ inputs + 1e-9 * np.eye(2), inputs.T @ (guessed - target))
+        curvature = (inputs * slack[:, None]).T @ inputs + 1e-9 * np.eye(len(weights))
+        step = np.linalg.solve(curvature, inputs.T @ (guessed - target))
         step *= min(1.0, 1.0 / max(float(np.abs(step).max()), 1e-12))  # no leap out of where the curve is curved
         weights = weights - step
         if float(np.abs(step).max()) < 1e-10:
             break
-    if weights[0] <= 0:
-        raise ValueError("scores are no higher where phones were said as asked: the manifest, or the model, is wrong")
-    return float(weights[0]), float(weights[1])
+    return weights
+
+
+def smoothed_doubt(total: float, count: int, usual: float) -> float:
+    """The mean doubt of a phone of which there were `count` with so much doubt in all.
+
+    >>> smoothed_doubt(0.0, 0, 0.2)
+    0.2
+    """
+    return (total + _ADDED * usual) / (count + _ADDED)
 
 
 def area_under_curve(scores: Sequence[float], right: Sequence[bool]) -> float:

@@ -261,6 +261,7 @@ def _summary(facts: CardFacts, architecture: str) -> str:
         "before it is fine-tuned",
         "Wav2Vec2ForSequenceClassification": "A wav2vec 2.0 model that gives whole recordings labels",
         "Wav2Vec2ForAudioFrameClassification": "A wav2vec 2.0 model that says what is heard when",
+        "CRNNForSequenceClassification": "A CRNN on log-mel energies that gives whole recordings labels",
         "DepthwiseCNNForSequenceClassification": "A network on log-mel energies that gives whole recordings labels",
     }.get(architecture, f"A wav2vec 2.0 model ({architecture})")
     based = (

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from wav2vec2.baselines import DepthwiseCNNForSequenceClassification, SpectrogramConfig
+from wav2vec2.baselines import SPECTROGRAM_CLASSIFIERS, SpectrogramConfig, SpectrogramModel
 from wav2vec2.configuration import Wav2Vec2Config
 from wav2vec2.inference.labeller import SEVERAL
 from wav2vec2.modeling.for_audio_frame_classification import Wav2Vec2ForAudioFrameClassification
@@ -39,7 +39,7 @@ _HEADS: dict[str, tuple[type[Wav2Vec2PreTrainedModel], str]] = {
 }
 
 #: What gives labels.
-Classifier = Wav2Vec2PreTrainedModel | DepthwiseCNNForSequenceClassification
+Classifier = Wav2Vec2PreTrainedModel | SpectrogramModel
 
 _KEPT = "nothing starts afresh: the head is kept, whose labels are the same"
 
@@ -86,9 +86,9 @@ def classifier_class(run: ClassificationRun) -> tuple[type[Classifier], str]:
         return _HEADS[run.task]
     for key, problem in run.problems_of_spectrogram_model():  # of a checkpoint, which settings alone do not know
         raise StartError(f"{key}: {problem}")
-    if run.task not in OF_CLIPS or not isinstance(config, DepthwiseCNNForSequenceClassification.config_class):
+    if run.task not in OF_CLIPS or config.model_type not in SPECTROGRAM_CLASSIFIERS:
         raise StartError(f"task={run.task}: a {config.model_type} model does not learn that")
-    return DepthwiseCNNForSequenceClassification, "classifier"
+    return SPECTROGRAM_CLASSIFIERS[config.model_type], "classifier"
 
 
 def make_classifier(run: ClassificationRun, labels: list[str]) -> tuple[Classifier, list[str]]:

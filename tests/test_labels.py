@@ -259,7 +259,7 @@ def test_finetune_learns_what_is_asked(given: tuple[str, ...], task: str) -> Non
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("clips.arrow", b"ARROW1\0\0\xff\xff\xff\xff", "is no text; labels are read from a manifest"),
+        ("clips.arrow", b"ARROW1\0\0\xff\xff\xff\xff", "is no index of shards .*; make one: wav2vec2 index SOURCE"),
         ("clips.tsv", b"path\nfirst.wav\n", "neither of the columns label and transcript"),
     ],
 )

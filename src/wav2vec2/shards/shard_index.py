@@ -151,16 +151,6 @@ class ShardIndex:
         return list(zip(found["url"].to_pylist(), found["problem"].to_pylist(), strict=True))
 
 
-def is_index(path: Path) -> bool:
-    """Whether a file claims to be an index of shards."""
-    if path.suffix != ENDING or not path.is_file():
-        return False
-    try:
-        return _FORMAT in (pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata or {})
-    except (OSError, pa.ArrowInvalid):
-        return False
-
-
 def about(source: str, audio_column: str, groups: Sequence[Group], shards: pa.Table) -> dict[bytes, bytes]:
     """What an index says of itself, in its schema."""
     sink = pa.BufferOutputStream()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wav2vec2.shards.fragment_cache import FragmentCache
 from wav2vec2.shards.indexing import IndexRequest, cache_folder, current_index, index_path
-from wav2vec2.shards.shard_index import ShardIndex, is_index
+from wav2vec2.shards.shard_index import ENDING, ShardIndex
 from wav2vec2.shards.shard_reader import ShardReader
 from wav2vec2.shards.storage import ShardError
 from wav2vec2.training.data.audio_clips import Clip, Skipped, TrainingDataError
@@ -26,8 +26,9 @@ LABEL = "label"
 def open_shards(source: "Source", section: "DataSection", label: str, *, with_text: bool) -> "ShardTable":
     """The shards of a source, whose index is made if there is none or if shards have come or changed."""
     of_label = source.text_column == LABEL
+    is_index = Path(source.path).suffix == ENDING
     try:
-        if is_index(Path(source.path)):
+        if is_index:
             index = ShardIndex(source.path)
         else:
             request = IndexRequest(
@@ -41,7 +42,7 @@ def open_shards(source: "Source", section: "DataSection", label: str, *, with_te
     except (ShardError, OSError) as error:
         raise TrainingDataError(str(error)) from error
     chosen = source.text_column not in (None, LABEL, "transcript")
-    if chosen and (is_index(Path(source.path)) or set(index.shards["layout"].to_pylist()) != {"parquet"}):
+    if chosen and (is_index or set(index.shards["layout"].to_pylist()) != {"parquet"}):
         raise TrainingDataError(
             f"{source.path}: text_column={source.text_column} is a column of parquet, which is chosen where that is "
             "indexed (wav2vec2 index --text-column); leave it out, or set it to label"

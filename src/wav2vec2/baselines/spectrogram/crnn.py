@@ -36,7 +36,7 @@ class CRNNConfig(SpectrogramCTCConfig):
     hidden_size: int = 160
     #: How many there are, one above the other.
     num_layers: int = 2
-    #: Dropout between them.
+    #: Dropout between them, and before a layer of labels.
     dropout: float | int = 0.2
 
     rules: ClassVar[rule.Rules] = (
@@ -112,3 +112,8 @@ class CRNNForCTC(SpectrogramForCTC):
         x, lengths = self.first(energies[:, None], lengths)  # (B, C, W, M / 2)
         x, lengths = self.second(x, lengths)  # (B, C, T, M / 4)
         return through_clips(self.recurrent, x.permute(0, 2, 1, 3).flatten(2), lengths)
+
+    def frames(self, energies: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What is encoded, and how much of it is a clip's own."""
+        left = None if lengths is None else one_of_every(lengths, self.config.frame_stride)
+        return self.encode(energies, lengths), left

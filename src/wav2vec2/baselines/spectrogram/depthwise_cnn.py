@@ -12,16 +12,12 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor, nn
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.baselines.spectrogram.batch_norm import FrameBatchNorm
 from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramConfig
-from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramModel, zero_beyond
+from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramForLabels, zero_beyond
 from wav2vec2.configuration import validation as rule
 from wav2vec2.configuration.frame_arithmetic import one_of_every
-from wav2vec2.modeling.classification import sequence_loss
-from wav2vec2.modeling.for_sequence_classification import mean_over_frames
 
 
 class DepthwiseCNNConfig(SpectrogramConfig):
@@ -93,7 +89,7 @@ class NormedConvolution(nn.Module):
         return zero_beyond(self.norm(self.convolution(x), lengths).relu(), lengths), lengths
 
 
-class DepthwiseCNNForSequenceClassification(SpectrogramModel):
+class DepthwiseCNNForSequenceClassification(SpectrogramForLabels):
     """The mean over a clip's real frames and all bands, and a linear layer.
 
     >>> import torch
@@ -104,7 +100,6 @@ class DepthwiseCNNForSequenceClassification(SpectrogramModel):
 
     config: DepthwiseCNNConfig
     config_class = DepthwiseCNNConfig
-    fresh_parts = ("classifier.",)
 
     def __init__(self, config: DepthwiseCNNConfig) -> None:
         super().__init__(config)
@@ -124,22 +119,3 @@ class DepthwiseCNNForSequenceClassification(SpectrogramModel):
         for layer in self.layers:
             x, lengths = layer(x, lengths)
         return x.mean(3).transpose(1, 2), lengths
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_values: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        clip_seeds: Tensor | None = None,
-        input_features: Tensor | None = None,
-    ) -> SequenceClassifierOutput:
-        """`labels` (B,) are label numbers; `config.problem_type` allows for other tasks."""
-        over_bands, lengths = self.frames(*self.hear(input_values, attention_mask, input_features, clip_seeds))
-        clips = over_bands.mean(1) if lengths is None else mean_over_frames(over_bands, lengths)
-        logits = self.classifier(self.dropout(clips))
-        loss = None
-        if labels is not None:
-            loss = sequence_loss(logits, labels, self.config.problem_type, num_items_in_batch)
-        return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -11,7 +11,6 @@ from transformers.utils.generic import can_return_tuple
 from wav2vec2.baselines.spectrogram.crnn import CRNNConfig, CRNNForCTC
 from wav2vec2.baselines.spectrogram.depthwise_cnn import DepthwiseCNNConfig, DepthwiseCNNForSequenceClassification
 from wav2vec2.baselines.spectrogram.spectrogram_model import SpectrogramModel
-from wav2vec2.configuration.frame_arithmetic import one_of_every
 from wav2vec2.modeling.for_slots import AttentiveSlots, SlotOutput, slot_values_of
 from wav2vec2.modeling.precision import in_full_precision
 
@@ -30,10 +29,6 @@ class SpectrogramForSlots(SpectrogramModel):
     def slots(self) -> dict[str, list[str]]:
         """The slots, and the values that each can have."""
         return self.values.slots
-
-    def frames(self, energies: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Energies (B, W, M) and their real windows (B,) -> (B, T, C) and its real frames (B,); None: all are."""
-        raise NotImplementedError
 
     @can_return_tuple
     def forward(
@@ -64,11 +59,6 @@ class CRNNForSlots(SpectrogramForSlots, CRNNForCTC):
         del self.lm_head
         self.put_head_on(2 * config.hidden_size)
         self.post_init()
-
-    def frames(self, energies: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What its recurrent layers give."""
-        left = None if lengths is None else one_of_every(lengths, self.config.frame_stride)
-        return self.encode(energies, lengths), left
 
 
 class DepthwiseCNNForSlots(SpectrogramForSlots, DepthwiseCNNForSequenceClassification):

@@ -1,4 +1,5 @@
-"""What networks on log-mel energies have in common: loading, first weights, hearing a clip, and the head for text.
+"""What networks on log-mel energies have in common: loading, first weights, hearing a clip, and the heads for text
+and for labels.
 
 A clip gives the same alone and in a padded batch (but for batch norm in training, `batch_norm.py`): the energies are
 taken relative to those of the clip's own frames, and what lies beyond a clip's end is set to zero after every layer.
@@ -14,14 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
 from wav2vec2.baselines.baseline_model import BaselineModel
 from wav2vec2.baselines.spectrogram.spectrogram_config import SpectrogramConfig, SpectrogramCTCConfig
 from wav2vec2.configuration.frame_arithmetic import Length, conv_output_length, one_of_every
+from wav2vec2.modeling.classification import sequence_loss
 from wav2vec2.modeling.ctc_loss import ctc_loss
 from wav2vec2.modeling.feature_encoder import frames_within
 from wav2vec2.modeling.for_ctc import blank_beyond
+from wav2vec2.modeling.for_sequence_classification import mean_over_frames
 from wav2vec2.modeling.input_checks import check_labels, check_waveforms
 from wav2vec2.modeling.log_mel import LogMelEnergies
 from wav2vec2.modeling.outputs import Wav2Vec2CTCOutput
@@ -129,6 +133,11 @@ class SpectrogramModel(BaselineModel):
         in_bands = draw_spans(whole, bands, count, width, for_purpose(draws, Purpose.CHANNEL_MASK))
         return in_time[:, :, None] | in_bands[:, None, :]
 
+    def frames(self, energies: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What heads of labels and of slots stand above: energies (B, W, M) and their real windows (B,) -> (B, T, D)
+        and its real frames (B,); None: all are."""
+        raise NotImplementedError
+
     # --- What the training loop calls; it calls the same of wav2vec 2.0, which has a body to hold ---
 
     def set_update(self, update: int, seed: int = 0) -> None:
@@ -142,6 +151,34 @@ class SpectrogramModel(BaselineModel):
     def held_parameters(self) -> list[nn.Parameter]:
         """None is held."""
         return []
+
+
+class SpectrogramForLabels(SpectrogramModel):
+    """A network that gives whole clips labels: the mean over its `frames`, `dropout`, and a linear layer, the
+    `classifier`."""
+
+    fresh_parts = ("classifier.",)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        clip_seeds: Tensor | None = None,
+        input_features: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """`labels` (B,) are label numbers; `config.problem_type` allows for other tasks."""
+        heard = self.hear(input_values, attention_mask, input_features, clip_seeds)
+        with in_full_precision(heard.energies):  # small networks, which add up along a whole clip
+            frames, lengths = self.frames(heard.energies, heard.lengths)
+            clips = frames.mean(1) if lengths is None else mean_over_frames(frames, lengths)
+            logits = self.classifier(self.dropout(clips))
+        loss = None
+        if labels is not None:
+            loss = sequence_loss(logits, labels, self.config.problem_type, num_items_in_batch)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 class SpectrogramForCTC(SpectrogramModel):

@@ -152,6 +152,22 @@ def test_a_truncated_shard_is_listed_and_passed_over(layout: str, tmp_path: Path
     assert read(indexed(folder), FragmentCache(tmp_path / "fragments", 10**7)) == EXPECTED
 
 
+def test_a_shard_that_is_named_and_missing_is_listed(tmp_path: Path) -> None:
+    """One of a range; it is read when it has come. Where nothing is, that is said."""
+    write(tmp_path / "data", "tar")
+    last = tmp_path / "data" / "000002.tar"
+    last.rename(tmp_path / "last")
+    request = IndexRequest(f"{tmp_path}/data/{{000000..000002}}.tar")
+    index = current_index(request, tmp_path / "index.arrow")
+    assert (index.problems, len(index)) == ([(str(last), "is not there")], 16)
+    (tmp_path / "last").rename(last)
+    again = current_index(request, tmp_path / "index.arrow")
+    assert (again.problems, len(again)) == ([], 24)
+    for source in ("nowhere", "data/{3..9}.tar"):
+        with pytest.raises(ShardError, match="no such file or folder"):
+            indexed(tmp_path / source)
+
+
 def test_a_compressed_tar_is_listed_and_passed_over(tmp_path: Path) -> None:
     """Nothing in it can be read without what is before it."""
     write(tmp_path, "tar")
@@ -300,7 +316,11 @@ class FaultyAnswer(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, body: bool) -> None:
-        content = (self.server.folder / self.path.lstrip("/")).read_bytes()
+        path = self.server.folder / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
         self.server.turn += body
         fault = ("error", "cut", "late", "")[self.server.turn % 4] if body else ""
         self.server.faults[fault] += 1
@@ -343,8 +363,8 @@ def test_nothing_is_lost_or_twice_where_a_server_fails(
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        index = indexed(f"http://127.0.0.1:{server.server_port}/{{000000..000002}}.tar", tmp_path / "index.arrow")
-        assert index.problems == []
+        index = indexed(f"http://127.0.0.1:{server.server_port}/{{000000..000003}}.tar", tmp_path / "index.arrow")
+        assert [(url[-10:], reason) for url, reason in index.problems] == [("000003.tar", "is not there")]
         cache = FragmentCache(tmp_path / "fragments", 10**7) if cached else None
         assert read(index, cache) == EXPECTED
         assert min(server.faults[fault] for fault in ("error", "cut", "late")) >= 1

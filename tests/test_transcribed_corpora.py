@@ -307,7 +307,7 @@ def test_what_is_wrong_is_one_line(checkpoint: Path, tmp_path: Path) -> None:
     refused(checkpoint, [audio, "--part", "1/2"], 2, "divides manifests and shards")
     refused(checkpoint, [shard, audio, *out], 1, "do them in two runs")
     refused(checkpoint, [tmp_path / "in" / "*.tar", *out], 1, "no shards there")
-    refused(checkpoint, [tmp_path / "missing.parquet", *out], 1, "missing.parquet: no shards there")
+    refused(checkpoint, [tmp_path / "missing.parquet", *out], 1, "missing.parquet: no such file or folder")
     refused(checkpoint, [tmp_path / "missing.tsv", *out], 1, "missing.tsv")
     refused(checkpoint, [manifest, *out], 1, "no lines below its header")
     refused(checkpoint, [headless, *out], 1, "no column `path`")

@@ -20,7 +20,7 @@ from wav2vec2.shards.manifest_shards import clips_in_manifest
 from wav2vec2.shards.parquet_shards import clips_in_parquet
 from wav2vec2.shards.shard_index import CLIPS, ENDING, SHARDS, Group, IndexedClip, ShardIndex, about
 from wav2vec2.shards.shard_listing import Shard, shards_of
-from wav2vec2.shards.storage import ShardError, Storage, is_url
+from wav2vec2.shards.storage import MISSING, ShardError, Storage, is_url
 from wav2vec2.shards.tar_shards import clips_in_shar, clips_in_tar
 
 #: Shards that are read at once.
@@ -153,6 +153,8 @@ class _Reader:
         known = self.before.pieces(shard)
         if known:
             return known
+        if shard.stamp == MISSING:
+            return "is not there"
         try:
             if shard.layout == "manifest":
                 return clips_in_manifest(shard.url)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wav2vec2.shards.storage import ShardError, Storage, StoredFile
+from wav2vec2.shards.storage import MISSING, ShardError, Storage, StoredFile
 
 #: A Shar shard is made of files of one number, or none: `cuts.000000.jsonl.gz`, `recording.000000.tar`. Others of that
 #: number hold other things that are known of the same cuts.
@@ -38,8 +38,12 @@ class Shard:
 
 
 def shards_of(source: str, storage: Storage, split: str | None = None, *, manifests: bool = True) -> list[Shard]:
-    """The shards of a source in order; of a partitioned one with splits, those of this `split`."""
-    shards = [shard for shard in _shards(storage.find(source)) if manifests or shard.layout != "manifest"]
+    """The shards of a source in order; of a partitioned one with splits, those of this `split`. Among them are those
+    that are named and are not there."""
+    files = storage.find(source)
+    if files and all(one.stamp == MISSING for one in files):
+        raise ShardError(f"{source}: no such file or folder")
+    shards = [shard for shard in _shards(files) if manifests or shard.layout != "manifest"]
     if not shards:
         endings = (*SHARD_ENDINGS, MANIFEST_ENDING) if manifests else SHARD_ENDINGS
         raise ShardError(f"{source}: no shards there: nothing ends in {', '.join(endings[:-1])} or {endings[-1]}")

@@ -31,6 +31,10 @@ class ShardError(ValueError):
     """Shards, or an index of them, that cannot be used: which, why, and what would be right."""
 
 
+#: The stamp of a file that was named and is not there.
+MISSING = "missing"
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A file: its `url` (a path, of the disk), its `size` in bytes, and a `stamp` that changes with its content."""
@@ -59,18 +63,30 @@ class Storage:
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
     def find(self, source: str) -> list[StoredFile]:
-        """The files that an address means (a file, all files below a folder, or a pattern), in order of their names."""
+        """The files that an address means (a file, all files below a folder, or a pattern), in order of their names.
+
+        One that is named and is not there has the stamp `MISSING`."""
         found: dict[str, Any] = {}
         for address in _expanded(source):
             path = self._files._strip_protocol(address)
             if "*" in address or "?" in address or "[" in address:
                 found |= _again(lambda path=path: self._files.glob(path, detail=True), address)
-            elif _again(lambda path=path: self._files.isfile(path), address):
-                found[path] = _again(lambda path=path: self._files.info(path), address)
             else:
-                found |= _again(lambda path=path: self._files.find(path, detail=True), address)
+                found |= _again(lambda path=path: self._named(path), address)
         files = [self._stored(path, info) for path, info in found.items() if info.get("type", "file") == "file"]
         return sorted(files, key=lambda one: one.url)
+
+    def _named(self, path: str) -> dict[str, Any]:
+        """A file, or all files below a folder. A server at fault may call what is there no file: it is asked twice."""
+        if self._files.isfile(path):
+            return {path: self._files.info(path)}
+        try:
+            below = dict(self._files.find(path, detail=True))
+        except FileNotFoundError:
+            below = {}
+        if below or self._files.isdir(path):
+            return below
+        return {path: self._files.info(path) if self._files.exists(path) else {_STAMPS[0]: MISSING}}
 
     def _stored(self, path: str, info: dict[str, Any]) -> StoredFile:
         stamp = next((str(info[name]) for name in _STAMPS if info.get(name)), "")

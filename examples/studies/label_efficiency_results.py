@@ -149,7 +149,7 @@ def figure(results: Path, target: Path) -> None:
         paper.plot(list(known), list(known.values()), mark, color=KINDS["pretrained"], label=label)
     paper.set_xscale("log")
     paper.set(xlabel="hours of labels", ylim=(0, 105), title="beside the paper: other data, other speakers")
-    paper.legend(frameon=False, fontsize=8)
+    paper.legend(frameon=False, fontsize=7.5, loc="upper right", bbox_to_anchor=(1, 0.95))
     drawing.savefig(target, dpi=110)
     plt.close(drawing)
 

@@ -15,6 +15,7 @@ from sound_models import save_hearing_model
 from training_audio import write_parquet
 from typer.testing import CliRunner
 
+from wav2vec2 import NgramLanguageModel
 from wav2vec2.command_line.app import app
 from wav2vec2.command_line.learnable import FinetuneTask, learnable
 from wav2vec2.serving.api_description import description
@@ -165,6 +166,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_parquet(folder / "shards" / "one.parquet", [{"id": "one", "audio": (folder / "talk.flac").read_bytes()}])
     (folder / "talk.txt").write_text("abc de fgh\n")
     (folder / "corpus.txt").write_text("abc de\nde fgh\nabc fgh de\n" * 5)
+    NgramLanguageModel.train(["abc de", "de fgh", "abc fgh de"] * 5, order=2, prune=(0,)).save(folder / "words.lm")
     (folder / "test.tsv").write_text("path\ttranscript\nrecordings/one.wav\tabc de\nrecordings/two.wav\tfgh\n")
     shutil.copy(folder / "test.tsv", folder / "dev.tsv")
     (folder / "words.txt").write_text("abc\nde\nfgh\n")
@@ -181,7 +183,7 @@ def folder_of(path: Path) -> Path:
 
 
 def runnable() -> list[list[str]]:
-    """Command lines of ours that run without a network, each once, language models before what uses them."""
+    """Command lines of ours that run without a network, each once."""
     found = {tuple(words(line)[1:]) for page in PAGES for line in lines(page) if line.startswith("wav2vec2 ")}
     chosen = [list(one) for one in found if one[0] in OFFLINE and "--language" not in one]
     return sorted(chosen, key=lambda one: (OFFLINE.index(one[0]), one))

@@ -90,3 +90,5 @@ def test_nothing_is_lost_or_twice_in_a_store_that_fails(
     found = [(index.clip(number).transcript, reader.audio(number)) for number in range(len(index))]
     assert sorted(found) == sorted((clip["transcript"], clip["audio"]) for clip in clips)
     assert min(store.faults[fault] for fault in ("error", "cut", "late")) >= 1
+    by_names = make_index(IndexRequest(f"s3://{bucket}/{{000000..000003}}.tar"), tmp_path / "by_names.arrow")
+    assert (by_names.problems, len(by_names)) == ([(f"s3://{bucket}/000003.tar", "is not there")], 24)

@@ -114,8 +114,8 @@ HEADING = [
     "The small model, the same shape from random weights and CNN-RNN networks on log-mel energies: the same updates of",
     "the same labelled audio, with copies at other speeds. In percent, mean and range over the seeds. What was tried",
     "on the way is in [label_efficiency_attempts.md](label_efficiency_attempts.md), every single figure in",
-    "[label_efficiency.json](label_efficiency.json), with its processor: two cores of an AMD EPYC (Zen 4, bf16) or of an",
-    "Intel Xeon (Sapphire Rapids class, amx_bf16).",
+    "[label_efficiency.json](label_efficiency.json), with its processor: two cores of an AMD EPYC (Zen 4, bf16) or",
+    "of an Intel Xeon (Sapphire Rapids class, amx_bf16).",
     "",
     "![Word error rates by labels, here and in the paper](label_efficiency.png)",
 ]

@@ -99,6 +99,16 @@ def test_a_finished_run_of_phones_is_calibrated_by_itself(
     assert "0 of 60 words that were said well are marked" in told  # four phones are taken for a word
     heard = run(tmp_path / "run" / "model", audio, "--phones", "həloʊ kæts").stdout
     assert "Say l, not k." in heard and "calibrated on dev.tsv" in heard
+    gone = "gone.wav\th ə l oʊ k æ t s\tben"
+    for bad, others in (("b.wav\th ə l oʊ ʒ\tben", 30), (gone, 30), (gone, 0)):
+        (tmp_path / "dev.tsv").write_text("\n".join([rows[0], bad, *rows[1 : 1 + others]]) + "\n", encoding="utf-8")
+        calibrate(run_read)
+        told = capsys.readouterr().err
+        assert ("without 1 of 31 recordings; the first of them: " in told) == (others > 0), told
+        assert ("calibrated on dev.tsv: 30 recordings of 1 speaker, " in told) == (others > 0)
+        assert ("gone.wav" in told) == (bad == gone) and ("scores of pronunciation are not calibrated: " in told) == (
+            others == 0
+        )
 
 
 @pytest.mark.parametrize(

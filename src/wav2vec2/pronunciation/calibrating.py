@@ -86,13 +86,19 @@ def calibrated_on(
     content: bytes,
     text_language: str | None = None,
     progress: Progress | None = None,
+    left_out: list[str] | None = None,
 ) -> Calibration:
-    """The calibration by recordings from manifests of that name and content."""
-    asked = [_asked(one) for one in recordings]
+    """The calibration by recordings from manifests of that name and content.
+
+    With a list for what is `left_out`, what is wrong with a recording is written there, and it is made without it.
+    """
     told = any("said" in one.others for one in recordings)
-    said = [_said(transcriber, one) for one in recordings] if told else None
-    heard = _heard(transcriber, recordings, asked, said, text_language, progress)
-    learnt = heard if told else _asked_otherwise(transcriber, recordings, asked, heard, text_language)
+    spoken = [(_asked(one), _said(transcriber, one) if told else None) for one in recordings]
+    kept = dict(_heard(transcriber, spoken, text_language, progress, left_out))
+    if not kept:
+        raise ValueError(next(iter(left_out or ()), "there are no recordings in which anything is said"))
+    recordings, heard = [recordings[number] for number in kept], list(kept.values())
+    learnt = heard if told else _asked_otherwise(transcriber, recordings, heard)
     doubts = Doubts(examples_of(heard))
     examples, tokens = list(examples_of(learnt)), transcriber.processor.tokenizer.tokens
     odds, right = [one.log_odds for one in examples], [one.right for one in examples]
@@ -191,28 +197,27 @@ def _so_many_below(scores: Sequence[float], count: float, highest: float) -> flo
 
 def _heard(
     transcriber: Transcriber,
-    recordings: Sequence[Recording],
-    asked: Sequence[Asked],
-    said: Sequence[Sequence[int]] | None,
-    text_language: str | None,
+    spoken: Sequence[tuple[Asked, Sequence[int] | None]],
+    text_language: str | None = None,
     progress: Progress | None = None,
-) -> list[Utterance]:
-    """All recordings, in which was `said` what was asked if it is not told."""
-    found = []
-    for number, one in enumerate(said_each(transcriber, asked, text_language, progress)):
-        if one.error is not None:
-            path, error = recordings[number].path, one.error
-            raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-        found.append(Utterance(one.words, one.spoken.places, one.asked if said is None else said[number]))
-    return found
+    left_out: list[str] | None = None,
+) -> Iterator[tuple[int, Utterance]]:
+    """Recordings by their numbers, each with the tokens that were said, which are those that were asked for if None."""
+    each = said_each(transcriber, [asked for asked, _ in spoken], text_language, progress)
+    for number, (one, (asked, said)) in enumerate(zip(each, spoken, strict=True)):
+        if one.error is None:
+            yield number, Utterance(one.words, one.spoken.places, one.asked if said is None else said)
+            continue
+        assert isinstance(asked.audio, AudioInput)
+        path, reason = asked.audio.name, str(one.error)
+        reason = reason if path in reason else f"{path}: {reason}"
+        if left_out is None:
+            raise ValueError(reason) from one.error
+        left_out.append(reason)
 
 
 def _asked_otherwise(
-    transcriber: Transcriber,
-    recordings: Sequence[Recording],
-    asked: Sequence[Asked],
-    heard: Sequence[Utterance],
-    text_language: str | None,
+    transcriber: Transcriber, recordings: Sequence[Recording], heard: Sequence[Utterance]
 ) -> list[Utterance]:
     """The same recordings, asked for other phones in some places."""
     chance, tokens = random.Random(0), list(sayable(transcriber.processor.tokenizer).values())
@@ -220,10 +225,11 @@ def _asked_otherwise(
         (own.asked[place.slot.asked], place) for own in heard for place in own.places if place.slot.asked is not None
     )
     again = [
-        Asked(one.audio, words=asked_otherwise(own.words, near, tokens, chance))
-        for one, own in zip(asked, heard, strict=True)
+        (_asked(one)._replace(words=asked_otherwise(own.words, near, tokens, chance)), own.said)
+        for one, own in zip(recordings, heard, strict=True)
     ]
-    return _heard(transcriber, recordings, again, [own.said for own in heard], text_language)
+    too_short: list[str] = []  # for another phone; what was said in it is known to fit
+    return [utterance for _, utterance in _heard(transcriber, again, left_out=too_short)]
 
 
 def said_as_asked(asked: Sequence[int], said: Sequence[int]) -> list[bool]:

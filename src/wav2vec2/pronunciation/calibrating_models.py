@@ -23,17 +23,22 @@ def calibrate_model(folder: Path, manifests: Mapping[Path, str], has_phones: boo
     phones with blanks between them (`has_phones`).
 
     All is taken to be said so. Validation data have chosen the checkpoint of a run, but nothing was learnt from them.
-    What stands against it is told, and ends nothing: the model is there.
+    A recording with a phone that the model never learnt, or that cannot be read, is left out. What stands against all
+    of it is told, and ends nothing: the model is there.
     """
+    left_out: list[str] = []
     try:
         recordings = [one for path, column in manifests.items() for one in _recordings(path, column, has_phones)]
         content = b"".join(path.read_bytes() for path in manifests)
         name = ", ".join(path.name for path in manifests)
         recordings = recordings[:: -(-len(recordings) // _MOST) or 1]
-        found = calibrated_on(Transcriber.from_pretrained(folder), recordings, name, content)
+        found = calibrated_on(Transcriber.from_pretrained(folder), recordings, name, content, left_out=left_out)
     except (ValueError, OSError) as error:
         typer.echo(f"warning: scores of pronunciation are not calibrated: {error}", err=True)
         return
+    if left_out:
+        told = f"pronunciation: calibrated without {len(left_out)} of {len(recordings)} recordings"
+        typer.echo(f"{told}; the first of them: {left_out[0]}", err=True)
     found.save(folder / CALIBRATION_FILE)
     typer.echo(f"pronunciation: {found.in_words()}", err=True)
 

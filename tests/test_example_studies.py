@@ -1,5 +1,6 @@
 """The studies of what is built with the model, from audio to their figures, at a size of seconds."""
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,31 @@ def test_command_words(tmp_path: Path, run_edited: Any) -> None:
     assert [one["network"] for one in found] == ["wav2vec 2.0, small", "CRNN"]
     assert all(one["trained_on"] == 12 and 0 <= one["accuracy"] <= 1 for one in found)
     assert "| words | 12, 6 |" in (tmp_path / "results" / "command_words.md").read_text(encoding="utf-8")
+
+
+def test_readers_phones(tmp_path: Path, run_edited: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a reader's sentences to errors of phones, and to what is told where another was asked for."""
+    pytest.importorskip("espeakng_loader")
+    import labelled_speech
+
+    for name in ("TEST_SENTENCES", "DEVELOPMENT_SENTENCES"):
+        monkeypatch.setattr(labelled_speech, name, 12)
+    words = ("red", "big", "sad", "old", "shy"), ("cat", "dog", "bee", "fox", "hen", "cow"), ("ran", "sat", "ate")
+    texts = [" ".join(three) for three in itertools.product(*words)]
+    rows: list[dict[str, object]] = [
+        {"id": f"kathleen/{number}", "audio": clip(number), "duration": 1.2, "speaker": "kathleen", "transcript": text}
+        for number, text in enumerate(texts)
+    ]
+    write_parquet(tmp_path / "data" / "speech" / "train-0.parquet", rows)
+    arguments = ["--data", tmp_path / "data", "--work", tmp_path / "work", "--tasks", "english"]
+    changes = {'["run.updates=3200"]': '["run.updates=2", "run.evaluate_every=2", "data.max_bad_share=1"]'}
+    for _ in range(2):
+        run_edited("studies/readers_phones.py", [*arguments, "--recipes", "ctc_crnn"], changes)
+    found = json.loads((tmp_path / "results" / "readers_phones.json").read_text(encoding="utf-8"))["english ctc_crnn"]
+    assert found["right words"] == 36 and found["asked otherwise"] == 12 and found["phone error rate"][0] > 0.5
+    assert found["named"] <= found["told"] <= 12
+    page = (tmp_path / "results" / "readers_phones.md").read_text(encoding="utf-8")
+    assert "| kathleen (english) | `ctc_crnn` | 1 | " in page
 
 
 def test_planted_errors(tmp_path: Path, run_edited: Any) -> None:

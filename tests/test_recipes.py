@@ -30,6 +30,7 @@ FINETUNING = [
     "ctc_tiny_cpu",
     "ctc_small_minutes",
     "ctc_phonemes",
+    "ctc_phonemes_crnn",
     "ctc_streaming",
     "superb_sf",
 ]

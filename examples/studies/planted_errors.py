@@ -50,10 +50,9 @@ NONSENSE = 0.4
 #: What a recipe is changed in: so many voices need no other speeds.
 SETTINGS = ["text.phonemes=en-us", "text.phonemes_given=true", "data.speeds=[]", "run.report=false"]
 _WHOLE = ["tuning.freeze_updates=0", "tuning.keep_features=null", "optimizer.learning_rate=5e-4"]
-#: A CRNN of 3 M parameters, with a frame every 20 ms and not 40.
-_FINE = ["model.config={hop_length: 160, hidden_size: 320}", "run.updates=3200"]
 #: What can be tried, by name: a recipe, how many times TRAINING clips, and settings. More updates, labels on frames of
-#: 20 ms and not 40, all weights trained, more clips, and the classical network, also larger and with still more clips.
+#: 20 ms and not 40, all weights trained, more clips, and the classical network; that also larger, with frames of 20 ms
+#: and still more clips.
 RUNS: dict[str, tuple[str, int, list[str]]] = {
     "recipe": ("ctc_phonemes", 1, []),
     "longer": ("ctc_phonemes", 1, ["run.updates=2400"]),
@@ -62,7 +61,7 @@ RUNS: dict[str, tuple[str, int, list[str]]] = {
     "more": ("ctc_phonemes", 4, ["run.updates=3200"]),
     "more-whole": ("ctc_phonemes", 4, [*_WHOLE, "run.updates=3200"]),
     "more-crnn": ("ctc_crnn", 4, ["run.updates=3200"]),
-    "fine-crnn": ("ctc_crnn", 16, _FINE),
+    "fine-crnn": ("ctc_phonemes_crnn", 16, []),
 }
 
 Row = dict[str, str]

@@ -162,18 +162,17 @@ def _by_pair(lines: Sequence[Line], is_fault: Callable[[Line], bool]) -> dict[st
     return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
+_HEAD = """# Planted errors
+
+Made by `python examples/studies/planted_errors.py DATA WORK`, seed 1, one run each, on an Intel Xeon (Sapphire Rapids
+class, amx_bf16); trained on one thread, the seconds of `assess` on two."""
+
+
 def write_results(results: dict[str, Any], path: Path) -> None:
     """The figures as JSON, with those of other runs that are there, and as tables beside it."""
     results = (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}) | results
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    rows = [
-        "# Planted errors",
-        "",
-        "Made by `python examples/studies/planted_errors.py DATA WORK`, seed 1, one run each,",
-    ]
-    rows += [
-        "on an Intel Xeon (Sapphire Rapids class, amx_bf16); trained on one thread, the seconds of `assess` on two."
-    ]
+    rows = [_HEAD]
     for name, of_run in results.items():
         rows += ["", f"## {name}", "", "| figure | value | 95 % interval, other utterances |", "|---|---|---|"]
         for figure, value in of_run.items():

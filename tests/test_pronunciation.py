@@ -374,3 +374,12 @@ def test_right_speech_alone_makes_one(phones: Transcriber, tmp_path: Path) -> No
     found = assess(phones, said(". l . æ . t . s ."), phones="kæts", calibration=made)
     assert faults(found) == ["k>l"]
     assert faults(assess(phones, said(". k . æ . t . s ."), phones="kæts", calibration=made)) == []
+
+
+@pytest.mark.slow
+def test_another_phone_that_does_not_fit_is_not_asked_for(phones: Transcriber, tmp_path: Path) -> None:
+    """A clip with as many frames as phones has no room for one more: it counts as it was said, and ends nothing."""
+    write_sound(tmp_path / "full.wav", "k æ t s", PHONES)
+    (tmp_path / "right.tsv").write_text("\n".join(["path\tphones", *["full.wav\tkæts"] * 120]) + "\n", encoding="utf-8")
+    made = calibrate(phones, tmp_path / "right.tsv")
+    assert made.recordings == 120 and made.phones < 480 and made.wrong >= 10
